@@ -1,0 +1,78 @@
+"""MDC on real pictures: the stamps of Tux Paint with their captions (about 870 pairs).
+
+    python -m mdc_jax.data.prepare.pictures --out=data/pictures
+    python -m mdc_jax.main --config=configs/pictures.py --workdir=runs/pictures
+
+Hardware: 2 CPU cores. Run time: about 10 minutes.
+Expected: see the README; the test split has 117 pictures, so intervals are wide.
+
+Arguments, as in configs/pictures.py:data=/path/to/pictures
+    objective     masked_diffusion | autoregressive
+    data          the folder that the first command made (data/pictures)
+    steps         length of the run (4000)
+    seed          of initialisation, masks and data order (0)
+    runlocal      seconds instead of minutes, on fake data: checks that everything works
+"""
+
+import ml_collections
+
+from mdc_jax.config import defaults, evaluator, parse_argument
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    arg = parse_argument(
+        argument, objective="masked_diffusion", data="data/pictures", steps=4000, seed=0, runlocal=False
+    )
+    config = defaults(
+        arg.objective,
+        evaluators={
+            "held_out": evaluator("held_out_loss", every="500 steps", examples=117, log_likelihood=True),
+            "test": evaluator("held_out_loss", every="end", split="test", examples=117, log_likelihood=True),
+            "probe": evaluator(
+                "linear_probe",
+                train_examples=700,
+                validation_examples=117,
+                test_examples=117,
+                untrained_seeds=3,
+            ),
+            "captions": evaluator("captioning", examples=117),
+        },
+    )
+    config.seed = arg.seed
+    config.duration = f"{arg.steps} steps"
+
+    config.data.train = f"pictures:{arg.data}:train"
+    config.data.validation = f"pictures:{arg.data}:validation"
+    config.data.test = f"pictures:{arg.data}:test"
+    config.data.batch_size = 32
+    config.data.max_tokens = 24
+    config.tokenizer.vocab_size = 1000
+    config.image.size = 64
+    config.image.random_crop = 0.6
+
+    encoder, decoder = config.model.encoder, config.model.decoder
+    encoder.patch, encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 8, 128, 4, 4, 512
+    decoder.depth = 2
+    config.model.scan = False
+
+    config.optimizer.lr = 1e-3
+    config.optimizer.b2 = 0.99
+    config.optimizer.warmup = "200 steps"
+    config.checkpoint.every = "500 steps"
+    config.log.every = "50 steps"
+
+    if arg.runlocal:
+        config.data.train = "fake:train,size=64,words=5"
+        config.data.validation = "fake:validation,size=64,words=5"
+        config.data.test = "fake:test,size=64,words=5"
+        config.duration = "20 steps"
+        config.data.batch_size = 8
+        config.tokenizer.vocab_size = 300
+        config.tokenizer.train_captions = 200
+        encoder.width, encoder.depth, encoder.mlp_dim = 32, 2, 64
+        config.optimizer.warmup = "5 steps"
+        config.log.every = config.checkpoint.every = config.evaluators.held_out.every = "10 steps"
+        config.evaluators.probe.train_examples = 64
+        for section in (config.evaluators.held_out, config.evaluators.test, config.evaluators.captions):
+            section.examples = 32
+    return config

@@ -1,0 +1,98 @@
+"""MDC on the built-in scenes: a small ViT learns shapes, colours, sizes and relations from captions.
+
+    python -m mdc_jax.main --config=configs/scenes.py --workdir=runs/scenes
+
+Hardware: 2 CPU cores. Run time: about 6 minutes.
+Expected: shape presence AUC above .97 (untrained encoder about .87), colour-shape pairs above .98,
+count above .98; more than .80 of the captions right in every claim. The README has the full table.
+
+Arguments, as in configs/scenes.py:layout=free,seed=1
+    objective     masked_diffusion | autoregressive
+    steps         length of the run (9000)
+    seed          of initialisation, masks and data order (0)
+    layout        grid (learned within minutes on a CPU) | free (continuous positions: hours, or a GPU)
+    sentences     sentences per caption: 1, 2, 4
+    redundancy    share of facts said more than once
+    prior         how strongly shape and colour are correlated in training
+    withheld      attribute pairs kept from training, as in red-circle+blue-star
+    permuted      a control: every image gets another image's caption, afresh every epoch
+    runlocal      seconds instead of minutes: checks that everything works, learns nothing
+"""
+
+import ml_collections
+
+from mdc_jax.config import defaults, evaluator, parse_argument
+
+TOKENS_PER_SENTENCE = 23
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    arg = parse_argument(
+        argument,
+        objective="masked_diffusion",
+        steps=9000,
+        seed=0,
+        layout="grid",
+        sentences=1,
+        redundancy=0.0,
+        prior=0.0,
+        withheld="",
+        permuted=False,
+        runlocal=False,
+    )
+    config = defaults(
+        arg.objective,
+        evaluators={
+            "held_out": evaluator("held_out_loss", every="3000 steps", examples=2000),
+            "probe": evaluator("linear_probe"),
+            "captions": evaluator("captioning"),
+        },
+    )
+    config.seed = arg.seed
+    config.duration = f"{arg.steps} steps"
+
+    size = 48 if arg.layout == "grid" else 64
+    scenes = f"size={size},layout={arg.layout},sentences={arg.sentences},redundancy={arg.redundancy}"
+    withheld = f",withheld={arg.withheld}" if arg.withheld else ""
+    config.data.train = f"scenes:train,{scenes},prior={arg.prior}{withheld}"
+    config.data.validation = f"scenes:validation,{scenes}{withheld}"
+    config.data.test = f"scenes:test,{scenes}{withheld}"
+    config.data.batch_size = 32
+    config.data.max_tokens = TOKENS_PER_SENTENCE * arg.sentences + 1
+    config.data.permute_captions = arg.permuted
+    config.tokenizer.vocab_size = 256
+    config.tokenizer.byte_fallback = False
+    config.tokenizer.train_captions = 10_000
+
+    config.image.size = size
+    config.image.mean = (50.0, 50.0, 50.0)
+    config.image.std = (60.0, 60.0, 60.0)
+
+    encoder, decoder = config.model.encoder, config.model.decoder
+    encoder.patch = 16 if arg.layout == "grid" else 8
+    encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 128, 4, 4, 512
+    # Positions at the scale of the patch embeddings: the decoder has to read them off the tokens.
+    encoder.position_std = 1.0
+    decoder.depth = 1
+    config.model.scan = False
+
+    config.optimizer.lr = 1.5e-3
+    config.optimizer.b2 = 0.99
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.warmup = f"{max(arg.steps // 20, 1)} steps"
+    config.checkpoint.every = "1000 steps"
+    config.checkpoint.best_metric = "held_out/loss"
+    config.log.every = "100 steps"
+
+    if arg.runlocal:
+        config.duration = "30 steps"
+        config.data.batch_size = 16
+        config.tokenizer.train_captions = 500
+        encoder.width, encoder.depth, encoder.mlp_dim = 32, 2, 64
+        config.log.every = config.checkpoint.every = "10 steps"
+        config.optimizer.warmup = "5 steps"
+        held_out, probe, captions = config.evaluators.held_out, config.evaluators.probe, config.evaluators.captions
+        held_out.every, held_out.examples, held_out.batch_size = "10 steps", 32, 16
+        probe.train_examples, probe.validation_examples, probe.test_examples = 200, 100, 100
+        captions.examples, captions.picture = 100, 4
+    return config

@@ -1,0 +1,226 @@
+"""ConfigDict → dataclasses. An unknown or mistyped key fails with its name, its value and the fix."""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from mdc_jax.config import duration, sections
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work; the message names the key, the value and the fix."""
+
+
+def defaults(
+    objective: str = "masked_diffusion", evaluators: Mapping[str, Any] | None = None
+) -> ml_collections.ConfigDict:
+    """A complete config with every key at its default: what a config file starts from.
+
+    Args:
+      objective: name of the objective, which decides the keys of `config.objective`.
+      evaluators: name → `evaluator(...)`.
+    """
+    config = to_dict(sections.Config(objective=_variant(sections.OBJECTIVES, objective, "objective.name")()))
+    config["evaluators"] = dict(evaluators or {})
+    return ml_collections.ConfigDict(config).lock()
+
+
+def evaluator(type_: str, **settings: Any) -> dict[str, Any]:
+    """The section of an evaluator, complete with defaults."""
+    cls = _variant(sections.EVALUATORS, type_, "evaluators.*.type")
+    return to_dict(_section(cls, {"type": type_, **settings}, f"evaluators.{type_}"))
+
+
+def parse_argument(text: str | None, **known: Any) -> ml_collections.ConfigDict:
+    """Parses the argument of a config file, as in `configs/scenes.py:runlocal,layout=free`.
+
+    Args:
+      text: comma-separated `key=value`, or `key` alone for a switch; None is the empty text.
+      **known: every key that may be given, with its default, whose type the value takes.
+    """
+    values = dict(known)
+    for item in filter(None, (text or "").split(",")):
+        key, _, value = item.partition("=")
+        if key not in known:
+            raise ConfigError(f'the config knows no argument "{key}"{did_you_mean(key, known)}')
+        kind = type(known[key])
+        if kind is bool:
+            values[key] = value.lower() in ("", "1", "true", "yes")
+        else:
+            try:
+                values[key] = kind(value)
+            except ValueError:
+                raise ConfigError(f'argument {key}="{value}": expected {kind.__name__}, as in {known[key]!r}') from None
+    return ml_collections.ConfigDict(values).lock()
+
+
+def parse(config: ml_collections.ConfigDict | Mapping[str, Any]) -> sections.Config:
+    """Checks a config and returns it as dataclasses; raises ConfigError."""
+    raw = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
+    resolved = _section(sections.Config, raw, "")
+    _check(resolved)
+    return resolved
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Dataclasses as nested dicts of plain values; `parse` takes it back."""
+    return dataclasses.asdict(config)
+
+
+def dumps(config: sections.Config) -> str:
+    """The resolved config as text, one line per value, in a fixed order."""
+    return json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n"
+
+
+def _section(cls: type, values: Any, path: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}={values!r}: expected a section with the keys {sorted(typing.get_type_hints(cls))}")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    arguments = {}
+    for key, value in values.items():
+        name = f"{path}.{key}".lstrip(".")
+        if key not in fields:
+            raise ConfigError(f'unknown key "{name}" (value {value!r}){did_you_mean(key, fields)}')
+        arguments[key] = _value(hints[key], value, name)
+        choices = fields[key].metadata.get("choices")
+        if choices and value not in choices:
+            raise ConfigError(
+                f"{name}={value!r}: choose one of {', '.join(choices)}{did_you_mean(str(value), choices)}"
+            )
+    return cls(**arguments)
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    if name == "objective":
+        return _section(_variant(sections.OBJECTIVES, value.get("name"), "objective.name"), value, name)
+    if name == "evaluators":
+        return {
+            key: _section(
+                _variant(sections.EVALUATORS, entry.get("type"), f"{name}.{key}.type"), entry, f"{name}.{key}"
+            )
+            for key, entry in value.items()
+        }
+    if dataclasses.is_dataclass(hint):
+        return _section(hint, value, name)
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        items = typing.get_args(hint)
+        kinds = [items[0]] * len(value) if items[-1] is Ellipsis else items
+        if len(kinds) != len(value):
+            raise ConfigError(f"{name}={value!r}: expected {len(kinds)} values")
+        return tuple(_value(kind, item, name) for kind, item in zip(kinds, value, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    expected = hint if isinstance(hint, type) else typing.get_origin(hint) or types.NoneType
+    if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{name}={value!r}: expected {expected.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _variant(registry: Mapping[str, type], name: Any, path: str) -> type:
+    if name not in registry:
+        raise ConfigError(f'{path}="{name}": choose one of {", ".join(registry)}{did_you_mean(str(name), registry)}')
+    return registry[name]
+
+
+def did_you_mean(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f'; did you mean "{close[0]}"?' if close else f"; known: {', '.join(sorted(known))}"
+
+
+def _require(condition: bool, key: str, value: Any, fix: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key}={value!r}: {fix}")
+
+
+def _check(config: sections.Config) -> None:
+    """What no type can say."""
+    durations = {
+        "duration": config.duration,
+        "optimizer.warmup": config.optimizer.warmup,
+        "checkpoint.every": config.checkpoint.every,
+        "log.every": config.log.every,
+        **{
+            f"evaluators.{name}.every": entry.every for name, entry in config.evaluators.items() if entry.every != "end"
+        },
+    }
+    for key, text in durations.items():
+        try:
+            amount, _ = duration.split(text)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from None
+        _require(amount > 0 or key == "optimizer.warmup", key, text, "must be above 0")
+
+    data, image, encoder = config.data, config.image, config.model.encoder
+    for key, value in (
+        ("data.batch_size", data.batch_size),
+        ("data.captions_per_image", data.captions_per_image),
+        ("data.threads", data.threads),
+        ("data.prefetch", data.prefetch),
+        ("image.size", image.size),
+        ("optimizer.accumulation", config.optimizer.accumulation),
+        ("checkpoint.keep_latest", config.checkpoint.keep_latest),
+    ):
+        _require(value >= 1, key, value, "must be at least 1")
+    _require(
+        data.max_tokens >= 2, "data.max_tokens", data.max_tokens, "a caption needs room for a token and EOS: at least 2"
+    )
+    _require(bool(data.train), "data.train", data.train, 'name a source, as in "scenes:train"')
+    _require(0 < image.random_crop <= 1, "image.random_crop", image.random_crop, "a share of the area, in (0, 1]")
+    for key in ("mean", "std"):
+        _require(
+            len(getattr(image, key)) == 3, f"image.{key}", getattr(image, key), "give one value each for R, G and B"
+        )
+
+    patch = encoder.patch or _patch_of(encoder.variant)
+    _require(
+        image.size % patch == 0,
+        "image.size",
+        image.size,
+        f"patches of {patch} pixels (model.encoder) do not divide it; nearest sizes that work: "
+        f"{max(image.size // patch, 1) * patch} and {(image.size // patch + 1) * patch}",
+    )
+    accumulation = config.optimizer.accumulation
+    _require(
+        data.batch_size % accumulation == 0,
+        "data.batch_size",
+        data.batch_size,
+        f"must be a multiple of optimizer.accumulation={accumulation}",
+    )
+    _require(0 <= config.optimizer.ema < 1, "optimizer.ema", config.optimizer.ema, "a decay in [0, 1); 0 turns it off")
+    objective = config.objective
+    rate = objective.null_image_rate
+    _require(0 <= rate < 1, "objective.null_image_rate", rate, "a share of the examples, in [0, 1)")
+    if isinstance(objective, sections.MaskedDiffusion):
+        low, high = objective.interval
+        _require(
+            0 <= low <= high <= 1 and high > 0,
+            "objective.interval",
+            objective.interval,
+            "masking ratios 0 <= a <= b <= 1, b > 0",
+        )
+        _require(
+            objective.masks_per_caption >= 1,
+            "objective.masks_per_caption",
+            objective.masks_per_caption,
+            "must be at least 1",
+        )
+        if objective.masks == "stratified":
+            _require(
+                (low, high) == (0.0, 1.0),
+                "objective.interval",
+                objective.interval,
+                "stratified masks need the interval (0.0, 1.0)",
+            )
+
+
+def _patch_of(variant: str) -> int:
+    _, _, patch = variant.partition("/")
+    _require(patch.isdigit() and int(patch) > 0, "model.encoder.variant", variant, 'write size and patch, as in "B/16"')
+    return int(patch)

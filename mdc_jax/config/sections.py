@@ -1,0 +1,219 @@
+"""Every setting of a run: one frozen dataclass per section.
+
+This file is the reference of what can be configured. A config file in
+`configs/` starts from `mdc_jax.config.defaults(...)` and assigns what differs;
+`mdc_jax.config.parse` turns the result into `Config` and explains what is
+wrong with it. Durations are text: "9000 steps", "20 epochs", "1e6 examples"; a
+bare number counts steps.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+def _field(default: object, choices: tuple[str, ...]) -> object:
+    """A field that takes one of `choices`."""
+    return dataclasses.field(default=default, metadata={"choices": choices})
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """What the encoder sees; stored with every checkpoint and used by every evaluation."""
+
+    size: int = 224  # pixels, square
+    mean: tuple[float, ...] = (127.5, 127.5, 127.5)  # (pixel - mean) / std, on the device
+    std: tuple[float, ...] = (127.5, 127.5, 127.5)
+    # `resize` squashes to the square (CapPa's), `crop` keeps the aspect ratio and cuts the centre.
+    resize: str = _field("resize", ("resize", "crop"))
+    # Smallest share of the area that a random training crop keeps; 1 is no augmentation.
+    # There are no flips: captions say left and right.
+    random_crop: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    model: str = ""  # a SentencePiece model; empty: train one on the training captions
+    vocab_size: int = 32_000
+    lower_case: bool = True
+    byte_fallback: bool = True
+    train_captions: int = 1_000_000  # captions read to train the model
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Sources are short specs, as in "scenes:train" or "pictures:DIR:train"; see `mdc_jax/data/README.md`."""
+
+    train: str = ""
+    validation: str = ""  # chooses: the probe's L2, the best checkpoint
+    test: str = ""  # is read once
+    batch_size: int = 256  # over all hosts
+    max_tokens: int = 64  # caption length in tokens, EOS included; longer captions keep their first ones and EOS
+    captions_per_image: int = 1  # C of the batch contract
+    threads: int = 2
+    prefetch: int = 4  # batches
+    permute_captions: bool = False  # a control: every image gets another image's caption, afresh every epoch
+    repeat_batch: bool = False  # a diagnosis: the first batch again and again
+    max_bad_share: float = 0.01  # of records that cannot be decoded, above which the run stops
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A ViT. `variant` ("Ti/16", "S/16", "B/16", "L/14" ...) fills every size left at 0."""
+
+    variant: str = "B/16"
+    patch: int = 0
+    width: int = 0
+    depth: int = 0
+    heads: int = 0
+    mlp_dim: int = 0
+    position: str = _field("learned", ("learned", "sincos2d"))
+    position_std: float = 0.02  # initial std when learned, amplitude when sincos2d
+    patch_norm: bool = False  # LayerNorm after the patch embedding, before positions are added
+    class_token: bool = False
+    gelu: str = _field("tanh", ("tanh", "exact"))
+    layer_norm_epsilon: float = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """The text decoder; every size left at 0 is the encoder's (depth: half the encoder's)."""
+
+    width: int = 0
+    depth: int = 0
+    heads: int = 0
+    mlp_dim: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    encoder: Encoder = Encoder()
+    decoder: Decoder = Decoder()
+    dtype: str = _field("float32", ("float32", "bfloat16"))  # of the computation; parameters are float32
+    scan: bool = True  # loop over layers instead of unrolling them; the parameters are the same
+    remat: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedDiffusion:
+    """Masked diffusion captioning (arXiv 2510.26799)."""
+
+    name: str = "masked_diffusion"
+    # Named by formula: t, 1 - cos(pi t / 2), sin(pi t / 2), t^2.
+    schedule: str = _field("linear", ("linear", "one_minus_cosine", "sine", "quadratic"))
+    interval: tuple[float, float] = (0.5, 1.0)  # of masking ratios, whatever the schedule
+    masks: str = _field("size_biased", ("size_biased", "bernoulli", "stratified"))
+    masks_per_caption: int = 1  # K: the encoder is paid once for all of them
+    padding: str = _field("hidden", ("hidden", "target", "known"))
+    null_image_rate: float = 0.0  # share of examples that see the learned null memory instead of the image
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoregressive:
+    """Left-to-right captioning (Cap of arXiv 2306.07915)."""
+
+    name: str = "autoregressive"
+    null_image_rate: float = 0.0
+
+
+OBJECTIVES: Mapping[str, type] = {"masked_diffusion": MaskedDiffusion, "autoregressive": Autoregressive}
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """AdamW with linear warm-up and cosine decay to 0; weight decay on kernels only."""
+
+    lr: float = 1e-3
+    b1: float = 0.9
+    b2: float = 0.999
+    weight_decay: float = 0.1  # multiplied by the learning rate, as optax does
+    clip_norm: float = 1.0
+    warmup: str = "10000 steps"
+    accumulation: int = 1  # micro-batches per step; the loss and its gradient do not depend on it
+    ema: float = 0.0  # decay of the averaged parameters that evaluation uses; 0: none
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """Device mesh; one axis may be -1 and takes what is left. The batch is split over data x fsdp."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    every: str = "1000 steps"
+    keep_latest: int = 2
+    keep_best: int = 1
+    best_metric: str = "held_out/loss"  # smaller is better
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    every: str = "50 steps"
+    tensorboard: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutLoss:
+    """The training loss, and the captions' log-likelihood, on the validation split."""
+
+    type: str = "held_out_loss"
+    every: str = "1000 steps"  # "end": only when training ends
+    split: str = _field("validation", ("validation", "test"))
+    examples: int = 2_000
+    batch_size: int = 100
+    log_likelihood: bool = False  # also score the captions (slower), see `mdc_jax/scoring`
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearProbe:
+    """L2-regularised logistic regression on frozen features; validation chooses the L2, test is read once."""
+
+    type: str = "linear_probe"
+    every: str = "end"
+    train: str = ""  # source specs; empty: the run's own
+    validation: str = ""
+    test: str = ""
+    train_examples: int = 4_000
+    validation_examples: int = 1_000
+    test_examples: int = 2_000
+    batch_size: int = 100
+    families: tuple[str, ...] = ()  # label families; empty: all that the source has
+    baselines: bool = True  # rows chance, raw pixels and untrained encoder beside the trained one
+    untrained_seeds: int = 1
+    raw_size: int = 24  # raw pixels are resized to this square
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioning:
+    """Generates captions for the test split; on scenes the parser checks every claim."""
+
+    type: str = "captioning"
+    every: str = "end"
+    split: str = _field("test", ("validation", "test"))
+    examples: int = 1_000
+    batch_size: int = 100
+    temperature: float = 0.0  # 0: the most confident token of the most confident position
+    shuffled: bool = True  # also check the captions against other images
+    picture: int = 12  # images in the picture of captions with wrong claims marked
+
+
+EVALUATORS: Mapping[str, type] = {"held_out_loss": HeldOutLoss, "linear_probe": LinearProbe, "captioning": Captioning}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    duration: str = "1000 steps"
+    image: Image = Image()
+    tokenizer: Tokenizer = Tokenizer()
+    data: Data = Data()
+    model: Model = Model()
+    objective: MaskedDiffusion | Autoregressive = MaskedDiffusion()
+    optimizer: Optimizer = Optimizer()
+    mesh: Mesh = Mesh()
+    checkpoint: Checkpoint = Checkpoint()
+    log: Log = Log()
+    evaluators: Mapping[str, HeldOutLoss | LinearProbe | Captioning] = dataclasses.field(default_factory=dict)

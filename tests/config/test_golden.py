@@ -1,0 +1,38 @@
+"""The resolved text of each shipped config is kept, so that no change of a default goes unseen.
+
+After a change that is meant: `python -m tests.config.test_golden` writes the texts anew.
+"""
+
+import pathlib
+
+import pytest
+
+from mdc_jax import command
+from mdc_jax.config import dumps, parse
+
+ROOT = pathlib.Path(__file__).parents[2]
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+CONFIGS = ("scenes.py", "scenes.py:runlocal", "pictures.py", "vitb_recap.py", "vitb_recap.py:objective=autoregressive")
+
+
+def path_of(name: str) -> pathlib.Path:
+    return GOLDEN / (name.replace(".py", "").replace(":", "-").replace("=", "-") + ".json")
+
+
+def resolve(name: str) -> str:
+    return dumps(parse(command.load(str(ROOT / "configs" / name))))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_golden(name: str) -> None:
+    assert resolve(name) == path_of(name).read_text()
+
+
+def test_every_shipped_config_has_one() -> None:
+    assert {path.name for path in (ROOT / "configs").glob("*.py")} <= {name.partition(":")[0] for name in CONFIGS}
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for config in CONFIGS:
+        path_of(config).write_text(resolve(config))

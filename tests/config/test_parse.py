@@ -1,0 +1,92 @@
+"""A wrong setting is named with its value and the fix; a right one survives the way to text and back."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mdc_jax import command, config
+
+
+def complete(**changes: Any) -> dict[str, Any]:
+    tree = config.defaults(evaluators={"probe": config.evaluator("linear_probe")}).to_dict()
+    tree["data"]["train"] = "scenes:train"
+    for path, value in changes.items():
+        section = tree
+        *parents, key = path.split("__")
+        for parent in parents:
+            section = section[parent]
+        section[key] = value
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimizer__lrr": 0.1}, ['"optimizer.lrr"', "0.1", '"lr"']),
+        ({"data__batch_size": "64"}, ["data.batch_size", "'64'", "int"]),
+        ({"data__batch_size": True}, ["data.batch_size", "True", "int"]),
+        ({"image__size": 50}, ["image.size", "50", "48", "64"]),
+        ({"model__encoder__variant": "B16"}, ["model.encoder.variant", "B16", "B/16"]),
+        ({"objective__schedule": "linaer"}, ["objective.schedule", "linaer", '"linear"']),
+        ({"objective__name": "masked_difusion"}, ["objective.name", '"masked_diffusion"']),
+        ({"objective__interval": (0.9, 0.2)}, ["objective.interval", "0.9"]),
+        ({"objective__masks": "stratified"}, ["objective.interval", "(0.0, 1.0)"]),
+        ({"duration": "9k stps"}, ["duration", "9k stps", "9000 steps"]),
+        ({"evaluators__probe__every": "often"}, ["evaluators.probe.every", "often"]),
+        ({"evaluators__probe__type": "liner_probe"}, ["evaluators.probe.type", '"linear_probe"']),
+        ({"optimizer__accumulation": 3}, ["data.batch_size", "256", "optimizer.accumulation=3"]),
+        ({"image__mean": (1.0,)}, ["image.mean"]),
+        ({"data": 3}, ["data", "3", "batch_size"]),
+    ],
+)
+def test_errors_name_key_value_and_fix(changes: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(config.ConfigError) as error:
+        config.parse(complete(**changes))
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_an_objective_has_only_its_own_keys() -> None:
+    tree = complete()
+    tree["objective"] = {"name": "autoregressive", "interval": (0.5, 1.0)}
+    with pytest.raises(config.ConfigError, match=r"objective\.interval"):
+        config.parse(tree)
+
+
+def test_text_and_back() -> None:
+    resolved = config.parse(complete(optimizer__lr=1))
+    assert resolved.optimizer.lr == 1.0
+    assert config.parse(json.loads(config.dumps(resolved))) == resolved
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("9000 steps", 9000),
+        ("7", 7),
+        ("2 epochs", 7),
+        ("0.5 epoch", 2),
+        ("1e2 examples", 34),
+        ("1 example", 1),
+        ("0", 0),
+    ],
+)
+def test_durations_become_steps_rounded_up(text: str, expected: int) -> None:
+    assert config.steps(text, batch_size=3, examples_per_epoch=10) == expected
+
+
+def test_arguments_of_a_config() -> None:
+    parsed = config.parse_argument("steps=5,local,lr=3e-4", steps=9, local=False, lr=1.0, name="x")
+    assert (parsed.steps, parsed.local, parsed.lr, parsed.name) == (5, True, 3e-4, "x")
+    with pytest.raises(config.ConfigError, match='did you mean "steps"'):
+        config.parse_argument("step=5", steps=9)
+    with pytest.raises(config.ConfigError, match="expected int"):
+        config.parse_argument("steps=five", steps=9)
+
+
+def test_help_lists_every_config() -> None:
+    text = command.describe_configs()
+    for name in ("scenes", "pictures", "vitb_recap"):
+        assert f"configs/{name}.py" in text
+    assert text.count("Arguments") >= 3 and text.count("Hardware") >= 3
