@@ -1,0 +1,315 @@
+"""From a source to batches: read, decode, crop, tokenize and collate, in threads.
+
+Shapes: B rows of this host's part of the global batch, C captions of an image, L tokens, S pixels.
+
+A position of the plan is an example, a global batch is `data.batch_size` consecutive positions, and host h of n
+holds its h-th n-th, as contiguous rows. Nothing here has a state beside the position it started at.
+"""
+
+import collections
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import grain
+import numpy as np
+from absl import logging
+
+from mdc_jax.config import sections
+from mdc_jax.data import images
+from mdc_jax.data.batch import LABEL_PREFIX, PAD_ID
+from mdc_jax.data.plan import Plan
+from mdc_jax.data.sources.base import BadRecord, Record, Source
+from mdc_jax.data.tokenizer import Tokenizer
+
+_RETRY_AFTER = (0.1, 0.5, 2.0)  # seconds; then the read error stops the run
+_CHECK_AFTER = 1_000  # examples seen before the share of bad ones is judged
+_MAX_WARNINGS = 20
+_NO_ID = -1  # of rows that only fill up the last evaluation batch
+_CROP, _CAPTIONS = 0, 1  # purposes of random numbers
+
+
+class TooManyBadRecords(RuntimeError):
+    """More records than `data.max_bad_share` could not be used."""
+
+
+class _Row(NamedTuple):
+    """What stands in a row of a batch; `epoch` None: no augmentation."""
+
+    record: int
+    caption: int  # the record that gives the captions
+    epoch: int | None
+
+
+class _Fault(NamedTuple):
+    record: int
+    reason: str
+
+
+_Rows = Sequence[_Row | None]  # None: padding
+_Made = tuple[dict[str, np.ndarray], list[_Fault]]
+
+
+class TrainBatches:
+    """Endless training batches of this host, from a position on.
+
+    Iterating gives dicts of the batch contract (without labels). `bad` counts the reasons of the masked rows in
+    the batches given so far. Close it, or use it in a `with` block.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        tokenizer: Tokenizer,
+        config: sections.Config,
+        *,
+        position: int,
+        process_index: int = 0,
+        process_count: int = 1,
+        keys: Sequence[str] | None = None,
+    ) -> None:
+        """Starts the threads.
+
+        Args:
+          source: the records.
+          tokenizer: for the captions.
+          config: its seed, image and data sections are used.
+          position: examples seen before, a multiple of nothing in particular.
+          process_index: this host, of
+          process_count: hosts, which must divide the batch size.
+          keys: of the batch to give, beside `_mask`; None: all.
+        """
+        self.bad: collections.Counter[str] = collections.Counter()
+        self._seen = 0
+        self._spec = source.spec
+        self._max_bad_share = config.data.max_bad_share
+        self._keys = None if keys is None else {*keys, "_mask"}
+        plan = Plan(len(source), config.seed)
+        assemble = _Assembler(source, tokenizer, config)
+        rows = _local_rows(config.data.batch_size, process_index, process_count)
+        permute, repeat = config.data.permute_captions, config.data.repeat_batch
+
+        def row(position: int) -> _Row:
+            epoch, record = plan.locate(position)
+            return _Row(record, plan.permuted_caption(position) if permute else record, epoch)
+
+        def make(step: int) -> _Made:
+            start = 0 if repeat else position + step * config.data.batch_size
+            return assemble([row(start + index) for index in rows])
+
+        self._batches = _in_threads(make, None, config.data)
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        """The next local batch.
+
+        Raises:
+          OSError: a record could not be read, after several attempts.
+          TooManyBadRecords: see there; judged from 1,000 examples on.
+        """
+        batch, faults = next(self._batches)
+        self._seen += len(batch["_mask"])
+        self._count(faults)
+        return batch if self._keys is None else {key: batch[key] for key in batch.keys() & self._keys}
+
+    def _count(self, faults: Sequence[_Fault]) -> None:
+        for fault in faults:
+            self.bad[fault.reason] += 1
+            _warn(self._spec, fault, self.bad.total())
+        if self._seen >= _CHECK_AFTER and self.bad.total() > self._max_bad_share * self._seen:
+            raise TooManyBadRecords(
+                f"{self._spec}: {self.bad.total()} of {self._seen} examples cannot be used "
+                f"({', '.join(f'{count} x {reason}' for reason, count in self.bad.most_common())}), more than "
+                f"data.max_bad_share = {self._max_bad_share}. Repair the data, or raise data.max_bad_share."
+            )
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._batches.close()
+
+    def __enter__(self) -> "TrainBatches":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def eval_batches(
+    source: Source,
+    tokenizer: Tokenizer,
+    config: sections.Config,
+    *,
+    count: int,
+    batch_size: int,
+    labels: Sequence[str] = (),
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The first `count` records (or all, if there are fewer) in their own order, without augmentation.
+
+    Every host gets the same number of batches of batch_size / process_count rows. Rows beyond the last record
+    are masked and have id -1. With `labels` (families of the source, given as "label/<family>": i32[B] for
+    classes, u8[B, names] for presence) an image needs no caption; without, one that has none is masked.
+
+    Raises:
+      ValueError: the batch size or a family does not fit.
+      OSError: a record could not be read, after several attempts.
+    """
+    assemble = _Assembler(source, tokenizer, config, labels)
+    rows = _local_rows(batch_size, process_index, process_count)
+    count = min(count, len(source))
+
+    def make(step: int) -> _Made:
+        records = (step * batch_size + index for index in rows)
+        return assemble([_Row(record, record, None) if record < count else None for record in records])
+
+    return _logged(source.spec, _in_threads(make, -(-count // batch_size), config.data))
+
+
+def _logged(spec: str, made: Iterator[_Made]) -> Iterator[dict[str, np.ndarray]]:
+    total = 0
+    try:
+        for batch, faults in made:
+            for fault in faults:
+                total += 1
+                _warn(spec, fault, total)
+            yield batch
+    finally:
+        made.close()
+
+
+def read_captions(source: Source, limit: int) -> Iterator[str]:
+    """The captions of at most `limit` records, spread evenly over the source; damaged records are left out."""
+    count = min(limit, len(source))
+    for index in range(count):
+        try:
+            yield from _read(source, index * len(source) // count).captions
+        except BadRecord:
+            continue
+
+
+class _Assembler:
+    """Rows to a batch; a damaged example becomes a masked row of zeros and a fault."""
+
+    def __init__(
+        self, source: Source, tokenizer: Tokenizer, config: sections.Config, labels: Sequence[str] = ()
+    ) -> None:
+        unknown = [family for family in labels if family not in source.families]
+        if unknown:
+            raise ValueError(f"{source.spec} has no labels {unknown}; it has {sorted(source.families)}")
+        self._source = source
+        self._tokenizer = tokenizer
+        self._config = config
+        self._families = {family: source.families[family] for family in labels}
+
+    def __call__(self, rows: _Rows) -> _Made:
+        batch = self._empty(len(rows))
+        faults = []
+        for index, row in enumerate(rows):
+            if row is None:
+                continue
+            batch["id"][index] = row.record
+            try:
+                self._fill(batch, index, row)
+            except BadRecord as fault:
+                faults.append(_Fault(row.record, fault.reason))
+        return batch, faults
+
+    def _empty(self, size: int) -> dict[str, np.ndarray]:
+        data, pixels = self._config.data, self._config.image.size
+        batch = {
+            "image": np.zeros((size, pixels, pixels, 3), np.uint8),
+            "text": np.full((size, data.captions_per_image, data.max_tokens), PAD_ID, np.int32),
+            "length": np.zeros((size, data.captions_per_image), np.int32),
+            "id": np.full(size, _NO_ID, np.int32),
+            "_mask": np.zeros(size, bool),
+        }
+        for name, family in self._families.items():
+            presence = family.kind == "presence"
+            label = np.zeros((size, len(family.names)), np.uint8) if presence else np.full(size, -1, np.int32)
+            batch[LABEL_PREFIX + name] = label
+        return batch
+
+    def _fill(self, batch: dict[str, np.ndarray], index: int, row: _Row) -> None:
+        """Writes an example into row `index`, or raises BadRecord and leaves the row as it is."""
+        record = _read(self._source, row.record)
+        captions = record.captions if row.caption == row.record else _read(self._source, row.caption).captions
+        texts = self._tokenize(captions, row)
+        if not texts and not self._families:
+            raise BadRecord("no caption")
+        crop = self._rng(row, _CROP) if self._config.image.random_crop < 1 else None
+        batch["image"][index] = images.prepare(record.image, self._config.image, crop)
+        for number, ids in enumerate(texts):
+            batch["text"][index, number, : len(ids)] = ids
+            batch["length"][index, number] = len(ids)
+        for family in self._families:
+            batch[LABEL_PREFIX + family][index] = record.labels[family]
+        batch["_mask"][index] = True
+
+    def _tokenize(self, captions: Sequence[str], row: _Row) -> list[list[int]]:
+        """Token ids of at most C captions that have words: the first ones, or in training any."""
+        data = self._config.data
+        captions = [caption for caption in captions if caption and not caption.isspace()]
+        if len(captions) > data.captions_per_image:
+            rng = self._rng(row, _CAPTIONS)
+            if rng is not None:
+                captions = [captions[choice] for choice in rng.permutation(len(captions))]
+            captions = captions[: data.captions_per_image]
+        texts = [self._tokenizer.encode(caption, data.max_tokens) for caption in captions]
+        return [ids for ids in texts if len(ids) > 1]
+
+    def _rng(self, row: _Row, purpose: int) -> np.random.Generator | None:
+        if row.epoch is None:
+            return None
+        return np.random.default_rng((self._config.seed % 2**64, row.epoch, row.record, purpose))
+
+
+def _local_rows(batch_size: int, process_index: int, process_count: int) -> range:
+    if batch_size % process_count:
+        raise ValueError(f"a batch of {batch_size} cannot be split over {process_count} hosts; choose a multiple of it")
+    local = batch_size // process_count
+    return range(process_index * local, (process_index + 1) * local)
+
+
+class _Steps:
+    """A random-access data set for Grain, whose elements are whole batches."""
+
+    def __init__(self, make: Callable[[int], _Made], count: int | None) -> None:
+        self._make = make
+        self._count = count
+
+    def __len__(self) -> int:
+        return 2**62 if self._count is None else self._count
+
+    def __getitem__(self, step: int) -> _Made:
+        return self._make(step)
+
+
+def _in_threads(make: Callable[[int], _Made], count: int | None, data: sections.Data) -> grain.DatasetIterator:
+    """make(0), make(1), ... in order, made ahead of time: a thread per batch costs nothing per example."""
+    options = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=data.prefetch)
+    return iter(grain.MapDataset.source(_Steps(make, count)).to_iter_dataset(options))
+
+
+def _read(source: Source, index: int) -> Record:
+    """A record; read errors are retried, since a masked row must be the same on every reading."""
+    for seconds in _RETRY_AFTER:
+        try:
+            return source[index]
+        except OSError as error:
+            logging.warning("%s: record %d: %s; trying again in %s s", source.spec, index, error, seconds)
+            time.sleep(seconds)
+    try:
+        return source[index]
+    except OSError as error:
+        attempts = len(_RETRY_AFTER) + 1
+        raise OSError(f"{source.spec}: record {index} could not be read in {attempts} attempts: {error}") from error
+
+
+def _warn(spec: str, fault: _Fault, total: int) -> None:
+    if total <= _MAX_WARNINGS:
+        logging.warning("%s: record %d is masked: %s", spec, fault.record, fault.reason)
+    if total == _MAX_WARNINGS:
+        logging.warning("%s: further masked records are counted, not named", spec)

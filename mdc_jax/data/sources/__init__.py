@@ -1,0 +1,30 @@
+"""Sources by short spec: "NAME" or "NAME:REST", for example "scenes:train,size=48" or "pictures:DIR:train"."""
+
+import importlib
+
+from mdc_jax.config import ConfigError
+from mdc_jax.config.parse import did_you_mean
+from mdc_jax.data.sources.base import Source
+
+_MODULES = {
+    "array_record": "array_record",
+    "fake": "fake",
+    "folder": "folder",
+    "pictures": "array_record",  # written by `mdc_jax.data.prepare.pictures`
+    "scenes": "scenes",
+}
+
+
+def open_source(spec: str) -> Source:
+    """Opens a source; see `mdc_jax/data/README.md` for the specs.
+
+    Raises:
+      ConfigError: the name is not known, the rest of the spec is wrong, or the files are not there.
+    """
+    name, _, rest = spec.partition(":")
+    if name not in _MODULES:
+        raise ConfigError(f'"{spec}": unknown source "{name}"{did_you_mean(name, _MODULES)}')
+    try:
+        return importlib.import_module(f"mdc_jax.data.sources.{_MODULES[name]}").open(rest)
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError(f'"{spec}": {error}') from error

@@ -1,0 +1,116 @@
+"""Records that a `prepare` command wrote: "array_record:DIR:train", "array_record:DIR/train-*.arrayrecord"."""
+
+import bisect
+import glob
+import hashlib
+import itertools
+import pathlib
+import threading
+
+from array_record.python.array_record_module import ArrayRecordReader
+
+from mdc_jax.data.prepare.records import MANIFEST, Example, Manifest
+from mdc_jax.data.sources.base import BadRecord, Record
+
+_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # for reading at random
+_DAMAGE = "Corrupted"  # how the reader's messages tell broken checksums from what it could not read
+
+
+class ArrayRecordSource:
+    """Shards, one after the other; safe to read from several threads."""
+
+    def __init__(self, spec: str, paths: list[pathlib.Path], manifest: Manifest) -> None:
+        self.spec = spec
+        self.families = manifest.families
+        self.fingerprint = hashlib.sha256(
+            "".join(manifest.shards[path.name].sha256 for path in paths).encode()
+        ).hexdigest()
+        self._paths = paths
+        self._ends = list(itertools.accumulate(manifest.shards[path.name].records for path in paths))
+        self._readers: dict[int, ArrayRecordReader] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Record:
+        """Record `index`; raises BadRecord for damaged bytes, OSError for what could not be read."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.spec} has {len(self)} records, no {index}")
+        shard = bisect.bisect_right(self._ends, index)
+        first = self._ends[shard - 1] if shard else 0
+        try:
+            entry = self._reader(shard).read([index - first])[0]
+        except RuntimeError as error:
+            if _DAMAGE in str(error):
+                raise BadRecord("damaged shard") from error
+            raise OSError(f"{self._paths[shard]}: {error}") from error
+        return Example.unpack(entry).record(self.families)
+
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        with self._lock:
+            if shard not in self._readers:
+                self._readers[shard] = ArrayRecordReader(str(self._paths[shard]), _READER_OPTIONS)
+            return self._readers[shard]
+
+
+def open(rest: str) -> ArrayRecordSource:
+    """Opens "DIR:SPLIT", "DIR" where it holds a single split, or globs of shards, separated by commas.
+
+    A manifest lies beside the shards: it gives their lengths, labels and checksums.
+
+    Raises:
+      FileNotFoundError: there is no such folder, manifest or shard.
+      ValueError: the split is not there, the folder was not finished, or a shard has not the size it was written with.
+    """
+    directory, split = _directory(rest)
+    if directory is not None:
+        manifest = _manifest(directory)
+        paths = [directory / name for name in _split_names(manifest, directory, split)]
+    else:
+        paths = [pathlib.Path(path) for pattern in rest.split(",") for path in sorted(glob.glob(pattern))]
+        if not paths:
+            raise FileNotFoundError(f"no file matches {rest!r}, and it is no prepared folder with a {MANIFEST}")
+        directories = {path.parent for path in paths}
+        if len(directories) > 1:
+            raise ValueError(f"{rest!r} matches shards in {len(directories)} folders; name shards of one")
+        manifest = _manifest(directories.pop())
+    for path in paths:
+        if path.name not in manifest.shards:
+            raise ValueError(f"{path} is not in the {MANIFEST} beside it: it is no finished shard of this data set")
+        if path.stat().st_size != manifest.shards[path.name].bytes:
+            raise ValueError(
+                f"{path} has {path.stat().st_size} bytes, it was written with {manifest.shards[path.name].bytes}: "
+                "copy it again, or run the prepare command again, which rewrites what is damaged"
+            )
+    return ArrayRecordSource(f"array_record:{rest}", paths, manifest)
+
+
+def _directory(rest: str) -> tuple[pathlib.Path | None, str]:
+    """A prepared folder and a split ("" for the only one); None if `rest` is a glob of shards."""
+    if (pathlib.Path(rest) / MANIFEST).exists():
+        return pathlib.Path(rest), ""
+    directory, colon, split = rest.rpartition(":")
+    if colon and not rest.endswith(".arrayrecord"):
+        if not (pathlib.Path(directory) / MANIFEST).exists():
+            raise FileNotFoundError(
+                f"{directory} holds no prepared data ({MANIFEST} is missing); run a prepare command"
+            )
+        return pathlib.Path(directory), split
+    return None, ""
+
+
+def _manifest(directory: pathlib.Path) -> Manifest:
+    manifest = Manifest.read(directory)
+    if not manifest.complete:
+        raise ValueError(f"{directory} was not finished; run its prepare command again, which goes on where it stopped")
+    return manifest
+
+
+def _split_names(manifest: Manifest, directory: pathlib.Path, split: str) -> list[str]:
+    splits = manifest.splits()
+    if not split and len(splits) == 1:
+        (split,) = splits
+    if split not in splits:
+        raise ValueError(f"{directory} has no split {split!r}; name one of {', '.join(splits)}, as in DIR:SPLIT")
+    return splits[split]

@@ -1,0 +1,85 @@
+"""The contract of a data source: random access to images with captions and labels."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+
+class BadRecord(ValueError):
+    """The bytes of a record are damaged; `reason` is one of a few short texts, to be counted.
+
+    Reading the same record again gives the same error. What another attempt may cure (a network, a
+    disk) is an OSError instead.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A family of labels that a linear probe predicts together.
+
+    `kind` "presence": the label is u8[len(names)], one yes or no for each name.
+    `kind` "class": the label is one integer below len(names); -1 where it does not apply.
+    `bound` families say what belongs together or where it stands, which a mean over image
+    tokens cannot tell; they are probed on flattened tokens, in a table of their own.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    bound: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One image (encoded bytes, or u8[H, W, 3] where it was drawn) with its captions and labels."""
+
+    image: bytes | np.ndarray
+    captions: tuple[str, ...]
+    labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One statement of a caption: its kind, the words [start, end) that make it, and whether it holds."""
+
+    kind: str
+    start: int
+    end: int
+    right: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a parser finds in a caption, held against an image."""
+
+    grammatical: bool
+    claims: tuple[Claim, ...]
+    repeated: bool  # an object of the image is named twice
+    hallucinated: int  # objects named that the image does not have
+
+    @property
+    def right(self) -> bool:
+        """Grammatical, and every claim holds."""
+        return self.grammatical and all(claim.right for claim in self.claims)
+
+
+class Source(Protocol):
+    """Reading the same index twice gives the same record, or the same BadRecord; nothing is filtered.
+
+    A source whose captions can be parsed also has `check(index, caption) -> Verdict` and
+    `claims(index) -> Mapping[str, int]` (how many claims of each kind the image's own caption
+    makes).
+    """
+
+    spec: str
+    fingerprint: str  # hash of the manifest or of the definition: changes when the data does
+    families: Mapping[str, Family]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record: ...

@@ -1,0 +1,131 @@
+"""A plain folder of images with captions: "folder:DIR".
+
+Captions of an image, the first of these that is there:
+
+    captions.csv     columns file, caption; several rows of a file are several captions
+    captions.jsonl   the same, an object a line
+    NAME.txt         beside NAME.jpg; every line is a caption
+
+Where the images lie in subfolders, the first of them is the label of family "folder".
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from mdc_jax.data.sources.base import BadRecord, Family, Record
+
+SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+FAMILY = "folder"
+
+
+class FolderSource:
+    """Images in the order of their names; captions are read when the source is opened."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.spec = f"folder:{root}"
+        self._root = root
+        self._files = image_files(root)
+        if not self._files:
+            raise FileNotFoundError(f"{root} has no images ({', '.join(sorted(SUFFIXES))})")
+        self._captions = read_captions(root, self._files)
+        names = tuple(sorted({file.parts[0] for file in self._files if len(file.parts) > 1}))
+        self.families: Mapping[str, Family] = {FAMILY: Family("class", names)} if len(names) > 1 else {}
+        content = ((str(file), (root / file).stat().st_size, self._captions[file]) for file in self._files)
+        self.fingerprint = hashlib.sha256(repr(list(content)).encode(errors="surrogatepass")).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Record:
+        """Record `index`; raises OSError where its file cannot be read."""
+        file = self._files[index]
+        captions = self._captions[file]
+        if captions is None:
+            raise BadRecord("captions not UTF-8")
+        labels = {}
+        if self.families:
+            names = self.families[FAMILY].names
+            labels[FAMILY] = np.int32(names.index(file.parts[0]) if len(file.parts) > 1 else -1)
+        return Record((self._root / file).read_bytes(), captions, labels)
+
+
+def open(rest: str) -> FolderSource:
+    """Opens a folder; raises FileNotFoundError where there are no images, ValueError for a bad table of captions."""
+    root = pathlib.Path(rest)
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {rest!r}")
+    return FolderSource(root)
+
+
+def image_files(root: pathlib.Path, suffixes: Iterable[str] = SUFFIXES) -> list[pathlib.Path]:
+    """Paths of all images below `root`, relative to it, in the order of their names."""
+    wanted = frozenset(suffixes)
+    found = []
+    for directory, _, names in os.walk(root):
+        inside = pathlib.Path(directory).relative_to(root)
+        found += [inside / name for name in names if os.path.splitext(name)[1].lower() in wanted]
+    return sorted(found)
+
+
+def read_captions(root: pathlib.Path, files: Iterable[pathlib.Path]) -> dict[pathlib.Path, tuple[str, ...] | None]:
+    """Captions of every file; () where there are none, None where they are not UTF-8.
+
+    Raises:
+      ValueError: a table of captions is malformed, or names files that are not there.
+    """
+    files = list(files)
+    for name, parse in (("captions.csv", _csv_rows), ("captions.jsonl", _jsonl_rows)):
+        if (root / name).exists():
+            return _from_table(root / name, parse, files)
+    return {file: _from_sidecar(root / file.with_suffix(".txt")) for file in files}
+
+
+def _from_table(
+    path: pathlib.Path, parse: Callable[[str], Iterable[tuple[str, str]]], files: Iterable[pathlib.Path]
+) -> dict[pathlib.Path, tuple[str, ...]]:
+    captions: dict[pathlib.Path, list[str]] = {file: [] for file in files}
+    try:
+        for file, caption in parse(path.read_bytes().decode("utf-8-sig")):
+            captions[pathlib.Path(file)].append(caption)
+    except KeyError as error:
+        raise ValueError(f"{path} names {error.args[0]}, which is not below {path.parent}") from error
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table of captions with file and caption: {error}") from error
+    return {file: tuple(texts) for file, texts in captions.items()}
+
+
+def _csv_rows(text: str) -> Iterable[tuple[str, str]]:
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    if not {"file", "caption"} <= set(rows.fieldnames or ()):
+        raise ValueError(f"its columns are {rows.fieldnames}")
+    return ((row["file"], row["caption"] or "") for row in rows)
+
+
+def _jsonl_rows(text: str) -> Iterable[tuple[str, str]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            row = json.loads(line)
+            if (
+                not isinstance(row, dict)
+                or not isinstance(row.get("file"), str)
+                or not isinstance(row.get("caption"), str)
+            ):
+                raise ValueError(f"line {number} is {line[:80]!r}")
+            yield row["file"], row["caption"]
+
+
+def _from_sidecar(path: pathlib.Path) -> tuple[str, ...] | None:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return ()
+    except UnicodeDecodeError:
+        return None
+    return tuple(line.strip() for line in text.splitlines() if line.strip())

@@ -1,0 +1,158 @@
+"""The built-in data set: scenes rendered on demand, see `mdc_jax/data/scenes/README.md`.
+
+scenes:SPLIT[,size=48][,layout=grid][,sentences=1][,redundancy=0][,prior=0]
+            [,withheld=red-circle+large-star][,seed=0][,count=N]
+"""
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+
+from mdc_jax.config.parse import did_you_mean
+from mdc_jax.data.scenes import draw, grammar, labels, layout, parse
+from mdc_jax.data.sources.base import Family, Record, Verdict
+
+VERSION = 1  # of the definition; part of every fingerprint
+
+_COUNTS = {"train": 1_000_000, "validation": 20_000, "test": 20_000, "withheld": 20_000}
+_MOST_SCENES = 1 << 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The knobs of the data set.
+
+    Raises:
+        ValueError: for a value outside its range.
+    """
+
+    split: str
+    size: int = 48  # pixels
+    layout: str = "grid"
+    sentences: int = 1  # per caption
+    redundancy: float = 0.0  # see grammar.caption
+    prior: float = 0.0  # see layout.compose
+    withheld: tuple[frozenset[str], ...] = ()  # pairs of attribute words that training does not show together
+    seed: int = 0
+    count: int = 0  # scenes; 0: the split's default
+
+    def __post_init__(self):
+        _check("split", self.split, self.split in layout.SPLITS, "one of " + ", ".join(layout.SPLITS))
+        _check("size", self.size, 16 <= self.size <= 1024, "16 to 1024 pixels")
+        _check("layout", self.layout, self.layout in layout.LAYOUTS, "one of " + ", ".join(layout.LAYOUTS))
+        _check("sentences", self.sentences, self.sentences in (1, 2, 4), "1, 2 or 4")
+        _check("redundancy", self.redundancy, 0 <= self.redundancy <= 1, "from 0 to 1")
+        _check("redundancy", self.redundancy, not self.redundancy or self.sentences > 1, "0 where sentences=1")
+        _check("prior", self.prior, 0 <= self.prior <= 1, "from 0 to 1")
+        _check("seed", self.seed, 0 <= self.seed < 1 << 63, "0 or more")
+        _check("count", self.count, 0 <= self.count <= _MOST_SCENES, f"0 to {_MOST_SCENES}")
+        if self.split == "withheld" and not self.withheld:
+            raise ValueError("split 'withheld' needs the pairs, such as withheld=red-circle+large-star")
+
+
+class ScenesSource:
+    """Scenes of one split; `source[i]` draws scene i. Labels are computed when asked for."""
+
+    families: Mapping[str, Family] = labels.FAMILIES
+
+    def __init__(self, spec: str, settings: Settings):
+        self.spec = spec
+        self.settings = settings
+        knobs = dataclasses.asdict(settings) | {"withheld": sorted(map(sorted, settings.withheld)), "count": len(self)}
+        self.fingerprint = hashlib.sha256(repr((VERSION, sorted(knobs.items()))).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.settings.count or _COUNTS[self.settings.split]
+
+    def __getitem__(self, index: int) -> Record:
+        scene = self.scene(index)
+        return Record(draw.draw(scene, self.settings.size), (self._word(index, scene),), labels.Labels(scene))
+
+    def scene(self, index: int) -> layout.Scene:
+        """What scene `index` holds.
+
+        Raises:
+            IndexError: outside 0 .. len(self) - 1.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"scene {index} of {self.spec!r}, which has {len(self)}")
+        s = self.settings
+        return layout.compose(s.split, index, seed=s.seed, layout=s.layout, prior=s.prior, withheld=s.withheld)
+
+    def caption(self, index: int) -> str:
+        """The caption of scene `index`, which is not drawn."""
+        return self._word(index, self.scene(index))
+
+    def check(self, index: int, caption: str) -> Verdict:
+        """What a caption claims, held against scene `index`."""
+        return parse.judge(parse.parse(caption, self.settings.sentences), self.scene(index))
+
+    def claims(self, index: int) -> Mapping[str, int]:
+        """How many claims of each kind the scene's own caption makes."""
+        parsed = parse.parse(self.caption(index), self.settings.sentences)
+        return collections.Counter(statement.kind for statement in parsed.statements)
+
+    def _word(self, index: int, scene: layout.Scene) -> str:
+        s = self.settings
+        return grammar.caption(scene, layout.stream(s.seed, s.split, index, 1), s.sentences, s.redundancy)
+
+
+def open(rest: str) -> ScenesSource:
+    """The source that a spec "scenes:REST" stands for, as in "train,size=64,layout=free".
+
+    Raises:
+        ValueError: for an unknown split or key, or a value that does not fit it.
+    """
+    split, *items = rest.split(",")
+    if split not in layout.SPLITS:
+        raise ValueError(
+            f"scenes: split {split!r} is unknown{did_you_mean(split, layout.SPLITS)}; the spec starts with the split"
+        )
+    knobs: dict[str, object] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"scenes: {item!r} has no value; write KEY=VALUE")
+        if key not in _READERS:
+            raise ValueError(f"scenes: {key!r} is unknown{did_you_mean(key, _READERS)}")
+        if key in knobs:
+            raise ValueError(f"scenes: {key!r} is given twice")
+        try:
+            knobs[key] = _READERS[key](value)
+        except ValueError as error:
+            raise ValueError(f"scenes: {item!r}: {error}") from error
+    return ScenesSource(f"scenes:{rest}", Settings(split, **knobs))
+
+
+def _pairs(text: str) -> tuple[frozenset[str], ...]:
+    """Reads "red-circle+large-star"."""
+    kinds = {word: kind for kind, words in enumerate(_ATTRIBUTES) for word in words}
+    pairs = []
+    for pair in text.split("+"):
+        words = pair.split("-")
+        for word in words:
+            if word not in kinds:
+                raise ValueError(f"{word!r} is no attribute{did_you_mean(word, kinds)}")
+        if len({kinds[word] for word in words}) != 2 or len(words) != 2:
+            raise ValueError(f"{pair!r} must be two attributes of different kinds, such as red-circle")
+        pairs.append(frozenset(words))
+    return tuple(pairs)
+
+
+_ATTRIBUTES = (layout.SHAPES, layout.COLOURS, layout.SIZES, layout.TEXTURES)
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "size": int,
+    "layout": str,
+    "sentences": int,
+    "redundancy": float,
+    "prior": float,
+    "withheld": _pairs,
+    "seed": int,
+    "count": int,
+}
+
+
+def _check(key: str, value: object, fits: bool, range_: str) -> None:
+    if not fits:
+        raise ValueError(f"scenes: {key}={value} must be {range_}")

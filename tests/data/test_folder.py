@@ -1,0 +1,101 @@
+"""A plain folder: where captions come from, labels, what is wrong and said."""
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources.base import BadRecord
+
+FILES = ("cats/one.png", "cats/two.JPG", "dogs/deep/three.webp", "four.png")
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "photos"
+    for number, name in enumerate(FILES):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.new("RGB", (8, 6), (number * 20, 0, 0)).save(root / name)
+    return root
+
+
+def _captions(root):
+    source = open_source(f"folder:{root}")
+    return [source[index].captions for index in range(len(source))]
+
+
+def test_sidecar_captions_labels_and_bytes(root):
+    (root / "cats/one.txt").write_text("\ufeffA cat.\r\n\r\n  Another line. \n")
+    (root / "dogs/deep/three.txt").write_bytes("Ein Dackel auf der Straße".encode())
+    source = open_source(f"folder:{root}")
+    assert [source[index].captions for index in range(4)] == [
+        ("A cat.", "Another line."),
+        (),
+        ("Ein Dackel auf der Straße",),
+        (),
+    ]
+    assert source.families["folder"].names == ("cats", "dogs")
+    assert [int(source[index].labels["folder"]) for index in range(4)] == [0, 0, 1, -1]
+    assert source[1].image == (root / "cats/two.JPG").read_bytes()
+
+
+def test_a_flat_folder_has_no_labels(root):
+    source = open_source(f"folder:{root}/cats")
+    assert len(source) == 2
+    assert source.families == {}
+    assert source[0].labels == {}
+
+
+def test_csv_captions(root):
+    rows = 'caption,file,more\n"A cat, asleep",cats/one.png,1\nA cat,cats/one.png,2\n,four.png,3\n'
+    (root / "captions.csv").write_text(rows)
+    assert _captions(root) == [("A cat, asleep", "A cat"), (), (), ("",)]
+
+
+def test_jsonl_captions(root):
+    (root / "captions.jsonl").write_text('{"file": "four.png", "caption": "ein großer Hund"}\n\n')
+    assert _captions(root) == [(), (), (), ("ein großer Hund",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("captions.csv", b"name,text\na,b\n", "its columns are"),
+        ("captions.csv", b"", "its columns are None"),
+        ("captions.csv", b"file,caption\ncats/none.png,x\n", "names cats/none.png, which is not below"),
+        ("captions.csv", b"file,caption\n../photos/four.png,x\n", "which is not below"),
+        ("captions.csv", b"file,caption\nfour.png,\xff\xfe\n", "no table of captions"),
+        ("captions.jsonl", b'{"file": "four.png"}', "line 1 is"),
+        ("captions.jsonl", b"[", "no table of captions"),
+    ],
+)
+def test_bad_tables_are_explained(root, name, content, message):
+    (root / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        open_source(f"folder:{root}")
+
+
+def test_a_sidecar_that_is_no_text_is_a_bad_record(root):
+    (root / "four.txt").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(BadRecord, match="not UTF-8"):
+        open_source(f"folder:{root}")[3]
+
+
+def test_the_fingerprint_changes_with_the_data(root):
+    first = open_source(f"folder:{root}").fingerprint
+    assert open_source(f"folder:{root}").fingerprint == first
+    (root / "four.txt").write_text("a caption")
+    assert open_source(f"folder:{root}").fingerprint != first
+
+
+def test_missing_folders_and_files(root):
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        open_source(f"folder:{root}/birds")
+    (root / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="has no images"):
+        open_source(f"folder:{root}/empty")
+    source = open_source(f"folder:{root}")
+    (root / "four.png").unlink()
+    with pytest.raises(OSError, match=r"four\.png"):
+        source[3]
+    assert isinstance(source[0].labels["folder"], np.int32)

@@ -1,0 +1,193 @@
+"""`prepare.pictures` on small folders of the real layout."""
+
+import collections
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mdc_jax.data import images
+from mdc_jax.data.prepare import collection, pictures, records, tuxpaint
+from mdc_jax.data.prepare.collection import Picture
+from mdc_jax.data.sources import open_source
+
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="20mm" height="10mm">'
+    '<rect width="50%" height="100%" fill="red"/></svg>'
+)
+
+
+def _stamp(root, name, title, pixels=None):
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".svg":
+        path.write_text(SVG)
+    else:
+        PIL.Image.fromarray(np.zeros((30, 40, 4), np.uint8) if pixels is None else pixels).save(path)
+    if title is not None:
+        path.with_suffix(".txt").write_text(f"{title}\nfr.utf8=traduction\n")
+
+
+@pytest.fixture
+def stamps(tmp_path, monkeypatch):
+    monkeypatch.setattr(collection, "MIN_IN_FOLDER", 8)
+    monkeypatch.setattr(collection, "SHARD_SIZE", 7)
+    root = tmp_path / "stamps"
+    for number in range(12):
+        shade = np.full((300, 400, 4), (number, 100, 200, 255), np.uint8)
+        shade[:50] = 0
+        _stamp(root, f"animals/birds/bird{number}_{chr(97 + number)}.png", f"A {chr(97 + number)} bird.", shade)
+        _stamp(root, f"food/drawing_{chr(97 + number)}.svg", f"A drawn {number}.")
+    _stamp(root, "symbols/alphabets/english/a.png", "The letter A.")
+    _stamp(root, "symbols/star.png", "A star.")
+    _stamp(root, "symbols/star_mirror.png", None)
+    _stamp(root, "symbols/empty.png", "")
+    (root / "symbols/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    (root / "symbols/broken.txt").write_text("Broken.")
+    (root / "symbols/broken2.svg").write_text("<svg")
+    (root / "symbols/broken2.txt").write_text("Also broken.")
+    (root / "symbols/blank.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="5" height="5"/>')
+    (root / "symbols/blank.txt").write_text("Blank.")
+    return root
+
+
+def _all(out):
+    for split in records.Manifest.read(out).splits():
+        source = open_source(f"pictures:{out}:{split}")
+        yield from (source[index] for index in range(len(source)))
+
+
+def test_stamps_become_records(stamps, tmp_path):
+    out = tmp_path / "out"
+    manifest = pictures.prepare(out, given=str(stamps))
+    assert manifest.licence == "GPL-2"
+    assert manifest.all_dropped() == {
+        "blank drawing, as of text without fonts": 1,
+        "damaged SVG": 1,
+        "letters": 1,
+        "no caption": 2,
+        "unknown format": 1,
+    }
+    assert sum(manifest.counts().values()) == 25
+    assert json.loads((out / "manifest.json").read_text())["records"] == manifest.counts()
+    assert manifest.families["folder"].names == ("animals", "food")
+    by_caption = {record.captions: record for record in _all(out)}
+    assert len(by_caption) == 25
+
+    bird = by_caption[("A c bird.",)]
+    pixels = images.decode(bird.image)
+    assert pixels.shape == (256, 341, 3)
+    assert (pixels[:30] > 250).all()  # transparent above
+    assert np.abs(pixels[-30:].astype(int) - (2, 100, 200)).max() < 6
+    assert bird.labels["folder"] == 0
+
+    drawing = by_caption[("A drawn 3.",)]
+    pixels = images.decode(drawing.image)
+    assert pixels.shape == (256, 512, 3)
+    assert np.abs(pixels[100, 50].astype(int) - (255, 0, 0)).max() < 6
+    assert np.abs(pixels[100, 450].astype(int) - 255).max() < 6
+    assert drawing.labels["folder"] == 1
+
+    star = by_caption[("A star.",)]
+    assert images.decode(star.image).shape == (30, 40, 3)
+    assert star.labels["folder"] == -1
+
+
+def test_repetition_keeps_every_byte(stamps, tmp_path, monkeypatch):
+    def content(out):
+        return {path.name: path.read_bytes() for path in out.iterdir()}
+
+    pictures.prepare(tmp_path / "a", given=str(stamps))
+    shutil.copytree(stamps, tmp_path / "elsewhere")
+    pictures.prepare(tmp_path / "b", given=str(tmp_path / "elsewhere"))
+    first = content(tmp_path / "a")
+    assert first == content(tmp_path / "b")
+
+    rendered = []
+    render = collection.render
+    monkeypatch.setattr(collection, "render", lambda path: rendered.append(path) or render(path))
+    pictures.prepare(tmp_path / "a", given=str(stamps))
+    assert not rendered
+    assert first == content(tmp_path / "a")
+
+    next((tmp_path / "b").glob("train-00001*")).unlink()
+    pictures.prepare(tmp_path / "b", given=str(stamps))
+    assert len(rendered) == 7
+    assert first == content(tmp_path / "b")
+
+
+def _picture(number, title, family):
+    return Picture(None, f"x/{number}.png", (title,), (("title", collection.words(title)), ("file", family)))
+
+
+def test_pictures_of_one_concept_stay_in_one_split():
+    rng = np.random.default_rng(0)
+    made = [_picture(n, f"Title {rng.integers(700)}!", f"file{rng.integers(1500)}") for n in range(1000)]
+    splits = collection.split_by_concept(made)
+    where = collections.defaultdict(set)
+    for split, found in splits.items():
+        for picture in found:
+            for concept in picture.concepts:
+                where[concept].add(split)
+    assert all(len(found) == 1 for found in where.values())
+    assert sum(len(found) for found in splits.values()) == 1000
+
+    apart = collection.split_by_concept([_picture(n, f"title {n}", n) for n in range(4000)])
+    for split, share in collection.SHARES.items():
+        assert abs(len(apart[split]) / 4000 - share) < 0.03
+    reordered = collection.split_by_concept([_picture(n, f"title {n}", n) for n in reversed(range(4000))])
+    assert reordered == apart
+    assert sum(collection.SHARES.values()) == pytest.approx(1)
+
+
+def test_a_plain_folder_goes_the_same_way(tmp_path):
+    root = tmp_path / "photos"
+    for number in range(40):
+        path = root / f"{number:06d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        PIL.Image.new("RGB", (9, 9), (number, 0, 0)).save(path)
+        path.with_suffix(".txt").write_text(f"number {number}\nanother caption of {number}\n" if number else "")
+    manifest = pictures.prepare(tmp_path / "out", "folder", str(root))
+    assert sum(manifest.counts().values()) == 39
+    assert manifest.all_dropped() == {"no caption": 1}
+    assert manifest.families == {}
+    assert all(len(record.captions) == 2 for record in _all(tmp_path / "out"))
+
+
+def _run(*arguments, **environment):
+    command = [sys.executable, "-m", "mdc_jax.data.prepare.pictures", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment or None)
+
+
+def test_the_command_shows_counts(stamps, tmp_path):
+    done = _run(f"--out={tmp_path}/out", f"--from={stamps}")
+    assert done.returncode == 0, done.stderr
+    assert "GPL-2" in done.stdout
+    assert f"pictures:{tmp_path}/out:train" in done.stdout
+    assert "letters" in done.stdout
+    assert "examples" in done.stderr  # the progress bar
+
+
+def test_a_source_that_cannot_be_had_is_explained(tmp_path, monkeypatch):
+    done = _run(f"--out={tmp_path}/out", f"--from={tmp_path}/nowhere")
+    assert done.returncode == 1
+    assert "no such folder or .deb file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no stamps"):
+        pictures.prepare(tmp_path / "out", given=str(tmp_path / "empty"))
+    (tmp_path / "bad.deb").write_bytes(b"nothing")
+    with pytest.raises(FileNotFoundError, match=r"cannot be unpacked|needs dpkg-deb"):
+        pictures.prepare(tmp_path / "out", given=str(tmp_path / "bad.deb"))
+    with pytest.raises(FileNotFoundError, match="needs --from=FOLDER"):
+        pictures.prepare(tmp_path / "out", "folder")
+
+    monkeypatch.setattr(tuxpaint, "_INSTALLED", tmp_path / "not-installed")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(FileNotFoundError, match=r"no apt-get .* Install the package .* or pass --from"):
+        pictures.prepare(tmp_path / "out")

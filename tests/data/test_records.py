@@ -1,0 +1,198 @@
+"""Prepared data: the entry's layout, shards that are whole or not there, repetition to the byte."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from array_record.python.array_record_module import ArrayRecordReader
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mdc_jax.data.prepare import records
+from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources.base import BadRecord, Family
+
+FAMILIES = {"kind": Family("class", ("a", "b")), "parts": Family("presence", ("x", "y", "z"), bound=True)}
+
+
+def _example(index):
+    labels = {"kind": index % 3 - 1, "parts": [index & 1, index >> 1 & 1, 1]}
+    return records.Example(b"image %d" % index, (f"caption {index}", "é"), labels, {"file": f"{index}.jpg"})
+
+
+def _manifest():
+    return records.Manifest("test", "CC0", "nobody", FAMILIES, {"short_side": 4}, {"no caption": 2})
+
+
+def _plans(counts, calls=None, fail_at=None):
+    plans = []
+    for number, (split, count) in enumerate(counts):
+
+        def examples(number=number, count=count):
+            if calls is not None:
+                calls.append(number)
+            for index in range(count):
+                if (number, index) == fail_at:
+                    raise KeyboardInterrupt
+                yield _example(index) if index != 1 else BadRecord("damaged JPEG")
+
+        plans.append(records.ShardPlan(f"{split}-{number}.arrayrecord", split, f"inputs {count}", count, examples))
+    return plans
+
+
+COUNTS = [("train", 30), ("train", 20), ("test", 10)]
+
+
+def _bytes(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@settings(deadline=None)
+@given(
+    image=st.binary(max_size=50),
+    captions=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=4),
+)
+def test_an_entry_round_trips(image, captions):
+    example = records.Example(image, tuple(captions), {"kind": 1}, {"file": "x"})
+    assert records.Example.unpack(example.pack()) == example
+
+
+def test_the_layout_is_the_documented_one():
+    entry = _example(3).pack()
+    length = int.from_bytes(entry[4:8], "little")
+    assert entry[:4] == b"MDC1"
+    assert json.loads(entry[8 : 8 + length])["captions"] == ["caption 3", "é"]
+    assert entry[8 + length :] == b"image 3"
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_damaged_entries_are_bad_records_or_other_examples(data):
+    entry = bytearray(_example(2).pack())
+    start = data.draw(st.integers(0, len(entry)))
+    entry[start : start + data.draw(st.integers(0, 30))] = data.draw(st.binary(max_size=30))
+    try:
+        record = records.Example.unpack(bytes(entry)).record(FAMILIES)
+    except BadRecord as fault:
+        assert fault.reason in ("damaged entry", "damaged labels")
+    else:
+        assert all(isinstance(caption, str) for caption in record.captions)
+        assert record.labels["kind"] in (-1, 0, 1)
+        assert record.labels["parts"].shape == (3,)
+
+
+@pytest.mark.parametrize("labels", [{}, {"kind": 2, "parts": [0, 0, 0]}, {"kind": 0, "parts": [1]}, {"kind": "a"}])
+def test_labels_that_do_not_fit_are_damage(labels):
+    with pytest.raises(BadRecord, match="damaged labels"):
+        records.Example(b"", (), labels).record(FAMILIES)
+
+
+def test_a_prepared_folder_can_be_read(tmp_path):
+    written = records.write_all(tmp_path, _manifest(), _plans(COUNTS))
+    assert written.counts() == {"test": 9, "train": 48}
+    assert written.all_dropped() == {"damaged JPEG": 3, "no caption": 2}
+    assert written.complete
+    for name, shard in written.shards.items():
+        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == shard.sha256
+        assert ArrayRecordReader(str(tmp_path / name)).writer_options_string().startswith("group_size:1,")
+
+    for spec in (
+        f"array_record:{tmp_path}:train",
+        f"pictures:{tmp_path}:train",
+        f"array_record:{tmp_path}/train-*.arrayrecord",
+    ):
+        source = open_source(spec)
+        assert len(source) == 48
+        assert source.families == FAMILIES
+        record = source[29 + 4]
+        assert record.image == b"image 5"
+        assert record.captions == ("caption 5", "é")
+        assert record.labels["kind"] == 1
+        np.testing.assert_array_equal(record.labels["parts"], [1, 0, 1])
+    with pytest.raises(IndexError):
+        source[48]
+    assert open_source(f"pictures:{tmp_path}:test").fingerprint != source.fingerprint
+
+
+def test_repetition_gives_the_same_bytes_and_keeps_finished_shards(tmp_path):
+    records.write_all(tmp_path / "a", _manifest(), _plans(COUNTS))
+    records.write_all(tmp_path / "b", _manifest(), _plans(COUNTS))
+    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+
+    calls = []
+    records.write_all(tmp_path / "a", _manifest(), _plans(COUNTS, calls))
+    assert calls == []
+    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+
+    damaged = tmp_path / "a" / "train-1.arrayrecord"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    records.write_all(tmp_path / "a", _manifest(), _plans(COUNTS, calls))
+    assert calls == [1]
+    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+
+
+@pytest.mark.parametrize("fail_at", [(0, 7), (1, 0), (2, 9)])
+def test_an_interrupted_run_is_refused_and_goes_on(tmp_path, fail_at):
+    records.write_all(tmp_path / "whole", _manifest(), _plans(COUNTS))
+    with pytest.raises(KeyboardInterrupt):
+        records.write_all(tmp_path / "cut", _manifest(), _plans(COUNTS, fail_at=fail_at))
+    with pytest.raises((ValueError, FileNotFoundError), match=r"not finished|no prepared data"):
+        open_source(f"pictures:{tmp_path / 'cut'}:train")
+    calls = []
+    records.write_all(tmp_path / "cut", _manifest(), _plans(COUNTS, calls))
+    assert calls == list(range(fail_at[0], len(COUNTS)))
+    assert _bytes(tmp_path / "cut") == _bytes(tmp_path / "whole")
+
+
+def test_other_inputs_are_written_again_and_leave_nothing_behind(tmp_path):
+    records.write_all(tmp_path / "a", _manifest(), _plans(COUNTS))
+    calls = []
+    records.write_all(tmp_path / "a", _manifest(), _plans([("train", 30), ("train", 25)], calls))
+    assert calls == [1]
+    records.write_all(tmp_path / "b", _manifest(), _plans([("train", 30), ("train", 25)]))
+    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+
+
+def test_damage_within_a_shard_masks_its_records_only(tmp_path):
+    records.write_all(tmp_path, _manifest(), _plans([("train", 60)]))
+    path = tmp_path / "train-0.arrayrecord"
+    content = bytearray(path.read_bytes())
+    start = content.index(b"image 30")
+    content[start : start + 5] = b"xxxxx"
+    path.write_bytes(content)
+    source = open_source(f"pictures:{tmp_path}:train")
+    faults = []
+    for index in range(len(source)):
+        try:
+            assert source[index].image == b"image %d" % (index + (index > 0))
+        except BadRecord as fault:
+            faults.append((index, fault.reason))
+    assert faults == [(29, "damaged shard")]
+
+
+def test_a_shard_that_vanishes_is_a_read_error(tmp_path):
+    records.write_all(tmp_path, _manifest(), _plans([("train", 5)]))
+    source = open_source(f"pictures:{tmp_path}:train")
+    (tmp_path / "train-0.arrayrecord").unlink()
+    with pytest.raises(OSError, match="train-0"):
+        source[0]
+
+
+def test_wrong_folders_are_explained(tmp_path):
+    records.write_all(tmp_path / "a", _manifest(), _plans(COUNTS))
+    with pytest.raises(ValueError, match="no split 'dev'; name one of test, train"):
+        open_source(f"pictures:{tmp_path / 'a'}:dev")
+    with pytest.raises(ValueError, match="no split ''; name one of"):
+        open_source(f"pictures:{tmp_path / 'a'}")
+    with pytest.raises(FileNotFoundError, match=r"manifest.json is missing"):
+        open_source(f"pictures:{tmp_path}:train")
+    with pytest.raises(FileNotFoundError, match="no file matches"):
+        open_source(f"array_record:{tmp_path}/*.arrayrecord")
+    shard = tmp_path / "a" / "train-0.arrayrecord"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"train-0.* bytes, it was written with"):
+        open_source(f"pictures:{tmp_path / 'a'}:train")
+    (tmp_path / "a" / "manifest.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"manifest.json is no manifest"):
+        open_source(f"pictures:{tmp_path / 'a'}:test")

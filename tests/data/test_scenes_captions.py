@@ -1,0 +1,232 @@
+"""The captions are true, and neither their length nor the kinds of their words tell what an image shows."""
+
+import collections
+import functools
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+from mdc_jax.data.scenes import grammar
+from mdc_jax.data.scenes.labels import FAMILIES, Labels
+from mdc_jax.data.scenes.layout import (
+    BACKGROUNDS,
+    COLOURS,
+    COLUMNS,
+    COUNTS,
+    RELATIONS,
+    ROWS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    compose,
+    relation,
+)
+from mdc_jax.data.sources import scenes
+
+N = 15_000
+# Standard deviations that chance may reach; the samples are fixed, and a few thousand comparisons are made.
+Z = 5.0
+
+
+@functools.cache
+def _sample(spec: str, n: int = N):
+    """Captions as words, and their scenes."""
+    source = scenes.open(spec)
+    return [source.caption(i).split() for i in range(n)], [source.scene(i) for i in range(n)]
+
+
+def _labels(found):
+    return {family: np.array([Labels(s)[family] for s in found]) for family in FAMILIES}
+
+
+def _yes_or_no(labels) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Every label as name → (whether it holds, whether it applies), of each scene."""
+    columns = {}
+    for family, meta in FAMILIES.items():
+        for i, name in enumerate(meta.names):
+            values = labels[family]
+            holds = values[:, i] == 1 if meta.kind == "presence" else values == i
+            columns[f"{family} {name}"] = holds, np.ones(len(holds), bool) if meta.kind == "presence" else values >= 0
+    return columns
+
+
+def _largest_difference(features: dict[str, np.ndarray], holds: np.ndarray) -> tuple[float, str]:
+    """The means of each feature with and without a label, apart by how many standard errors; and of which feature.
+
+    Too few scenes for a normal approximation do not count.
+    """
+    matrix = np.stack(list(features.values()), 1)
+    with_label, without = matrix[holds], matrix[~holds]
+    fewer = min(len(with_label), len(without))
+    if fewer < 20:
+        return 0.0, ""
+    error = matrix.std(0) * np.sqrt(1 / len(with_label) + 1 / len(without))
+    often = fewer * np.minimum((matrix != 0).mean(0), 1) >= 10
+    z = np.where(often & (error > 0), abs(with_label.mean(0) - without.mean(0)) / np.where(error > 0, error, 1), 0)
+    return float(z.max()), list(features)[int(z.argmax())]
+
+
+@pytest.mark.parametrize("spec", ["train", "train,layout=free", "train,sentences=2", "train,prior=0.9"])
+def test_every_length_is_equally_likely_for_every_count(spec):
+    words, found = _sample(spec)
+    sentences = scenes.open(spec).settings.sentences
+    lengths = np.array([len(w) - w.count(grammar.STOP) for w in words])
+    shortest, longest = grammar.SHORTEST * sentences, grammar.LONGEST * sentences
+    bins = longest - shortest + 1
+    counts = np.array([len(s.objects) for s in found])
+    for count in (1, 2, 3):
+        histogram = np.bincount(lengths[counts == count], minlength=longest + 1)
+        assert histogram[:shortest].sum() == 0 and len(histogram) == longest + 1
+        expected = histogram.sum() / bins
+        chi2 = ((histogram[shortest:] - expected) ** 2 / expected).sum()
+        assert abs(chi2 - (bins - 1)) / np.sqrt(2 * (bins - 1)) < Z
+
+
+def test_captions_fit_the_documented_number_of_tokens():
+    for sentences in (1, 2, 4):
+        words, _ = _sample(f"train,sentences={sentences}", 4000)
+        longest = max(map(len, words))
+        assert longest <= (grammar.LONGEST + 1) * sentences - 1 <= 23 * sentences
+
+
+@pytest.mark.parametrize("spec", ["train", "train,layout=free", "test"])
+def test_length_predicts_no_label(spec):
+    words, found = _sample(spec)
+    labels = _labels(found)
+    lengths = np.array([len(w) for w in words], float)
+    middle = (grammar.SHORTEST + grammar.LONGEST) / 2
+    for name, (holds, applies) in _yes_or_no(labels).items():
+        features = {"length": lengths[applies], "distance from the middle": abs(lengths[applies] - middle)}
+        z, _ = _largest_difference(features, holds[applies])
+        assert z < Z, name
+
+
+_KINDS = {
+    **dict.fromkeys(SHAPES, "SHAPE"),
+    **dict.fromkeys(COLOURS, "COLOUR"),
+    **dict.fromkeys(SIZES, "SIZE"),
+    **dict.fromkeys(TEXTURES, "TEXTURE"),
+    **dict.fromkeys(BACKGROUNDS, "BACKGROUND"),
+    **dict.fromkeys(COUNTS, "COUNT"),
+    **dict.fromkeys(("left", "right", "higher", "lower", "top", "middle", "bottom", "centre"), "WHERE"),
+    "than": "of",
+}
+
+
+@pytest.mark.parametrize("spec", ["train", "train,layout=free"])
+def test_kinds_of_words_predict_no_label_within_a_count(spec):
+    """How often each kind of word occurs, and which kind stands where in the caption."""
+    words, found = _sample(spec)
+    labels = _labels(found)
+    kinds = [[_KINDS.get(word, word) for word in caption] for caption in words]
+    counts = np.array([len(s.objects) for s in found])
+    names = sorted({kind for caption in kinds for kind in caption})
+    features = {f"number of {k}": np.array([caption.count(k) for caption in kinds], float) for k in names}
+    for at in (0, 1, 4, -1):
+        for k in names:
+            features[f"{k} at {at}"] = np.array([caption[at] == k for caption in kinds], float)
+    for name, (holds, applies) in _yes_or_no(labels).items():
+        for count in (1, 2, 3) if not name.startswith("count ") else ():
+            use = applies & (counts == count)
+            z, feature = _largest_difference({k: v[use] for k, v in features.items()}, holds[use])
+            assert z < Z, f"{feature} and {name}, {count} objects"
+
+
+def test_the_measure_finds_what_captions_could_give_away():
+    """The same test, where the feature is a word itself instead of its kind."""
+    words, found = _sample("train")
+    labels = _labels(found)
+    holds, _ = _yes_or_no(labels)["shape ring"]
+    z, _ = _largest_difference({"ring": np.array(["ring" in w for w in words], float)}, holds)
+    assert z > 20 * Z
+
+
+def test_order_of_naming_says_nothing():
+    """The first object that is named is any of the scene's with the same chance."""
+    words, found = _sample("train")
+    first = collections.Counter()
+    for caption, scene in zip(words, found, strict=True):
+        if len(scene.objects) == 3:
+            shape = next(w for w in caption if w in SHAPES)
+            ranks = [SHAPES[o.shape] for o in sorted(scene.objects, key=lambda o: (o.size, o.x))]
+            first[ranks.index(shape)] += 1
+    total = sum(first.values())
+    assert all(abs(first[i] / total - 1 / 3) < 0.025 for i in range(3))
+
+
+def test_captions_make_several_claims_and_mostly_name_objects():
+    source = scenes.open("train")
+    claims = [source.claims(i) for i in range(2000)]
+    assert np.mean([sum(c.values()) for c in claims]) > 5
+    assert np.mean([c["shape"] for c in claims]) > 1.5  # of 2 on average
+
+
+@pytest.mark.parametrize("spec", ["train", "test,layout=free", "train,sentences=2", "train,sentences=4,redundancy=1"])
+def test_positions_and_relations_never_meet(spec):
+    words, _ = _sample(spec, 4000)
+    placed = [bool(set(w) & {"at"}) for w in words]
+    related = [bool(set(w) & {"of", "than"}) for w in words]
+    assert not any(a and b for a, b in zip(placed, related, strict=True))
+    assert np.mean(placed) > 0.1 and np.mean(related) > 0.1
+
+
+def test_a_relation_is_stated_wherever_it_could_be_or_never_in_a_caption():
+    """ "along with" in a caption without positions means that the direction is not clear."""
+    words, found = _sample("train,layout=free", 4000)
+    stated = 0
+    for caption, scene in zip(words, found, strict=True):
+        by_shape = {SHAPES[o.shape]: o for o in scene.objects}
+        named = [w for w in caption if w in by_shape]
+        text = " ".join(caption)
+        for a, b in itertools.pairwise(named):
+            between = re.search(rf"{a} (along with|left of|right of|higher than|lower than) [a-z ]*{b}", text)
+            if between and between[1] != "along with":
+                stated += 1
+                assert " ".join(RELATIONS[relation(by_shape[a], by_shape[b])]) == between[1]
+    assert stated > 200
+
+
+def test_all_relations_have_as_many_words_as_what_replaces_them():
+    assert {len(phrase) for phrase in (*RELATIONS, grammar.NO_RELATION)} == {2}
+    assert {len(phrase) for phrase in grammar.SEPARATORS} == {1}
+
+
+def test_redundancy_returns_to_the_same_objects():
+    def named_again(redundancy: float) -> float:
+        source = scenes.open(f"train,sentences=2,redundancy={redundancy}")
+        again = total = 0
+        for i in range(3000):
+            if len(source.scene(i).objects) == 3:
+                first, second = (set(s.split()) & set(SHAPES) for s in source.caption(i).split(" . "))
+                again += len(first & second)
+                total += min(len(first), len(second))
+        return again / total
+
+    low, high = named_again(0.0), named_again(1.0)
+    assert high == 1.0 and low < 0.75
+
+
+def test_the_scene_does_not_depend_on_the_caption_knobs():
+    one, four = scenes.open("train"), scenes.open("train,sentences=4,redundancy=0.5")
+    assert all(one.scene(i) == four.scene(i) for i in range(100))
+
+
+def test_vocabulary_is_what_the_readme_says():
+    words, _ = _sample("train,sentences=4", 4000)
+    seen = {w for caption in words for w in caption}
+    attributes = {*SHAPES, *COLOURS, *SIZES, *TEXTURES, *BACKGROUNDS, *COUNTS, *ROWS, *COLUMNS}
+    assert attributes <= seen
+    others = ". , : and along with of than higher lower an image at the on a background in all"
+    assert sorted(seen - attributes) == sorted(others.split())
+
+
+def test_prior_and_withheld_pairs_do_not_change_lengths():
+    words, _ = _sample("train,withheld=red-circle+large-star", 6000)
+    lengths = np.array([len(w) for w in words])
+    assert abs(lengths.mean() - (grammar.SHORTEST + grammar.LONGEST) / 2) < 0.25
+
+
+def test_compose_and_source_agree():
+    assert scenes.open("test,layout=free,seed=5").scene(3) == compose("test", 3, layout="free", seed=5)
