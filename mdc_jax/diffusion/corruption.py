@@ -1,0 +1,87 @@
+"""The forward process: when, which tokens, and what the decoder is shown.
+
+Shapes: B examples, K masks of an example, ... any leading axes, L tokens.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def low_discrepancy_times(key: jax.Array, batch: int, draws: int) -> jax.Array:
+    """Draws times f32[B, K] in [0, 1), one in each of B K equal strata (arXiv 2107.00630, appendix I.1).
+
+    Draw k of example i has stratum k B + i, shifted by one random offset, so that the K times of an
+    example span the interval. `batch` is the global batch.
+    """
+    strata = jnp.arange(draws)[None] * batch + jnp.arange(batch)[:, None]
+    times = jax.random.uniform(key) + strata.astype(jnp.float32) / (batch * draws)
+    return jnp.where(times >= 1, times - 1, times)
+
+
+def subset(noise: jax.Array, maskable: jax.Array, size: jax.Array) -> jax.Array:
+    """Chooses the `size` i32[...] of the `maskable` tokens bool[..., L] with the lowest noise f32[..., L] in [0, 1)."""
+    rank = jnp.argsort(jnp.argsort(jnp.where(maskable, noise, 2.0), axis=-1), axis=-1)
+    return maskable & (rank < size[..., None])
+
+
+def bernoulli(key: jax.Array, maskable: jax.Array, ratio: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Masks each maskable token with probability `ratio`, independently.
+
+    Args:
+      maskable: bool[..., L].
+      ratio: f32[...] in [0, 1].
+
+    Returns (masked bool[..., L], weight f32[...]): the weight, 1 / ratio, multiplies the sum over masked tokens.
+    """
+    masked = maskable & (jax.random.uniform(key, maskable.shape) < ratio[..., None])
+    return masked, 1 / jnp.maximum(ratio, jnp.finfo(jnp.float32).tiny)
+
+
+def size_biased(key: jax.Array, maskable: jax.Array, ratio: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Always masks one uniformly chosen token, and every other one with probability `ratio`.
+
+    Of n tokens, a set of l has probability (l / n) r^(l-1) (1-r)^(n-l); times its weight n / l this
+    is what `bernoulli` has, so that the expected loss is the same at every ratio. No mask is empty
+    and the weight is at most n. Arguments and result as for `bernoulli`.
+    """
+    choice_key, bernoulli_key = jax.random.split(key)
+    masked, _ = bernoulli(bernoulli_key, maskable, ratio)
+    masked |= subset(jax.random.uniform(choice_key, maskable.shape), maskable, jnp.ones(ratio.shape, jnp.int32))
+    return masked, _inverse_share(maskable, masked)
+
+
+def stratified(key: jax.Array, maskable: jax.Array, ratio: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Masks l = 1 + floor(n ratio) of n tokens, every subset equally likely, with weight n / l.
+
+    For ratios over [0, 1] only. There `size_biased` masks have l uniform on 1 ... n; this is the same
+    law with l read off the time, which low-discrepancy times spread evenly. Arguments and result
+    as for `bernoulli`.
+    """
+    total = maskable.sum(-1)
+    size = jnp.minimum(1 + jnp.floor(total * ratio).astype(jnp.int32), total)
+    masked = subset(jax.random.uniform(key, maskable.shape), maskable, size)
+    return masked, _inverse_share(maskable, masked)
+
+
+def _inverse_share(maskable: jax.Array, masked: jax.Array) -> jax.Array:
+    return maskable.sum(-1) / jnp.maximum(masked.sum(-1), 1).astype(jnp.float32)
+
+
+MASKS = {"bernoulli": bernoulli, "size_biased": size_biased, "stratified": stratified}
+PADDING = ("hidden", "target", "known")
+
+
+def maskable_tokens(real: jax.Array, padding: str) -> jax.Array:
+    """Which tokens a padding policy masks and predicts, bool[..., L], given the real ones.
+
+    - `hidden`: the real tokens, EOS included. Pads are always shown as MASK, are attended, and are
+      never targets, so that the length of a caption is not shown.
+    - `target`: all L, pads too, of captions that are not empty.
+    - `known`: the real tokens; nobody attends to pads, so that the length is given. It leaks into
+      what is learned: for measuring that, and for log p(text | length, image).
+
+    Raises ValueError for an unknown policy.
+    """
+    if padding not in PADDING:
+        raise ValueError(f'padding "{padding}": choose one of {", ".join(PADDING)}')
+    return jnp.broadcast_to(real.any(-1, keepdims=True), real.shape) if padding == "target" else real

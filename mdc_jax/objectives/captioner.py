@@ -1,0 +1,179 @@
+"""What objectives that write captions share: a ViT, a text decoder that looks at its tokens, one loss.
+
+Subclasses say what the decoder is shown and what each prediction weighs.
+
+Shapes: B images, C captions of an image, T texts of an image that the decoder reads at once, L
+tokens, N image tokens, D width, V vocabulary.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdc_jax.config import sections
+from mdc_jax.models import text_decoder, vit
+from mdc_jax.objectives import base
+from mdc_jax.ops import cross_entropy
+
+
+class Captioner(base.Objective):
+    def __init__(
+        self,
+        settings: sections.MaskedDiffusion | sections.Autoregressive,
+        *,
+        model: sections.Model,
+        image: sections.Image,
+        vocab_size: int,
+        max_tokens: int,
+    ):
+        self.settings, self.image = settings, image
+        self.vocab_size, self.max_tokens = vocab_size, max_tokens
+        self.mask_id = vocab_size  # the input-only row of the embedding
+        self.class_token = model.encoder.class_token
+        self.encoder_sizes, self.decoder_sizes = encoder_sizes(model.encoder), decoder_sizes(model)
+        shared: dict[str, Any] = {"dtype": jnp.dtype(model.dtype), "scan": model.scan, "remat": model.remat}
+        self.encoder = vit.ViT(
+            **dataclasses.asdict(self.encoder_sizes),
+            position=model.encoder.position,
+            position_std=model.encoder.position_std,
+            patch_norm=model.encoder.patch_norm,
+            class_token=model.encoder.class_token,
+            exact_gelu=model.encoder.gelu == "exact",
+            epsilon=model.encoder.layer_norm_epsilon,
+            **shared,
+        )
+        self.decoder = text_decoder.TextDecoder(vocab_size, max_tokens, **self.decoder_sizes, **shared)
+
+    def init(self, key: jax.Array) -> base.Params:
+        encoder_key, decoder_key = jax.random.split(key)
+        images = jnp.zeros((1, self.image.size, self.image.size, 3))
+        encoder = self.encoder.init(encoder_key, images)["params"]
+        tokens = vit.num_tokens(self.encoder_sizes, self.image.size, self.class_token)
+        memory = jnp.zeros((1, tokens, self.encoder_sizes.width))
+        texts = jnp.zeros((1, 1, self.max_tokens), jnp.int32)
+        return {"encoder": encoder, "decoder": self.decoder.init(decoder_key, texts, memory)["params"]}
+
+    @property
+    @abc.abstractmethod
+    def texts_per_caption(self) -> int:
+        """Texts that the decoder reads in training for each caption."""
+
+    @abc.abstractmethod
+    def corrupt_text(self, text: jax.Array, length: jax.Array, key: jax.Array) -> Mapping[str, jax.Array]:
+        """Draws what the decoder is shown.
+
+        Args:
+          text: i32[B, C, L].
+          length: i32[B, C].
+
+        Returns `inputs` i32[B, T, L]; `targets` i32[B, T, L]; `predicted` bool[B, T, L], where there is
+        a loss; `token_weight` f32[B, T], what each predicted token of a text weighs, normalised by
+        the caption's tokens and 0 for missing captions; and what `attention_mask` and `metrics` need.
+        """
+
+    @abc.abstractmethod
+    def attention_mask(self, corrupted: Mapping[str, jax.Array]) -> jax.Array | None:
+        """The decoder's self-attention mask, as `TextDecoder` takes it."""
+
+    def metrics(self, corrupted: Mapping[str, jax.Array]) -> base.Metrics:
+        """Metrics of the corruption, weighted by `weight`."""
+        return {}
+
+    def corrupt(self, batch: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
+        """See `Objective.corrupt`; an example without captions counts as one whose `_mask` is false."""
+        text_key, null_key = jax.random.split(key)
+        length = batch["length"]
+        corrupted = dict(self.corrupt_text(batch["text"], length, text_key))
+        # The loss of an image is the mean over its captions, and over the texts of a caption.
+        captions = jnp.maximum((length > 0).sum(1), 1).astype(jnp.float32)
+        corrupted["token_weight"] /= captions[:, None] * self.texts_per_caption
+        valid = batch["_mask"] & (length > 0).any(1)
+        corrupted["weight"] = valid / jnp.maximum(valid.sum(), 1).astype(jnp.float32)
+        corrupted["null_image"] = jax.random.bernoulli(null_key, self.settings.null_image_rate, valid.shape)
+        return {**corrupted, "image": batch["image"]}
+
+    def loss(self, params: base.Params, corrupted: Mapping[str, jax.Array]) -> tuple[jax.Array, base.Metrics]:
+        memory, _ = self._encode(params, corrupted["image"])
+        mask = self.attention_mask(corrupted)
+        hidden = self._hidden(params, corrupted["inputs"], memory, mask, corrupted["null_image"])
+        predicted = corrupted["predicted"]
+        nll, right = cross_entropy.cross_entropy(hidden, *self._head(params), corrupted["targets"], predicted)
+
+        weight = corrupted["weight"]
+        loss = jnp.sum(weight * jnp.sum(corrupted["token_weight"] * nll.sum(-1), axis=1))
+        tokens = jnp.maximum(predicted.sum((1, 2)), 1)
+        return loss, {"accuracy": jnp.sum(weight * right.sum((1, 2)) / tokens), **self.metrics(corrupted)}
+
+    def encode(self, params: base.Params, images: jax.Array) -> base.Features:
+        tokens, intermediates = self._encode(params, images)
+        tokens = tokens.astype(jnp.float32)
+        return {"tokens": tokens, "pooled": tokens.mean(1), "blocks": intermediates["blocks"].astype(jnp.float32)}
+
+    def flops(self, captions_per_image: int = 1) -> Mapping[str, float]:
+        patch, blocks = vit.flops(self.encoder_sizes, self.image.size, self.class_token)
+        decoder = text_decoder.flops(
+            **{key: size for key, size in self.decoder_sizes.items() if key != "heads"},
+            vocab_size=self.vocab_size,
+            memory_width=self.encoder_sizes.width,
+            memory_tokens=vit.num_tokens(self.encoder_sizes, self.image.size, self.class_token),
+            length=self.max_tokens,
+            texts=captions_per_image * self.texts_per_caption,
+        )
+        forward = patch + blocks + decoder
+        # The backward pass is twice the forward, but nobody asks for the gradient of the pixels.
+        return {"forward": forward, "train": 3 * forward - patch}
+
+    def _encode(self, params: base.Params, images: jax.Array) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        mean, std = (np.asarray(value, np.float32)[None, None, None] for value in (self.image.mean, self.image.std))
+        return self.encoder.apply({"params": params["encoder"]}, (images.astype(jnp.float32) - mean) / std)
+
+    def _hidden(
+        self,
+        params: base.Params,
+        tokens: jax.Array,
+        memory: jax.Array,
+        mask: jax.Array | None,
+        null: jax.Array | None = None,
+    ) -> jax.Array:
+        """[B, T, L] and [B, N, D] → hidden states [B, T, L, D]."""
+        return self.decoder.apply({"params": params["decoder"]}, tokens, memory, mask, null)
+
+    def _logits(self, params: base.Params, hidden: jax.Array, forbidden: Sequence[int] = ()) -> jax.Array:
+        """[..., D] → f32[..., V], -inf for `forbidden` tokens."""
+        return cross_entropy.logits(hidden, *self._head(params, forbidden))
+
+    def _head(self, params: base.Params, forbidden: Sequence[int] = ()) -> tuple[jax.Array, jax.Array]:
+        """Kernel and bias of the output layer; a bias of -inf forbids a token."""
+        head = params["decoder"]["head"]
+        bias = head["bias"]
+        for token in forbidden:
+            bias = bias.at[token].set(-jnp.inf)
+        return head["kernel"], bias
+
+
+def encoder_sizes(section: sections.Encoder) -> vit.Sizes:
+    """The variant's sizes, with those that are given put in their place."""
+    given = {name: getattr(section, name) for name in ("patch", "width", "depth", "heads", "mlp_dim")}
+    return dataclasses.replace(vit.sizes(section.variant), **{name: size for name, size in given.items() if size})
+
+
+def decoder_sizes(model: sections.Model) -> dict[str, int]:
+    """The encoder's sizes at half its depth, with those that are given put in their place."""
+    encoder = encoder_sizes(model.encoder)
+    default = {
+        "width": encoder.width,
+        "depth": max(encoder.depth // 2, 1),
+        "heads": encoder.heads,
+        "mlp_dim": encoder.mlp_dim,
+    }
+    return {name: getattr(model.decoder, name) or size for name, size in default.items()}
+
+
+def real_tokens(length: jax.Array, max_tokens: int) -> jax.Array:
+    """Which of L tokens are no pads, bool[..., L], in texts of `length` i32[...] tokens."""
+    return jax.lax.broadcasted_iota(jnp.int32, (*length.shape, max_tokens), length.ndim) < length[..., None]
