@@ -1,0 +1,97 @@
+"""What the commands share: config flags, and errors that name the fix instead of a traceback."""
+
+import ast
+import functools
+import importlib.util
+import pathlib
+import re
+import sys
+from collections.abc import Callable
+
+import ml_collections
+from absl import flags, logging
+from ml_collections import config_flags
+
+from mdc_jax.config import ConfigError
+from mdc_jax.config.parse import did_you_mean
+
+_CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+
+
+def define_config() -> flags.FlagHolder:
+    """Defines --config=FILE[:ARGUMENT] and its overrides --config.section.key=value."""
+    return config_flags.DEFINE_config_file(
+        "config", None, 'Config file, as in configs/scenes.py:runlocal; "help" lists them.'
+    )
+
+
+def wants_help(argv: list[str]) -> bool:
+    return "--config=help" in argv
+
+
+def describe_configs() -> str:
+    """The docstring of every shipped config: its command, arguments, cost and expected result."""
+    parts = []
+    for path in sorted(_CONFIGS.glob("*.py")):
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        parts.append(f"configs/{path.name}\n" + "\n".join(f"    {line}".rstrip() for line in text.splitlines()))
+    return "\n\n".join(parts)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; leaves with a message where it is wrong."""
+    try:
+        _check_overrides(argv)
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(f"error: {_plain(error)}\n`--help` lists the flags, `--config=help` the configs")
+    except (ConfigError, FileNotFoundError, AttributeError, KeyError, TypeError) as error:
+        sys.exit(f"error: {_plain(error)}")
+
+
+def reported(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
+    """Runs main; an error that a user can mend is printed without a traceback, and libraries stay silent."""
+
+    @functools.wraps(main)
+    def run(argv: list[str]) -> None:
+        if flags.FLAGS["verbosity"].using_default_value:
+            logging.set_verbosity(logging.WARNING)
+        try:
+            main(argv)
+        except ConfigError as error:
+            sys.exit(f"error: {error}")
+
+    return run
+
+
+def _check_overrides(argv: list[str]) -> None:
+    """Raises ConfigError for an override of a key that the config does not have."""
+    files = [arg.partition("=")[2] for arg in argv if re.match(r"--?config=", arg)]
+    keys = [match[1] for arg in argv if (match := re.match(r"--?(?:no)?config\.([^=]+)", arg))]
+    if not files or not keys:
+        return
+    config = load(files[-1])
+    for key in keys:
+        section, parts = config, re.split(r"[.\[]", key.replace("]", ""))
+        for part in parts:
+            if not isinstance(section, ml_collections.ConfigDict):
+                break
+            if part not in section:
+                raise ConfigError(f'--config.{key}: the config has no key "{part}"{did_you_mean(part, section)}')
+            section = section[part]
+
+
+def load(file: str) -> ml_collections.ConfigDict:
+    """Loads FILE[:ARGUMENT], as --config does."""
+    path, _, argument = file.partition(":")
+    spec = importlib.util.spec_from_file_location("config", path)
+    if spec is None or spec.loader is None or not pathlib.Path(path).exists():
+        shipped = ", ".join(f"configs/{p.name}" for p in sorted(_CONFIGS.glob("*.py")))
+        raise ConfigError(f"--config={file}: there is no config file {path}; shipped: {shipped}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument) if argument else module.get_config()
+
+
+def _plain(error: Exception) -> str:
+    return str(error).strip("\"'")

@@ -1,0 +1,47 @@
+"""Measures a model at a step: one file and one line here per evaluator.
+
+An evaluator is built from its config section, walks over a split through `base.batches` or
+`base.extract`, yields (metric, value), and writes its tables and pictures to `subject.out`.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from mdc_jax.evaluators.base import Evaluator, Subject
+from mdc_jax.evaluators.captioning import Captioning
+from mdc_jax.evaluators.held_out_loss import HeldOutLoss
+from mdc_jax.evaluators.linear_probe import LinearProbe
+
+_EVALUATORS: Mapping[str, type] = {
+    "held_out_loss": HeldOutLoss,
+    "linear_probe": LinearProbe,
+    "captioning": Captioning,
+}
+
+
+def build(section: Any) -> Evaluator:
+    """Builds the evaluator of a section of `config.evaluators`."""
+    return _EVALUATORS[section.type](section)
+
+
+def run(chosen: Mapping[str, Any], subject: Subject) -> Iterator[tuple[str, float]]:
+    """Runs evaluators, name → section, one after the other.
+
+    Yields ("name/metric", value); the files of each are in `subject.out`/name. Raises Interrupted.
+    """
+    for name, section in chosen.items():
+        out = subject.out / name
+        out.mkdir(parents=True, exist_ok=True)
+        for metric, value in build(section).run(dataclasses.replace(subject, out=out)):
+            yield f"{name}/{metric}", value
+
+
+def summary(values: Mapping[str, float], out: epath.Path) -> str:
+    """What a person wants to see of an evaluation: the values, the tables, and where the pictures are."""
+    lines = [f"{name:<44} {value:.4f}" for name, value in values.items()]
+    texts = [path.read_text().rstrip() for path in sorted(out.glob("*/*.md"))]
+    pictures = [f"picture: {path}" for path in sorted(out.glob("*/*.png"))]
+    return "\n\n".join("\n".join(part) for part in (lines, ["\n\n".join(texts)], pictures) if part)

@@ -1,0 +1,155 @@
+"""What an evaluator is given, what it returns, and the walk over a split that they share.
+
+Shapes: B examples of a global batch, N examples of a split.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.batch import LABEL_PREFIX
+from mdc_jax.data.pipeline import eval_batches
+from mdc_jax.data.sources import open_source
+from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.objectives.base import Objective, Params
+from mdc_jax.training import sharding
+
+GlobalBatch = Mapping[str, jax.Array]
+
+
+class Interrupted(Exception):
+    """The evaluation was asked to stop between two batches; nothing of it counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a model as it stands at a step."""
+
+    objective: Objective
+    params: Params  # on `mesh`; the averaged ones where the run has them
+    config: sections.Config
+    tokenizer: Tokenizer
+    mesh: jax.sharding.Mesh
+    step: int
+    out: epath.Path  # an existing folder for the files of this evaluation
+    should_stop: Callable[[], bool] = lambda: False  # the same answer on every host
+
+    def spec(self, split: str) -> str:
+        """The source of the split "train", "validation" or "test"; raises ConfigError where none is set."""
+        spec = getattr(self.config.data, split)
+        if not spec:
+            raise ConfigError(
+                f'data.{split} is empty, but an evaluator reads it: name a source, as in "scenes:{split}"'
+            )
+        return spec
+
+
+class Evaluator(Protocol):
+    def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        """Yields (metric, value) and may write files to `subject.out`. Raises Interrupted."""
+        ...
+
+
+def batches(
+    subject: Subject, spec: str, *, count: int, batch_size: int, labels: tuple[str, ...] = ()
+) -> Iterator[GlobalBatch]:
+    """Walks over the first `count` examples of a source as global batches on the mesh.
+
+    `batch_size` is rounded up to what the mesh can split. Raises Interrupted between batches.
+    """
+    source = open_source(spec)
+    count = min(count, len(source))
+    ways = subject.mesh.shape["data"] * subject.mesh.shape["fsdp"]
+    batch_size = -(-batch_size // ways) * ways
+    local = eval_batches(
+        source,
+        subject.tokenizer,
+        subject.config,
+        count=count,
+        batch_size=batch_size,
+        labels=labels,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    progress = _Progress(spec, count)
+    for index, batch in enumerate(local):
+        if subject.should_stop():
+            raise Interrupted
+        yield sharding.to_global(batch, subject.mesh)
+        progress.report((index + 1) * batch_size)
+    progress.clear()
+
+
+def extract(
+    subject: Subject,
+    spec: str,
+    fn: Callable[[GlobalBatch, int], Mapping[str, jax.Array]],
+    *,
+    count: int,
+    batch_size: int,
+    labels: tuple[str, ...] = (),
+) -> dict[str, np.ndarray]:
+    """Runs `fn` over the first `count` examples of a source and returns its outputs on every host.
+
+    Args:
+      subject: what is evaluated.
+      spec: the source.
+      fn: from a global batch and its index to arrays of B rows; compiled by the caller.
+      count: number of examples; padded and unreadable ones are dropped from the result.
+      batch_size: over all hosts.
+      labels: label families to return too, as "label/<family>".
+
+    Returns:
+      `fn`'s outputs, "id" and the labels, each with N rows in the order of the source.
+    """
+    kept: list[dict[str, np.ndarray]] = []
+
+    def keep(rows: Mapping[str, jax.Array]) -> None:
+        host = to_host(rows)
+        mask = host.pop("_mask")
+        kept.append({name: value[mask] for name, value in host.items()})
+
+    carried = ("id", "_mask", *(LABEL_PREFIX + name for name in labels))
+    pending = None  # one batch behind, so that the device works while the host reads
+    for index, batch in enumerate(batches(subject, spec, count=count, batch_size=batch_size, labels=labels)):
+        rows = {**fn(batch, index), **{name: batch[name] for name in carried}}
+        if pending is not None:
+            keep(pending)
+        pending = rows
+    if pending is None:
+        raise ConfigError(f'"{spec}" has no example to evaluate')
+    keep(pending)
+    return {name: np.concatenate([rows[name] for rows in kept]) for name in kept[0]}
+
+
+def to_host(tree: Any) -> Any:
+    """Global arrays as numpy arrays, whole on every host."""
+    if jax.process_count() > 1:
+        return multihost_utils.process_allgather(tree, tiled=True)
+    return jax.device_get(tree)
+
+
+class _Progress:
+    """A line on the terminal for what takes longer than two seconds."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name, self._total = name, total
+        self._active = jax.process_index() == 0 and sys.stderr.isatty()
+        self._shown_at = time.monotonic() + 1.5
+
+    def report(self, done: int) -> None:
+        if self._active and time.monotonic() > self._shown_at + 0.5:
+            self._shown_at = time.monotonic()
+            print(f"\r{self._name}: {min(done, self._total):,} of {self._total:,}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._active:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,104 @@
+"""Writes captions for a held-out split and, where the source can parse them, checks every claim.
+
+Shapes: B images, L tokens.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Sequence
+
+import jax
+import numpy as np
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data import images
+from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources.base import Source, Verdict
+from mdc_jax.data.sources.verdicts import summarize
+from mdc_jax.evaluators.base import GlobalBatch, Subject, extract
+from mdc_jax.objectives.base import Objective, Params
+from mdc_jax.report import plots
+
+_SEED = 23
+
+
+class Captioning:
+    """Yields "distinct", and for sources with `check` what `verdicts.summarize` finds, of the images
+    themselves and, as "shuffled/...", of the same captions held against other images.
+
+    Writes `captions.jsonl` (one line per image) and `captions.png`.
+    """
+
+    def __init__(self, section: sections.Captioning) -> None:
+        self._section = section
+
+    def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        section = self._section
+        spec = subject.spec(section.split)
+        source = open_source(spec)
+
+        def write(batch: GlobalBatch, index: int) -> dict[str, jax.Array]:
+            tokens = _generate(subject.objective, section.temperature, subject.params, batch["image"], index)
+            if tokens is None:
+                name = subject.config.objective.name
+                raise ConfigError(f'the objective "{name}" writes no captions: leave the captioning evaluator out')
+            return {"tokens": tokens}
+
+        rows = extract(subject, spec, write, count=section.examples, batch_size=section.batch_size)
+        ids = [int(i) for i in rows["id"]]
+        captions = [subject.tokenizer.decode(tokens.tolist()) for tokens in rows["tokens"]]
+        verdicts: list[Verdict] | None = None
+        yield "distinct", len(set(captions)) / len(captions)
+        if hasattr(source, "check"):
+            verdicts = [source.check(i, caption) for i, caption in zip(ids, captions, strict=True)]
+            yield from summarize(verdicts, [source.claims(i) for i in ids]).items()
+            if section.shuffled and len(ids) > 1:
+                others = np.roll(ids, len(ids) // 2).tolist()
+                shuffled = [source.check(i, caption) for i, caption in zip(others, captions, strict=True)]
+                found = summarize(shuffled, [source.claims(i) for i in others])
+                yield from (
+                    (f"shuffled/{name}", value) for name, value in found.items() if not name.startswith("recall")
+                )
+        if jax.process_index() == 0:
+            _write_lines(subject, source, ids, captions, verdicts)
+            _draw(subject, source, ids[: section.picture], captions, verdicts)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _generate(
+    objective: Objective, temperature: float, params: Params, images: jax.Array, index: jax.Array
+) -> jax.Array | None:
+    key = jax.random.fold_in(jax.random.key(_SEED), index)
+    return objective.generate(params, objective.encode(params, images), key, temperature=temperature)
+
+
+def _write_lines(
+    subject: Subject, source: Source, ids: Sequence[int], captions: Sequence[str], verdicts: Sequence[Verdict] | None
+) -> None:
+    lines = []
+    for row, (i, caption) in enumerate(zip(ids, captions, strict=True)):
+        line = {"id": i, "truth": source[i].captions, "generated": caption}
+        if verdicts is not None:
+            line |= {"right": verdicts[row].right, "verdict": dataclasses.asdict(verdicts[row])}
+        lines.append(json.dumps(line) + "\n")
+    (subject.out / "captions.jsonl").write_text("".join(lines))
+
+
+def _draw(
+    subject: Subject, source: Source, ids: Sequence[int], captions: Sequence[str], verdicts: Sequence[Verdict] | None
+) -> None:
+    examples = []
+    for row, i in enumerate(ids):
+        record = source[i]
+        claims = verdicts[row].claims if verdicts is not None else ()
+        wrong = {word for claim in claims if not claim.right for word in range(claim.start, claim.end)}
+        examples.append(
+            plots.Captioned(
+                image=images.prepare(record.image, subject.config.image, None),
+                truth=record.captions[0] if record.captions else "",
+                generated=[(word, position in wrong) for position, word in enumerate(captions[row].split())],
+            )
+        )
+    if examples:
+        plots.captions(subject.out / "captions.png", examples)

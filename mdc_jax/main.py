@@ -1,0 +1,32 @@
+"""Trains a model: `python -m mdc_jax.main --config=configs/scenes.py --workdir=runs/scenes`."""
+
+import sys
+
+from absl import app, flags
+
+from mdc_jax import command
+from mdc_jax.config import parse
+from mdc_jax.training import distributed
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where checkpoints, logs and results go; a second start resumes.", required=True
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, where the run has several processes.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Processes of the run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "Which of them this is.")
+_CONFIG = command.define_config()
+
+
+def main(_: list[str]) -> None:
+    config = parse(_CONFIG.value)
+    distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    from mdc_jax.training import loop  # touches the devices, which must know of each other first
+
+    loop.train(config, _WORKDIR.value)
+
+
+if __name__ == "__main__":
+    if command.wants_help(sys.argv):
+        print(command.describe_configs())
+    else:
+        app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -1,0 +1,75 @@
+"""Pictures for people."""
+
+import dataclasses
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from etils import epath
+from matplotlib.figure import Figure
+
+_COLUMNS = 2
+_IMAGE, _TEXT, _GAP, _TITLE = 1.4, 3.5, 0.15, 0.35  # inches
+_FONT = 8  # points
+_ADVANCE = 0.602 * _FONT / 72  # inches from one monospaced letter to the next
+_LINE = 1.35 * _FONT / 72
+_GREY, _BLACK, _RED = "#777777", "#111111", "#cc1111"
+
+Word = tuple[str, bool]  # and whether it belongs to a wrong claim
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioned:
+    """An image u8[H, W, 3], its own caption, and the generated one word by word."""
+
+    image: np.ndarray
+    truth: str
+    generated: Sequence[Word]
+
+
+def captions(path: epath.Path, examples: Sequence[Captioned]) -> None:
+    """Draws images beside their own caption (grey) and the generated one (black, wrong claims bold and red)."""
+    rows = -(-len(examples) // _COLUMNS)
+    cell_width, cell_height = _IMAGE + _TEXT + 2 * _GAP, _IMAGE + _GAP
+    width, height = _COLUMNS * cell_width + _GAP, rows * cell_height + _GAP + _TITLE
+    figure = Figure(figsize=(width, height), facecolor="white")
+    title = "grey: the image's own caption    black: generated    bold red: a wrong claim"
+    figure.text(_GAP / width, 1 - _TITLE / 2 / height, title, va="center", fontsize=_FONT + 1)
+    for i, example in enumerate(examples):
+        left = _GAP + (i % _COLUMNS) * cell_width
+        top = height - _TITLE - (i // _COLUMNS) * cell_height
+        axes = figure.add_axes((left / width, (top - _IMAGE) / height, _IMAGE / width, _IMAGE / height))
+        axes.imshow(example.image, interpolation="nearest")
+        axes.set_axis_off()
+        styled = [(word, _GREY, "normal") for word in example.truth.split()]
+        lines = [*_wrap(styled), []]
+        styled = [(word, _RED, "bold") if wrong else (word, _BLACK, "normal") for word, wrong in example.generated]
+        lines += _wrap(styled)
+        for row, line in enumerate(lines):
+            for start, (word, colour, weight) in line:
+                figure.text(
+                    (left + _IMAGE + _GAP + start * _ADVANCE) / width,
+                    (top - row * _LINE) / height,
+                    word,
+                    va="top",
+                    fontsize=_FONT,
+                    family="monospace",
+                    color=colour,
+                    weight=weight,
+                    parse_math=False,
+                )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    path.write_bytes(buffer.getvalue())
+
+
+def _wrap(words: Iterable[tuple[str, str, str]]) -> Iterator[list[tuple[int, tuple[str, str, str]]]]:
+    """Lines of (first column, word) that fit beside an image."""
+    line, column = [], 0
+    for word in words:
+        if line and column + len(word[0]) > _TEXT / _ADVANCE:
+            yield line
+            line, column = [], 0
+        line.append((column, word))
+        column += len(word[0]) + 1
+    yield line

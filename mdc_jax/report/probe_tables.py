@@ -1,0 +1,31 @@
+"""Tables of linear probes, from the lines that `probe.csv` holds."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mdc_jax.report import tables
+
+Line = Mapping[str, Any]
+
+_TITLES = {0: "What is in the image", 1: "What belongs together, and where it stands"}
+_MAIN_METRICS = ("auc", "accuracy")
+
+
+def markdown(lines: Iterable[Line]) -> str:
+    """Tables of rows by families, one of unbound and one of bound families.
+
+    Args:
+      lines: with at least family, bound, row, features, metric, value, low and high, as text or numbers.
+    """
+    cells: dict[int, dict[tuple[str, str], str]] = {}
+    for line in lines:
+        if line["metric"] in _MAIN_METRICS:
+            key = row_label(line), f"{line['family']} ({line['metric']})"
+            value = tables.interval(*(float(line[name]) for name in ("value", "low", "high")))
+            cells.setdefault(int(line["bound"]), {})[key] = value
+    return "\n".join(f"## {_TITLES[bound]}\n\n{tables.grid(cells[bound])}" for bound in sorted(cells))
+
+
+def row_label(line: Line) -> str:
+    """Name of a row, with its features where an encoder offers several."""
+    return f"{line['row']}, {line['features']}" if line["features"] in ("pooled", "flattened") else line["row"]

@@ -1,0 +1,171 @@
+"""Checkpoints: `workdir/checkpoints/<step>/{params,optimizer,ema,meta}`, written whole or not at all.
+
+`meta` is JSON: everything about the run that is no array (format version, position in the data,
+stopwatch, resolved config with its preprocessing, hashes of tokenizer and data). The tokenizer
+lies beside the checkpoints in `workdir/tokenizer.model`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers
+
+from mdc_jax import objectives
+from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.objectives.base import Objective
+from mdc_jax.training import sharding
+from mdc_jax.training.state import State
+
+FORMAT_VERSION = 1
+CHECKPOINTS, TOKENIZER = "checkpoints", "tokenizer.model"
+_BEST = "best"
+
+
+class Checkpointer:
+    """Saves in the background; keeps the latest and the best."""
+
+    def __init__(self, workdir: epath.Path, *, keep_latest: int = 1, keep_best: int = 0) -> None:
+        policies = [checkpoint_managers.LatestN(keep_latest)]
+        if keep_best:
+            policies.append(
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics[_BEST],
+                    reverse=True,  # the smallest
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._manager = ocp.CheckpointManager(
+            _absolute(workdir) / CHECKPOINTS,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies), enable_async_checkpointing=True
+            ),
+        )
+
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: State, meta: Mapping[str, Any], *, metric: float | None = None) -> None:
+        """Starts saving; `metric` (smaller is better) ranks the checkpoint among the best."""
+        items = {
+            "params": ocp.args.StandardSave(state.params),
+            "optimizer": ocp.args.StandardSave(state.opt_state),
+            "meta": ocp.args.JsonSave({"format_version": FORMAT_VERSION, "step": step, **meta}),
+        }
+        if state.ema is not None:
+            items["ema"] = ocp.args.StandardSave(state.ema)
+        metrics = None if metric is None else {_BEST: metric}
+        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+
+    def meta(self, step: int) -> dict[str, Any]:
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        version = meta["format_version"]
+        if version > FORMAT_VERSION:
+            raise ConfigError(
+                f"checkpoint format {version} is newer than this code reads ({FORMAT_VERSION}): update mdc_jax"
+            )
+        return meta
+
+    def restore(self, step: int, abstract: State) -> State:
+        """Restores onto the shardings of `abstract`, whatever mesh the checkpoint was written on."""
+        items = {"params": abstract.params, "optimizer": abstract.opt_state}
+        if abstract.ema is not None:
+            items["ema"] = abstract.ema
+        restored = self._restore(step, items)
+        start = jax.device_put(jax.numpy.asarray(step, "int32"), abstract.step.sharding)
+        return State(start, restored["params"], restored["optimizer"], restored.get("ema"))
+
+    def restore_params(self, step: int, item: str, abstract: Any) -> Any:
+        """Restores the item "params" or "ema" alone."""
+        return self._restore(step, {item: abstract})[item]
+
+    def _restore(self, step: int, items: Mapping[str, Any]) -> Mapping[str, Any]:
+        arguments = {name: ocp.args.StandardRestore(tree) for name, tree in items.items()}
+        return self._manager.restore(step, args=ocp.args.Composite(**arguments))
+
+    def wait(self) -> None:
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A trained model, ready to encode, caption and score."""
+
+    config: sections.Config
+    objective: Objective
+    params: Any  # the averaged ones where the run has them
+    tokenizer: Tokenizer
+    mesh: jax.sharding.Mesh
+    step: int
+    meta: Mapping[str, Any]
+
+
+def load(workdir: epath.PathLike, *, step: int | None = None, mesh: jax.sharding.Mesh | None = None) -> Loaded:
+    """Loads a checkpoint of a run for inference: the latest, or that of `step`, on any number of devices.
+
+    Raises ConfigError where there is none.
+    """
+    workdir = _absolute(workdir)
+    saved = steps(workdir)
+    if step is not None and step not in saved:
+        raise ConfigError(f"{workdir} has no checkpoint of step {step}; it has those of {saved}")
+    step = saved[-1] if step is None else step
+    checkpointer = Checkpointer(workdir)
+    meta = checkpointer.meta(step)
+    config = parse(meta["config"])
+    tokenizer = load_tokenizer(workdir, meta["tokenizer"])
+    mesh = mesh or sharding.make_mesh(sections.Mesh())
+    objective = build_objective(config, tokenizer)
+    abstract = jax.eval_shape(objective.init, jax.random.key(0))
+    places = sharding.shardings(abstract, mesh)
+    abstract = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract, places)
+    params = checkpointer.restore_params(step, "ema" if config.optimizer.ema else "params", abstract)
+    checkpointer.close()
+    return Loaded(config, objective, params, tokenizer, mesh, step, meta)
+
+
+def steps(workdir: epath.PathLike) -> list[int]:
+    """Steps of the checkpoints of a run, in order; raises ConfigError where there is none."""
+    folder = _absolute(workdir) / CHECKPOINTS
+    # What is still being written, or was cut off, carries another name.
+    saved = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
+    if not saved:
+        raise ConfigError(f"{workdir} holds no checkpoint: give the --workdir of a run that has saved one")
+    return saved
+
+
+def build_objective(config: sections.Config, tokenizer: Tokenizer) -> Objective:
+    return objectives.build(
+        config.objective,
+        model=config.model,
+        image=config.image,
+        vocab_size=tokenizer.vocab_size,
+        max_tokens=config.data.max_tokens,
+    )
+
+
+def load_tokenizer(workdir: epath.Path, expected_hash: str) -> Tokenizer:
+    path = workdir / TOKENIZER
+    if not path.exists():
+        raise ConfigError(f"{path} is missing: copy it from the run that wrote the checkpoints")
+    tokenizer = Tokenizer.load(path)
+    if tokenizer.hash != expected_hash:
+        raise ConfigError(
+            f"{path} has hash {tokenizer.hash}, but the checkpoint was trained with {expected_hash}: restore that file"
+        )
+    return tokenizer
+
+
+def _absolute(path: epath.PathLike) -> epath.Path:
+    """Orbax needs absolute paths; those of buckets are."""
+    path = epath.Path(path)
+    return path if "://" in str(path) else path.absolute()

@@ -1,0 +1,72 @@
+"""What may change between the parts of a run: a resume compares the stored config with the new one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mdc_jax.config import ConfigError, sections, to_dict
+
+# Changing these would make another run of it: refused.
+_STRUCTURAL = (
+    "seed",
+    "image",
+    "tokenizer",
+    "objective",
+    "model.encoder",
+    "model.decoder",
+    "data.train",
+    "data.max_tokens",
+    "data.captions_per_image",
+    "data.permute_captions",
+    "data.repeat_batch",
+)
+# Changing these is meant: worth no word.
+_FREE = (
+    "duration",
+    "mesh",
+    "log",
+    "checkpoint",
+    "evaluators",
+    "data.threads",
+    "data.prefetch",
+    "model.scan",
+    "model.remat",
+)
+
+
+def check_resume(stored: Mapping[str, Any], config: sections.Config) -> list[str]:
+    """Compares configs; returns a warning for each difference that is allowed.
+
+    Raises ConfigError with all differences that are not.
+    """
+    before, now = _flat(stored), _flat(to_dict(config))
+    changed = {
+        key: (before.get(key), now.get(key)) for key in sorted({*before, *now}) if before.get(key) != now.get(key)
+    }
+    refused = {key for key in changed if _covers(_STRUCTURAL, key)}
+    if bool(before.get("optimizer.ema")) != bool(now.get("optimizer.ema")):
+        refused.add("optimizer.ema")
+    if refused:
+        lines = "\n".join(f"  {key}: {changed[key][0]!r} → {changed[key][1]!r}" for key in sorted(refused))
+        raise ConfigError(f"this workdir holds a different run:\n{lines}\nuse another --workdir, or set these back")
+    return [f"{key} changed: {old!r} → {new!r}" for key, (old, new) in changed.items() if not _covers(_FREE, key)]
+
+
+def check_same(name: str, stored: str, now: str, fix: str) -> None:
+    """Raises ConfigError where a hash differs from the stored one."""
+    if stored != now:
+        raise ConfigError(f"the {name} of this workdir has hash {stored[:16]}, the present one {now[:16]}: {fix}")
+
+
+def _covers(prefixes: tuple[str, ...], key: str) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            # JSON knows lists only.
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat

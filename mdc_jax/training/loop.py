@@ -1,0 +1,320 @@
+"""The trainer: every objective, every data set, one loop.
+
+The loop's order is a contract, since a checkpoint must hold the state, the position in the data
+and the log of one and the same step:
+
+    EVALUATE ON THE OLD STATE → SAVE → NEXT BATCH → STEP → READ THE METRICS OF THE STEP BEFORE
+
+Before a save the pending metrics are read: a loss or gradient norm that is not finite stops the
+run on all hosts and never reaches a checkpoint.
+"""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from mdc_jax import evaluators
+from mdc_jax.config import dumps, duration, sections, steps, to_dict
+from mdc_jax.data.pipeline import TrainBatches, read_captions
+from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources.base import Source
+from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.data.tokenizer import train as train_tokenizer
+from mdc_jax.evaluators.base import Interrupted, Subject
+from mdc_jax.objectives.base import Objective
+from mdc_jax.training import checkpoint, compatibility, distributed, sharding
+from mdc_jax.training import state as train_state
+from mdc_jax.training.metric_writer import MetricWriter, Progress, read
+from mdc_jax.training.optimizer import learning_rate, make_optimizer
+from mdc_jax.training.train_log import TrainLog
+
+CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
+
+
+def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, float]:
+    """Trains, or continues, the run of `workdir`, evaluates it and returns the final results.
+
+    Resumes from the latest checkpoint; a finished run prints its results again. On SIGTERM it saves
+    and returns early, with no results. Raises ConfigError for settings that cannot work or belong to
+    another run, NonFiniteError, and what the data raises.
+    """
+    workdir = epath.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    mesh = sharding.make_mesh(config.mesh)
+    sharding.check_batch(config.data.batch_size, config.optimizer.accumulation, mesh)
+    source = open_source(config.data.train)
+    checkpointer = checkpoint.Checkpointer(
+        workdir, keep_latest=config.checkpoint.keep_latest, keep_best=config.checkpoint.keep_best
+    )
+    with contextlib.closing(checkpointer), distributed.StopSignal() as stop:
+        run = _Run(config, workdir, mesh, source, checkpointer, stop)
+        return run.execute()
+
+
+class _Run:
+    """One start of a run, from its latest checkpoint to its end or a signal."""
+
+    def __init__(
+        self,
+        config: sections.Config,
+        workdir: epath.Path,
+        mesh: jax.sharding.Mesh,
+        source: Source,
+        checkpointer: checkpoint.Checkpointer,
+        stop: distributed.StopSignal,
+    ) -> None:
+        self.config, self.workdir, self.mesh, self.source = config, workdir, mesh, source
+        self.checkpointer, self.stop = checkpointer, stop
+
+        # The ladder of starts: the workdir's latest checkpoint, else from scratch.
+        saved = checkpointer.steps()
+        self.meta = checkpointer.meta(saved[-1]) if saved else _fresh_meta(config, source)
+        self.warnings: list[str] = []
+        if saved:
+            self.warnings = compatibility.check_resume(self.meta["config"], config)
+            compatibility.check_same(
+                "training data", self.meta["data"], source.fingerprint, "restore the data, or use another workdir"
+            )
+            self.tokenizer = checkpoint.load_tokenizer(workdir, self.meta["tokenizer"])
+        else:
+            self.tokenizer = _make_tokenizer(config, source, workdir)
+        self.start = saved[-1] if saved else 0
+
+        self.total = _total_steps(config, self.start, self.meta["position"], len(source))
+        self.progress = Progress(self.total, config.data.batch_size)
+
+    # ------------------------------------------------------------------ the whole of a start
+
+    def execute(self) -> Mapping[str, float]:
+        finished = self._finished()
+        if finished is not None:
+            self.progress.say(f"this run is finished (step {self.start:,}); its results:")
+            self.progress.say(evaluators.summary(finished, self._evaluations(self.start)))
+            return finished
+        for warning in self.warnings:
+            self.progress.say(f"warning: {warning}")
+        if jax.process_index() == 0:
+            (self.workdir / CONFIG_FILE).write_text(dumps(self.config))
+
+        objective = checkpoint.build_objective(self.config, self.tokenizer)
+        state, step = self._state_and_step(objective)
+        self.writer = MetricWriter(self.workdir, step=self.start, tensorboard=self.config.log.tensorboard)
+        with contextlib.closing(self.writer):
+            state, done = self._loop(objective, state, step)
+            if done < self.total:
+                self.progress.say(f"stopped at step {done:,} of {self.total:,}, saved; the same command continues")
+                return {}
+            try:
+                results = self._final_evaluation(objective, state)
+            except Interrupted:
+                self.progress.say("stopped during the final evaluation; the same command continues")
+                return {}
+        self.progress.say(evaluators.summary(results, self._evaluations(self.total)))
+        return results
+
+    def _state_and_step(self, objective: Objective) -> tuple[train_state.State, Callable[..., Any]]:
+        """Initialises or restores the state, sharded from the start, and compiles nothing yet."""
+        config = self.config
+        schedule = learning_rate(config.optimizer, self._steps(config.optimizer.warmup), self.total)
+        optimizer = make_optimizer(config.optimizer, schedule)
+        init = train_state.make_init(objective, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
+        abstract = train_state.sharded(init, self.mesh)
+        places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+        state = self.checkpointer.restore(self.start, abstract) if self.start else jax.jit(init, out_shardings=places)()
+        step = train_state.make_step(
+            objective,
+            optimizer,
+            schedule,
+            seed=config.seed,
+            accumulation=config.optimizer.accumulation,
+            ema=config.optimizer.ema,
+        )
+        millions = sum(leaf.size for leaf in jax.tree.leaves(state.params)) / 1e6
+        start = f"from step {self.start:,}" if self.start else "from scratch"
+        self.progress.say(
+            f"{config.objective.name}, {millions:.2f} M parameters, on {self.mesh.size} x {jax.devices()[0].device_kind}: "
+            f"{self.total:,} steps of {config.data.batch_size} images {start}, from {self.source.spec} ({len(self.source):,})"
+        )
+        return state, jax.jit(
+            step,
+            donate_argnums=0,
+            in_shardings=(places, sharding.batch_sharding(self.mesh)),
+            out_shardings=(places, sharding.replicated(self.mesh)),
+        )
+
+    # ------------------------------------------------------------------ the loop
+
+    def _loop(
+        self, objective: Objective, state: train_state.State, step_fn: Callable[..., Any]
+    ) -> tuple[train_state.State, int]:
+        """Trains to the end or a signal; returns the state and the steps done."""
+        config, batch_size = self.config, self.config.data.batch_size
+        save_every = self._steps(config.checkpoint.every)
+        log = TrainLog(
+            self.writer, self.progress, every=self._steps(config.log.every), batch_size=batch_size, meta=self.meta
+        )
+        batches = TrainBatches(
+            self.source,
+            self.tokenizer,
+            config,
+            position=self.meta["position"],
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            keys=objective.batch_keys,
+        )
+        step, position, saved = self.start, self.meta["position"], self.start
+        evaluated = self.meta["evaluated"]
+        with contextlib.closing(batches), jax.transfer_guard("disallow"):
+            while True:
+                # EVALUATE ON THE OLD STATE
+                metric = None
+                stopping = log.stop_seen or (jax.process_count() == 1 and self.stop.requested)
+                if step and not evaluated and not stopping:
+                    with log.paused(), jax.transfer_guard("allow"):
+                        try:
+                            held_out = self._periodic_evaluation(objective, state, step, log)
+                            metric = held_out.get(config.checkpoint.best_metric)
+                            evaluated = True
+                        except Interrupted:
+                            stopping = True
+
+                # SAVE
+                if step > saved and (step % save_every == 0 or step == self.total or stopping):
+                    log.read_pending()
+                    with log.paused(), jax.transfer_guard("allow"):
+                        meta = {**self.meta, **log.meta(), "position": position, "evaluated": evaluated}
+                        meta |= {"config": to_dict(config)}
+                        self.checkpointer.save(step, state, meta, metric=metric)
+                    saved = step
+                if step >= self.total or stopping:
+                    self.checkpointer.wait()
+                    return state, step
+
+                # NEXT BATCH
+                waited = time.perf_counter()
+                batch = next(batches)
+                waited = time.perf_counter() - waited
+                batch["_stop"] = np.full(len(batch["_mask"]), self.stop.requested)
+
+                # STEP
+                with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                    state, metrics = step_fn(state, sharding.to_global(batch, self.mesh))
+                step, position, evaluated = step + 1, position + batch_size, False
+
+                # READ THE METRICS OF THE STEP BEFORE
+                log.read_pending()
+                log.pend(step, metrics, waited)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def _periodic_evaluation(
+        self, objective: Objective, state: train_state.State, step: int, log: TrainLog
+    ) -> dict[str, float]:
+        due = {
+            name: section
+            for name, section in self.config.evaluators.items()
+            if section.every != "end" and (step % self._steps(section.every) == 0 or step == self.total)
+        }
+        if not due:
+            return {}
+        log.read_pending()
+        values = self._evaluate(due, objective, state, step)
+        self.writer.write(step, values)
+        log.watch_held_out(values.get(self.config.checkpoint.best_metric))
+        self.progress.say(f"step {step:,}: " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+        return values
+
+    def _final_evaluation(self, objective: Objective, state: train_state.State) -> dict[str, float]:
+        final = {name: section for name, section in self.config.evaluators.items() if section.every == "end"}
+        results = _last_periodic(self.workdir, self.total)
+        values = self._evaluate(final, objective, state, self.total)
+        if values:
+            self.writer.write(self.total, values)
+        results |= values
+        if jax.process_index() == 0:
+            (self.workdir / RESULTS_FILE).write_text(json.dumps({"step": self.total, "results": results}, indent=2))
+        return results
+
+    def _evaluate(
+        self, chosen: Mapping[str, Any], objective: Objective, state: train_state.State, step: int
+    ) -> dict[str, float]:
+        subject = Subject(
+            objective=objective,
+            params=state.evaluated,
+            config=self.config,
+            tokenizer=self.tokenizer,
+            mesh=self.mesh,
+            step=step,
+            out=self._evaluations(step),
+            should_stop=lambda: distributed.any_process(self.stop.requested),
+        )
+        return dict(evaluators.run(chosen, subject))
+
+    def _evaluations(self, step: int) -> epath.Path:
+        return self.workdir / "evaluations" / str(step)
+
+    # ------------------------------------------------------------------ small things
+
+    def _steps(self, text: str) -> int:
+        return steps(text, batch_size=self.config.data.batch_size, examples_per_epoch=len(self.source))
+
+    def _finished(self) -> dict[str, float] | None:
+        path = self.workdir / RESULTS_FILE
+        if self.start < self.total or not path.exists():
+            return None
+        stored = json.loads(path.read_text())
+        return stored["results"] if stored["step"] == self.start else None
+
+
+def _fresh_meta(config: sections.Config, source: Source) -> dict[str, Any]:
+    return {
+        "position": 0,
+        "seconds": 0.0,
+        "window": [],
+        "evaluated": True,
+        "config": to_dict(config),
+        "data": source.fingerprint,
+    }
+
+
+def _total_steps(config: sections.Config, step: int, position: int, records: int) -> int:
+    """Steps at which the run ends; a duration in examples counts those already seen at another batch size."""
+    amount, unit = duration.split(config.duration)
+    if unit == "steps":
+        return math.ceil(amount)
+    examples = amount * (records if unit == "epochs" else 1)
+    return step + max(math.ceil((examples - position) / config.data.batch_size), 0)
+
+
+def _make_tokenizer(config: sections.Config, source: Source, workdir: epath.Path) -> Tokenizer:
+    """Loads the configured tokenizer, or trains one on the captions; process 0 writes it for all."""
+    path = workdir / checkpoint.TOKENIZER
+    if jax.process_index() == 0:
+        if config.tokenizer.model:
+            tokenizer = Tokenizer.load(config.tokenizer.model)
+        else:
+            captions = read_captions(source, config.tokenizer.train_captions)
+            tokenizer = train_tokenizer(captions, config.tokenizer)
+        temporary = workdir / f"{checkpoint.TOKENIZER}.tmp"
+        temporary.write_bytes(tokenizer.model_bytes)
+        temporary.rename(path)
+    distributed.barrier("tokenizer")
+    return Tokenizer.load(path)
+
+
+def _last_periodic(workdir: epath.Path, step: int) -> dict[str, float]:
+    """The periodic evaluations of the last step, from the log."""
+    lines = [line for line in read(workdir) if line["step"] == step]
+    return {
+        name: value
+        for line in lines
+        for name, value in line.items()
+        if not name.startswith("train/") and name != "step"
+    }

@@ -1,0 +1,92 @@
+"""Metrics to JSON lines, TensorBoard and the terminal, from process 0."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+
+import jax
+from etils import epath
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricWriter:
+    """Appends one JSON object a line to `metrics.jsonl`; after a resume the lines beyond `step` are written anew."""
+
+    def __init__(self, workdir: epath.Path, *, step: int, tensorboard: bool) -> None:
+        self._active = jax.process_index() == 0
+        self._tensorboard = None
+        if not self._active:
+            return
+        self._path = workdir / METRICS_FILE
+        kept = [line for line in read(workdir) if line["step"] <= step]
+        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        # Buckets cannot be appended to: there the file is written whole.
+        self._lines = kept
+        self._local = self._path.open("a") if "://" not in str(self._path) else None
+        if tensorboard:
+            from tensorboardX import SummaryWriter  # slow to import
+
+            self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        if not self._active:
+            return
+        # JSON has no NaN.
+        line = {"step": step, **{name: value if math.isfinite(value) else None for name, value in metrics.items()}}
+        if self._local:
+            self._local.write(json.dumps(line) + "\n")
+            self._local.flush()
+        else:
+            self._lines.append(line)
+            self._path.write_text("".join(json.dumps(line) + "\n" for line in self._lines))
+        if self._tensorboard:
+            for name, value in metrics.items():
+                self._tensorboard.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        if self._active and self._local:
+            self._local.close()
+        if self._tensorboard:
+            self._tensorboard.close()
+
+
+def read(workdir: epath.Path) -> list[dict[str, float]]:
+    """The lines of `metrics.jsonl`; a last line cut off by a crash is left out."""
+    path = workdir / METRICS_FILE
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+class Progress:
+    """One line a report on the terminal: share done, loss, speed, time left."""
+
+    def __init__(self, total_steps: int, batch_size: int) -> None:
+        self.total_steps, self.batch_size = total_steps, batch_size
+        self._active = jax.process_index() == 0
+        self._rewrite = sys.stdout.isatty()
+
+    def report(self, step: int, loss: float, images_per_second: float) -> None:
+        left = (self.total_steps - step) * self.batch_size / max(images_per_second, 1e-9)
+        line = (
+            f"step {step:,}/{self.total_steps:,} ({step / self.total_steps:.0%})  loss {loss:.4f}  "
+            f"{images_per_second:,.0f} images/s  {clock(left)} left"
+        )
+        if self._active:
+            print(f"\r{line:<79}" if self._rewrite else line, end="" if self._rewrite else "\n", flush=True)
+
+    def say(self, text: str) -> None:
+        if self._active:
+            print(f"\r{text:<79}" if self._rewrite else text, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    return time.strftime("%H:%M:%S", time.gmtime(seconds)) if seconds < 86_400 else f"{seconds / 86_400:.1f} days"

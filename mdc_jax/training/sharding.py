@@ -1,0 +1,102 @@
+"""Where every array lives: a mesh of (data, fsdp, tensor) and rules from parameter names to its axes.
+
+The batch is split over data x fsdp. A parameter is split over fsdp and tensor as its rule says;
+the leading axis of stacked layers never is. Optimizer state and averaged parameters follow the
+parameter whose path they end in.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from mdc_jax.config import ConfigError, sections
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = PartitionSpec(("data", "fsdp"))
+
+# The first rule that matches wins, and one must. [layers, in, out] for kernels within blocks.
+RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"blocks/.*/(query|key|value|up)/kernel$", PartitionSpec(None, "fsdp", "tensor")),
+    (r"blocks/.*/(query|key|value|up)/bias$", PartitionSpec(None, "tensor")),
+    (r"blocks/.*/(out|down)/kernel$", PartitionSpec(None, "tensor", "fsdp")),
+    (r"blocks/.*/(bias|scale)$", PartitionSpec()),
+    (r"encoder/patch/kernel$", PartitionSpec(None, "fsdp")),
+    (r"decoder/embedding$", PartitionSpec(None, "fsdp")),
+    (r"decoder/head/kernel$", PartitionSpec("fsdp", "tensor")),
+    (r"decoder/head/bias$", PartitionSpec("tensor")),
+    (r"(^|/)(positions|class_token|null_memory|bias|scale)$", PartitionSpec()),
+)
+
+
+def make_mesh(section: sections.Mesh, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """Builds the mesh over all devices; one axis of `section` may be -1 and takes what is left.
+
+    Raises ConfigError where the product of the axes is not the number of devices.
+    """
+    devices = list(devices or jax.devices())
+    shape = [section.data, section.fsdp, section.tensor]
+    given = math.prod(size for size in shape if size != -1)
+    free = [axis for axis, size in zip(AXES, shape, strict=True) if size == -1]
+    if len(free) == 1 and given > 0 and len(devices) % given == 0:
+        shape[AXES.index(free[0])] = len(devices) // given
+    elif len(free) > 0 or given != len(devices) or min(shape) < 1:
+        asked = " x ".join(f"{axis}={size}" for axis, size in zip(AXES, shape, strict=True))
+        raise ConfigError(
+            f"mesh {asked} does not fit {len(devices)} devices; "
+            f"mesh.data={len(devices)}, mesh.fsdp=1, mesh.tensor=1 does, and one axis may be -1"
+        )
+    return jax.make_mesh(tuple(shape), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3, devices=devices)
+
+
+def check_batch(batch_size: int, accumulation: int, mesh: jax.sharding.Mesh) -> None:
+    """Raises ConfigError where a micro-batch cannot be split evenly over the mesh."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    unit = ways * accumulation
+    if batch_size % unit:
+        raise ConfigError(
+            f"data.batch_size={batch_size} does not fit the mesh: it must be a multiple of {unit} "
+            f"(mesh data x fsdp = {ways}, optimizer.accumulation = {accumulation}); "
+            f"nearest that works: {max(batch_size // unit, 1) * unit}"
+        )
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    return NamedSharding(mesh, BATCH)
+
+
+def to_global(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+    """Joins the rows that each host holds (contiguous, in host order) into global arrays on the devices."""
+    sharding = batch_sharding(mesh)
+    return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
+
+
+def shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+    """NamedSharding for every leaf of a (possibly abstract) tree of parameters or optimizer state.
+
+    Raises ValueError for a parameter that no rule covers.
+    """
+
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        if leaf.ndim == 0:
+            return replicated(mesh)
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        for pattern, spec in RULES:
+            if re.search(pattern, name):
+                return NamedSharding(mesh, _fit(spec, leaf.shape, mesh))
+        raise ValueError(f'no sharding rule covers "{name}" {leaf.shape}; add one to RULES in {__name__}')
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def _fit(spec: PartitionSpec, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> PartitionSpec:
+    """Leaves a dimension whole where its mesh axis does not divide it."""
+    return PartitionSpec(*(axis if axis and shape[i] % mesh.shape[axis] == 0 else None for i, axis in enumerate(spec)))

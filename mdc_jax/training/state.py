@@ -1,0 +1,96 @@
+"""The training state and the one compiled step that advances it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mdc_jax.objectives.base import Objective
+from mdc_jax.training import sharding
+
+INIT, CORRUPT = range(2)  # what a key is for; keys are folded from (seed, step, purpose)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    step: jax.Array  # i32[], steps done
+    params: Any
+    opt_state: Any
+    ema: Any  # averaged parameters, or None
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters that evaluation uses: the averaged ones where there are any."""
+        return self.params if self.ema is None else self.ema
+
+
+def key_for(seed: int, step: int | jax.Array, purpose: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), purpose)
+
+
+def make_init(
+    objective: Objective, optimizer: optax.GradientTransformation, *, seed: int, ema: bool
+) -> Callable[[], State]:
+    """Returns a function without arguments that builds the initial state."""
+
+    def init() -> State:
+        params = objective.init(key_for(seed, 0, INIT))
+        averaged = jax.tree.map(jnp.copy, params) if ema else None
+        return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), averaged)
+
+    return init
+
+
+def sharded(init: Callable[[], State], mesh: jax.sharding.Mesh) -> State:
+    """The abstract state, each leaf with its sharding: what init and restore have to produce."""
+    abstract = jax.eval_shape(init)
+    places = sharding.shardings(abstract, mesh)
+    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract, places)
+
+
+def make_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    seed: int,
+    accumulation: int,
+    ema: float,
+) -> Callable[[State, Mapping[str, jax.Array]], tuple[State, dict[str, jax.Array]]]:
+    """Returns step(state, global batch) → (state, metrics as float32 scalars)."""
+
+    def gradients(params: Any, corrupted: Mapping[str, jax.Array]) -> tuple[Any, Mapping[str, jax.Array]]:
+        (loss, metrics), grads = jax.value_and_grad(objective.loss, has_aux=True)(params, corrupted)
+        return grads, {**metrics, "loss": loss}
+
+    def step(state: State, batch: Mapping[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
+        # Everything random is drawn before the batch is cut up, and weights are shares of the whole
+        # batch: micro-batches add up to the same loss and gradient.
+        corrupted = objective.corrupt(batch, key_for(seed, state.step, CORRUPT))
+        if accumulation == 1:
+            grads, metrics = gradients(state.params, corrupted)
+        else:
+            # Row i goes to micro-batch i mod accumulation, so that no row leaves its device.
+            pieces = jax.tree.map(lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), corrupted)
+            first = gradients(state.params, jax.tree.map(lambda x: x[0], pieces))
+            rest = jax.tree.map(lambda x: x[1:], pieces)
+            (grads, metrics), _ = jax.lax.scan(
+                lambda total, piece: (jax.tree.map(jnp.add, total, gradients(state.params, piece)), None), first, rest
+            )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        averaged = None if state.ema is None else optax.incremental_update(params, state.ema, 1 - ema)
+        metrics = {
+            **metrics,
+            "grad_norm": optax.tree.norm(grads),
+            "learning_rate": schedule(state.step),
+            "stop": batch["_stop"].any(),
+        }
+        metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
+        return State(state.step + 1, params, opt_state, averaged), metrics
+
+    return step

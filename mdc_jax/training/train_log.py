@@ -1,0 +1,96 @@
+"""What training reports while it runs."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from mdc_jax.training.metric_writer import MetricWriter, Progress
+
+
+class NonFiniteError(RuntimeError):
+    """Loss or gradient norm became NaN or infinite."""
+
+
+class TrainLog:
+    """Metrics, read one step late so that the device never waits for the host, and averaged between reports."""
+
+    def __init__(
+        self, writer: MetricWriter, progress: Progress, *, every: int, batch_size: int, meta: Mapping[str, Any]
+    ) -> None:
+        self._writer, self._progress, self._every, self._batch_size = writer, progress, every, batch_size
+        self._pending: tuple[int, Mapping[str, jax.Array], float] | None = None
+        self._window: list[dict[str, float]] = list(meta["window"])
+        self._seconds = meta["seconds"]  # of training, over all starts
+        self._mark, self._mark_seconds, self._mark_step = time.perf_counter(), meta["seconds"], None
+        self._history: list[tuple[float, float]] = []  # (train loss, held-out loss) at evaluations
+        self._train_loss = math.nan
+        self.stop_seen = False
+
+    def pend(self, step: int, metrics: Mapping[str, jax.Array], waited: float) -> None:
+        if self._mark_step is None:
+            self._mark_step = step - 1
+        self._pending = (step, metrics, waited)
+
+    def read_pending(self) -> None:
+        if self._pending is None:
+            return
+        step, metrics, waited = self._pending
+        self._pending = None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+            raise NonFiniteError(
+                f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}, learning rate "
+                f"{values['learning_rate']:.3g}; nothing of this step was saved. Lower optimizer.lr or lengthen "
+                "optimizer.warmup, and start again: the run continues from its last checkpoint"
+            )
+        self.stop_seen |= values.pop("stop") > 0
+        self._window.append({**values, "data_wait_seconds": waited})
+        if step % self._every == 0:
+            self._report(step)
+
+    def _report(self, step: int) -> None:
+        self._tick()
+        mean = {name: sum(entry[name] for entry in self._window) / len(self._window) for name in self._window[0]}
+        self._train_loss = mean["loss"]
+        # Speed is what this start measured: the window may begin in an earlier one.
+        seconds = max(self._seconds - self._mark_seconds, 1e-9)
+        speed = (step - (self._mark_step or 0)) * self._batch_size / seconds
+        self._mark_seconds, self._mark_step = self._seconds, step
+        self._window = []
+        mean |= {"learning_rate": mean["learning_rate"], "images_per_second": speed, "seconds": self._seconds}
+        self._writer.write(step, {f"train/{name}": value for name, value in mean.items()})
+        self._progress.report(step, mean["loss"], speed)
+
+    def watch_held_out(self, loss: float | None) -> None:
+        """Warns when the held-out loss has risen twice in a row while the training loss fell."""
+        if loss is None:
+            return
+        self._history = [*self._history[-2:], (self._train_loss, loss)]
+        if len(self._history) == 3:
+            (train0, held0), (_, held1), (train2, held2) = self._history
+            if held0 < held1 < held2 and train2 < train0:
+                self._progress.say(
+                    f"warning: held-out loss rose from {held0:.4f} to {held2:.4f} while the training loss fell: "
+                    "the model memorises its captions; the best checkpoint is kept"
+                )
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stops the watch during what is not training."""
+        self._tick()
+        yield
+        self._mark = time.perf_counter()
+
+    def meta(self) -> dict[str, Any]:
+        """What a checkpoint stores, so that the log goes on as if nothing had happened."""
+        self._tick()
+        return {"window": self._window, "seconds": self._seconds}
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self._seconds += now - self._mark
+        self._mark = now

@@ -1,0 +1,44 @@
+"""A resume with another model is refused with a diff; another learning rate is a warning."""
+
+import dataclasses
+import json
+
+import pytest
+
+from mdc_jax.config import ConfigError, defaults, dumps, parse, sections
+from mdc_jax.training.compatibility import check_resume
+
+
+def example() -> sections.Config:
+    tree = defaults().to_dict()
+    tree["data"]["train"] = "scenes:train"
+    return parse(tree)
+
+
+STORED = json.loads(dumps(example()))
+
+
+def test_the_same_config_resumes_without_a_word() -> None:
+    assert check_resume(STORED, example()) == []
+
+
+def test_what_may_change_is_a_warning_or_nothing() -> None:
+    config = dataclasses.replace(example(), duration="5 steps", optimizer=sections.Optimizer(lr=5e-4))
+    warnings = check_resume(STORED, config)
+    assert len(warnings) == 1 and "optimizer.lr" in warnings[0] and "0.0005" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"model": sections.Model(encoder=sections.Encoder(variant="S/16"))}, "model.encoder.variant: 'B/16' → 'S/16'"),
+        ({"objective": sections.Autoregressive()}, "objective.name: 'masked_diffusion' → 'autoregressive'"),
+        ({"seed": 1}, "seed: 0 → 1"),
+        ({"optimizer": sections.Optimizer(ema=0.99)}, "optimizer.ema: 0.0 → 0.99"),
+        ({"image": sections.Image(size=112)}, "image.size: 224 → 112"),
+    ],
+)
+def test_another_run_is_refused_with_a_diff(change: dict, key: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_resume(STORED, dataclasses.replace(example(), **change))
+    assert key in str(error.value) and "--workdir" in str(error.value)

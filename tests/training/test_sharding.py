@@ -1,0 +1,63 @@
+"""The mesh fits the devices or says what does; every parameter has a rule."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from mdc_jax import objectives
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.training import sharding
+
+
+def model_shapes() -> dict:
+    objective = objectives.build(
+        sections.MaskedDiffusion(),
+        model=sections.Model(encoder=sections.Encoder(variant="Ti/16", class_token=True)),
+        image=sections.Image(size=32),
+        vocab_size=64,
+        max_tokens=8,
+    )
+    return jax.eval_shape(objective.init, jax.random.key(0))
+
+
+def test_one_axis_takes_what_is_left() -> None:
+    mesh = sharding.make_mesh(sections.Mesh(data=-1, fsdp=2, tensor=2))
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+@pytest.mark.parametrize(
+    "section", [sections.Mesh(data=3), sections.Mesh(data=-1, fsdp=-1), sections.Mesh(data=-1, tensor=5)]
+)
+def test_a_mesh_that_does_not_fit(section: sections.Mesh) -> None:
+    with pytest.raises(ConfigError, match=r"8 devices.*mesh\.data=8"):
+        sharding.make_mesh(section)
+
+
+def test_a_batch_that_does_not_fit() -> None:
+    mesh = sharding.make_mesh(sections.Mesh())
+    sharding.check_batch(48, 2, mesh)
+    with pytest.raises(ConfigError, match=r"data\.batch_size=40.*multiple of 16.*32"):
+        sharding.check_batch(40, 2, mesh)
+
+
+def test_every_parameter_is_covered_and_the_large_ones_are_split() -> None:
+    mesh = sharding.make_mesh(sections.Mesh(data=2, fsdp=2, tensor=2))
+    places = sharding.shardings(model_shapes(), mesh)
+    kernel = places["encoder"]["blocks"]["attention"]["query"]["kernel"]
+    assert kernel.spec == PartitionSpec(None, "fsdp", "tensor")
+    shapes = jax.tree.leaves(model_shapes())
+    split = sum(x.size for x, place in zip(shapes, jax.tree.leaves(places), strict=True) if any(place.spec))
+    assert split > 0.95 * sum(x.size for x in shapes)
+
+
+def test_a_parameter_without_a_rule_fails() -> None:
+    mesh = sharding.make_mesh(sections.Mesh())
+    with pytest.raises(ValueError, match="encoder/novelty"):
+        sharding.shardings({"encoder": {"novelty": np.zeros(3)}}, mesh)
+
+
+def test_an_axis_that_does_not_divide_leaves_the_dimension_whole() -> None:
+    mesh = sharding.make_mesh(sections.Mesh(data=2, fsdp=2, tensor=2))
+    place = sharding.shardings({"decoder": {"head": {"kernel": np.zeros((6, 7))}}}, mesh)
+    assert place["decoder"]["head"]["kernel"].spec == PartitionSpec("fsdp", None)
