@@ -12,7 +12,7 @@ Arguments, as in configs/scenes.py:layout=free,seed=1
     seed          of initialisation, masks and data order (0)
     layout        grid (learned within minutes on a CPU) | free (continuous positions: hours, or a GPU)
     sentences     sentences per caption: 1, 2, 4
-    redundancy    share of facts said more than once
+    redundancy    how often a later sentence speaks of the same things again
     prior         how strongly shape and colour are correlated in training
     withheld      attribute pairs kept from training, as in red-circle+blue-star
     permuted      a control: every image gets another image's caption, afresh every epoch
@@ -23,7 +23,7 @@ import ml_collections
 
 from mdc_jax.config import defaults, evaluator, parse_argument
 
-TOKENS_PER_SENTENCE = 23
+TOKENS_PER_SENTENCE = 18  # with the stop between sentences, or EOS after the last
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -44,7 +44,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         arg.objective,
         evaluators={
             "held_out": evaluator("held_out_loss", every="3000 steps", examples=2000),
-            "probe": evaluator("linear_probe"),
+            "probe": evaluator(
+                "linear_probe", train_examples=10_000, validation_examples=2_500, test_examples=5_000, batch_size=250
+            ),
             "captions": evaluator("captioning"),
         },
     )
@@ -58,8 +60,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.data.validation = f"scenes:validation,{scenes}{withheld}"
     config.data.test = f"scenes:test,{scenes}{withheld}"
     config.data.batch_size = 32
-    config.data.max_tokens = TOKENS_PER_SENTENCE * arg.sentences + 1
+    config.data.max_tokens = TOKENS_PER_SENTENCE * arg.sentences
     config.data.permute_captions = arg.permuted
+    config.tokenizer.algorithm = "bpe"
     config.tokenizer.vocab_size = 256
     config.tokenizer.byte_fallback = False
     config.tokenizer.train_captions = 10_000

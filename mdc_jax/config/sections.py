@@ -33,6 +33,7 @@ class Image:
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
     model: str = ""  # a SentencePiece model; empty: train one on the training captions
+    algorithm: str = _field("unigram", ("unigram", "bpe"))  # bpe keeps words whole where there are few of them
     vocab_size: int = 32_000
     lower_case: bool = True
     byte_fallback: bool = True

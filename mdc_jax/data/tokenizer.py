@@ -64,7 +64,7 @@ class Tokenizer:
 
 
 def train(captions: Iterable[str], settings: sections.Tokenizer) -> Tokenizer:
-    """Trains a unigram model on the first `settings.train_captions` captions (Kudo 2018, arXiv 1804.10959).
+    """Trains on the first `settings.train_captions` captions (unigram: arXiv 1804.10959, bpe: arXiv 1508.07909).
 
     The same captions give the same bytes. `settings.vocab_size` is a bound: few captions give fewer pieces.
 
@@ -76,7 +76,7 @@ def train(captions: Iterable[str], settings: sections.Tokenizer) -> Tokenizer:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=_sentences(captions, settings.train_captions),
             model_writer=model,
-            model_type="unigram",
+            model_type=settings.algorithm,
             vocab_size=settings.vocab_size,
             hard_vocab_limit=False,
             byte_fallback=settings.byte_fallback,

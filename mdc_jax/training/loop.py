@@ -137,10 +137,10 @@ class _Run:
             ema=config.optimizer.ema,
         )
         millions = sum(leaf.size for leaf in jax.tree.leaves(state.params)) / 1e6
-        start = f"from step {self.start:,}" if self.start else "from scratch"
         self.progress.say(
-            f"{config.objective.name}, {millions:.2f} M parameters, on {self.mesh.size} x {jax.devices()[0].device_kind}: "
-            f"{self.total:,} steps of {config.data.batch_size} images {start}, from {self.source.spec} ({len(self.source):,})"
+            f"{config.objective.name}, {millions:.2f} M parameters, {self.mesh.size} x {jax.devices()[0].device_kind}\n"
+            f"{self.total:,} steps of {config.data.batch_size} images from {self.source.spec} ({len(self.source):,}), "
+            + (f"from step {self.start:,}" if self.start else "from scratch")
         )
         return state, jax.jit(
             step,

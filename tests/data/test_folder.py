@@ -89,10 +89,10 @@ def test_the_fingerprint_changes_with_the_data(root):
 
 
 def test_missing_folders_and_files(root):
-    with pytest.raises(FileNotFoundError, match="no folder"):
+    with pytest.raises(ValueError, match="no folder"):
         open_source(f"folder:{root}/birds")
     (root / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="has no images"):
+    with pytest.raises(ValueError, match="has no images"):
         open_source(f"folder:{root}/empty")
     source = open_source(f"folder:{root}")
     (root / "four.png").unlink()

@@ -362,8 +362,8 @@ def test_fake_data(words):
     [
         ("fake:other", "no split"),
         ("fake:train,siz=3", "does not understand"),
-        ("fakes:train", "known are array_record, fake"),
-        ("train", "known are"),
+        ("fakes:train", 'did you mean "fake"'),
+        ("train", 'unknown source "train"'),
     ],
 )
 def test_wrong_specs_are_explained(spec, message):

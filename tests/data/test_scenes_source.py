@@ -1,10 +1,12 @@
 import hashlib
+import pathlib
 import pickle
 
 import numpy as np
 import pytest
 
-from mdc_jax.config import sections
+from mdc_jax import command
+from mdc_jax.config import parse
 from mdc_jax.data import tokenizer
 from mdc_jax.data.scenes import grammar
 from mdc_jax.data.scenes.labels import FAMILIES, Labels
@@ -147,8 +149,8 @@ def test_every_word_is_one_piece(sentences):
     """So that captions of equal length in words are of equal length in tokens."""
     source = scenes.open(f"train,sentences={sentences}")
     captions = [source.caption(i) for i in range(2000)]
-    settings = sections.Tokenizer(vocab_size=256, byte_fallback=False)
-    trained = tokenizer.train(captions, settings)
+    config = pathlib.Path(__file__).parents[2] / "configs" / "scenes.py"
+    trained = tokenizer.train(captions, parse(command.load(str(config))).tokenizer)
     for caption in captions:
         ids = trained.encode(caption, (grammar.LONGEST + 1) * sentences)
         assert len(ids) == len(caption.split()) + 1

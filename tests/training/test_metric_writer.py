@@ -1,0 +1,41 @@
+"""The log has each step once, whatever was interrupted."""
+
+import json
+import math
+import pathlib
+
+from etils import epath
+
+from mdc_jax.training.metric_writer import METRICS_FILE, MetricWriter, clock, read
+
+
+def write(workdir: epath.Path, start: int, steps: list[int]) -> None:
+    writer = MetricWriter(workdir, step=start, tensorboard=True)
+    for step in steps:
+        writer.write(step, {"loss": step / 2})
+    writer.close()
+
+
+def test_a_resume_writes_the_lines_beyond_its_checkpoint_anew(tmp_path: pathlib.Path) -> None:
+    workdir = epath.Path(tmp_path)
+    write(workdir, 0, [10, 20, 30, 40])
+    with (tmp_path / METRICS_FILE).open("a") as file:
+        file.write('{"step": 50, "lo')  # a crash in the middle of a line
+    write(workdir, 20, [30, 40, 50])
+    assert [line["step"] for line in read(workdir)] == [10, 20, 30, 40, 50]
+
+
+def test_tensorboard_has_what_the_json_lines_have(tmp_path: pathlib.Path) -> None:
+    write(epath.Path(tmp_path), 0, [1, 2])
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_values_that_json_does_not_know(tmp_path: pathlib.Path) -> None:
+    writer = MetricWriter(epath.Path(tmp_path), step=0, tensorboard=False)
+    writer.write(1, {"loss": math.nan})
+    writer.close()
+    assert json.loads((tmp_path / METRICS_FILE).read_text()) == {"step": 1, "loss": None}
+
+
+def test_clock() -> None:
+    assert clock(3_725) == "01:02:05" and clock(200_000) == "2.3 days"
