@@ -49,8 +49,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(f"error: {_plain(error)}")
 
 
-def reported(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
-    """Runs main; an error that a user can mend is printed without a traceback, and libraries stay silent."""
+def reported(main: Callable[[list[str]], None], *errors: type[Exception]) -> Callable[[list[str]], None]:
+    """Runs main; ConfigError and `errors`, which a user can mend, come without a traceback, and libraries stay silent."""
 
     @functools.wraps(main)
     def run(argv: list[str]) -> None:
@@ -58,7 +58,7 @@ def reported(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
             logging.set_verbosity(logging.WARNING)
         try:
             main(argv)
-        except ConfigError as error:
+        except (ConfigError, *errors) as error:
             sys.exit(f"error: {error}")
 
     return run

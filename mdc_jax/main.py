@@ -5,8 +5,10 @@ import sys
 from absl import app, flags
 
 from mdc_jax import command
-from mdc_jax.config import parse
-from mdc_jax.training import distributed
+from mdc_jax.config import ConfigError, parse
+from mdc_jax.data.pipeline import TooManyBadRecords
+from mdc_jax.training import distributed, loop
+from mdc_jax.training.train_log import NonFiniteError
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where checkpoints, logs and results go; a second start resumes.", required=True
@@ -18,10 +20,10 @@ _CONFIG = command.define_config()
 
 
 def main(_: list[str]) -> None:
+    if _CONFIG.value is None:
+        raise ConfigError("give a config, as in --config=configs/scenes.py; --config=help lists them")
     config = parse(_CONFIG.value)
     distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    from mdc_jax.training import loop  # touches the devices, which must know of each other first
-
     loop.train(config, _WORKDIR.value)
 
 
@@ -29,4 +31,4 @@ if __name__ == "__main__":
     if command.wants_help(sys.argv):
         print(command.describe_configs())
     else:
-        app.run(command.reported(main), flags_parser=command.parse_flags)
+        app.run(command.reported(main, NonFiniteError, TooManyBadRecords), flags_parser=command.parse_flags)

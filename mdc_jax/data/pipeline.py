@@ -9,7 +9,7 @@ holds its h-th n-th, as contiguous rows. Nothing here has a state beside the pos
 import collections
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import grain
 import numpy as np
@@ -21,6 +21,8 @@ from mdc_jax.data.batch import LABEL_PREFIX, PAD_ID
 from mdc_jax.data.plan import Plan
 from mdc_jax.data.sources.base import BadRecord, Record, Source
 from mdc_jax.data.tokenizer import Tokenizer
+
+_T = TypeVar("_T")
 
 _RETRY_AFTER = (0.1, 0.5, 2.0)  # seconds; then the read error stops the run
 _CHECK_AFTER = 1_000  # examples seen before the share of bad ones is judged
@@ -185,7 +187,7 @@ def read_captions(source: Source, limit: int) -> Iterator[str]:
     count = min(limit, len(source))
     for index in range(count):
         try:
-            yield from _read(source, index * len(source) // count).captions
+            yield from _captions(source, index * len(source) // count)
         except BadRecord:
             continue
 
@@ -235,7 +237,7 @@ class _Assembler:
     def _fill(self, batch: dict[str, np.ndarray], index: int, row: _Row) -> None:
         """Writes an example into row `index`, or raises BadRecord and leaves the row as it is."""
         record = _read(self._source, row.record)
-        captions = record.captions if row.caption == row.record else _read(self._source, row.caption).captions
+        captions = record.captions if row.caption == row.record else _captions(self._source, row.caption)
         texts = self._tokenize(captions, row)
         if not texts and not self._families:
             raise BadRecord("no caption")
@@ -294,18 +296,29 @@ def _in_threads(make: Callable[[int], _Made], count: int | None, data: sections.
 
 
 def _read(source: Source, index: int) -> Record:
-    """A record; read errors are retried, since a masked row must be the same on every reading."""
+    return _retried(source.__getitem__, source.spec, index)
+
+
+def _captions(source: Source, index: int) -> tuple[str, ...]:
+    """The captions of a record alone, at less cost where the source has a way."""
+    if hasattr(source, "captions"):
+        return _retried(source.captions, source.spec, index)
+    return _read(source, index).captions
+
+
+def _retried(read: Callable[[int], _T], spec: str, index: int) -> _T:
+    """read(index); read errors are retried, since a masked row must be the same on every reading."""
     for seconds in _RETRY_AFTER:
         try:
-            return source[index]
+            return read(index)
         except OSError as error:
-            logging.warning("%s: record %d: %s; trying again in %s s", source.spec, index, error, seconds)
+            logging.warning("%s: record %d: %s; trying again in %s s", spec, index, error, seconds)
             time.sleep(seconds)
     try:
-        return source[index]
+        return read(index)
     except OSError as error:
         attempts = len(_RETRY_AFTER) + 1
-        raise OSError(f"{source.spec}: record {index} could not be read in {attempts} attempts: {error}") from error
+        raise OSError(f"{spec}: record {index} could not be read in {attempts} attempts: {error}") from error
 
 
 def _warn(spec: str, fault: _Fault, total: int) -> None:

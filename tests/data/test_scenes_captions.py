@@ -34,7 +34,7 @@ Z = 5.0
 def _sample(spec: str, n: int = N):
     """Captions as words, and their scenes."""
     source = scenes.open(spec)
-    return [source.caption(i).split() for i in range(n)], [source.scene(i) for i in range(n)]
+    return [source.captions(i)[0].split() for i in range(n)], [source.scene(i) for i in range(n)]
 
 
 def _labels(found):
@@ -199,7 +199,7 @@ def test_redundancy_returns_to_the_same_objects():
         again = total = 0
         for i in range(3000):
             if len(source.scene(i).objects) == 3:
-                first, second = (set(s.split()) & set(SHAPES) for s in source.caption(i).split(" . "))
+                first, second = (set(s.split()) & set(SHAPES) for s in source.captions(i)[0].split(" . "))
                 again += len(first & second)
                 total += min(len(first), len(second))
         return again / total

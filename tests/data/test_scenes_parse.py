@@ -31,13 +31,13 @@ def _verdict(caption: str, sentences: int = 1):
 def test_every_generated_caption_is_right(spec):
     source = scenes.open(spec)
     for i in range(2000 if source.settings.split != "withheld" else 200):
-        verdict = source.check(i, source.caption(i))
+        verdict = source.check(i, source.captions(i)[0])
         assert verdict.right and verdict.claims and not verdict.repeated and not verdict.hallucinated
 
 
 def test_captions_of_other_scenes_are_mostly_wrong():
     source = scenes.open("test")
-    verdicts = [source.check(i, source.caption(i + 1)) for i in range(2000)]
+    verdicts = [source.check(i, source.captions(i + 1)[0]) for i in range(2000)]
     assert all(v.grammatical for v in verdicts)
     assert sum(v.right for v in verdicts) < 0.02 * len(verdicts)
 
@@ -46,7 +46,7 @@ def test_captions_of_other_scenes_are_mostly_wrong():
 def test_a_caption_without_one_of_its_words_is_not_grammatical_unless_the_word_is_an_adjective(spec):
     source = scenes.open(spec)
     for i in range(400):
-        words = source.caption(i).split()
+        words = source.captions(i)[0].split()
         for at, word in enumerate(words):
             verdict = source.check(i, " ".join(words[:at] + words[at + 1 :]))
             assert not verdict.grammatical or (word in ADJECTIVES and verdict.right)
@@ -58,7 +58,7 @@ def test_another_value_of_any_attribute_is_wrong():
     kinds = (COLOURS, SIZES, TEXTURES, layout.BACKGROUNDS, layout.COUNTS, layout.ROWS, ("left", "right"))
     replaced = 0
     for i in range(400):
-        words = source.caption(i).split()
+        words = source.captions(i)[0].split()
         for at, word in enumerate(words):
             for other in next((kind for kind in kinds if word in kind), ()):
                 if other != word:
@@ -180,7 +180,7 @@ def _is_sentence(caption: str) -> bool:
     return not (" at the " in caption and re.search(r"(left|right) of|(higher|lower) than", caption))
 
 
-_CAPTIONS = [scenes.open("train").caption(i) for i in range(500)]
+_CAPTIONS = [scenes.open("train").captions(i)[0] for i in range(500)]
 _VOCABULARY = sorted({word for caption in _CAPTIONS for word in caption.split()})
 
 

@@ -67,7 +67,7 @@ class ScenesSource:
 
     def __getitem__(self, index: int) -> Record:
         scene = self.scene(index)
-        return Record(draw.draw(scene, self.settings.size), (self._word(index, scene),), labels.Labels(scene))
+        return Record(draw.draw(scene, self.settings.size), self._captions(index, scene), labels.Labels(scene))
 
     def scene(self, index: int) -> layout.Scene:
         """What scene `index` holds.
@@ -80,9 +80,9 @@ class ScenesSource:
         s = self.settings
         return layout.compose(s.split, index, seed=s.seed, layout=s.layout, prior=s.prior, withheld=s.withheld)
 
-    def caption(self, index: int) -> str:
-        """The caption of scene `index`, which is not drawn."""
-        return self._word(index, self.scene(index))
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The captions of scene `index`, which is not drawn."""
+        return self._captions(index, self.scene(index))
 
     def check(self, index: int, caption: str) -> Verdict:
         """What a caption claims, held against scene `index`."""
@@ -90,12 +90,13 @@ class ScenesSource:
 
     def claims(self, index: int) -> Mapping[str, int]:
         """How many claims of each kind the scene's own caption makes."""
-        parsed = parse.parse(self.caption(index), self.settings.sentences)
+        (caption,) = self.captions(index)
+        parsed = parse.parse(caption, self.settings.sentences)
         return collections.Counter(statement.kind for statement in parsed.statements)
 
-    def _word(self, index: int, scene: layout.Scene) -> str:
+    def _captions(self, index: int, scene: layout.Scene) -> tuple[str, ...]:
         s = self.settings
-        return grammar.caption(scene, layout.stream(s.seed, s.split, index, 1), s.sentences, s.redundancy)
+        return (grammar.caption(scene, layout.stream(s.seed, s.split, index, 1), s.sentences, s.redundancy),)
 
 
 def open(rest: str) -> ScenesSource:
