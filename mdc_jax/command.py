@@ -41,16 +41,16 @@ def describe_configs() -> str:
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; leaves with a message where it is wrong."""
     try:
-        _check_overrides(argv)
+        _check_config(argv)
         return flags.FLAGS(argv)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     except flags.Error as error:
         sys.exit(f"error: {_plain(error)}\n`--help` lists the flags, `--config=help` the configs")
-    except (ConfigError, FileNotFoundError, AttributeError, KeyError, TypeError) as error:
-        sys.exit(f"error: {_plain(error)}")
 
 
 def reported(main: Callable[[list[str]], None], *errors: type[Exception]) -> Callable[[list[str]], None]:
-    """Runs main; ConfigError and `errors`, which a user can mend, come without a traceback, and libraries stay silent."""
+    """Runs main; what a user can mend, ConfigError and `errors`, comes without a traceback. Libraries stay silent."""
 
     @functools.wraps(main)
     def run(argv: list[str]) -> None:
@@ -64,11 +64,11 @@ def reported(main: Callable[[list[str]], None], *errors: type[Exception]) -> Cal
     return run
 
 
-def _check_overrides(argv: list[str]) -> None:
-    """Raises ConfigError for an override of a key that the config does not have."""
+def _check_config(argv: list[str]) -> None:
+    """Raises ConfigError for a config that does not load, and for an override of a key that it does not have."""
     files = [arg.partition("=")[2] for arg in argv if re.match(r"--?config=", arg)]
     keys = [match[1] for arg in argv if (match := re.match(r"--?(?:no)?config\.([^=]+)", arg))]
-    if not files or not keys:
+    if not files:
         return
     config = load(files[-1])
     for key in keys:
@@ -82,7 +82,7 @@ def _check_overrides(argv: list[str]) -> None:
 
 
 def load(file: str) -> ml_collections.ConfigDict:
-    """Loads FILE[:ARGUMENT], as --config does."""
+    """Loads FILE[:ARGUMENT], as --config does; raises ConfigError where that fails."""
     path, _, argument = file.partition(":")
     spec = importlib.util.spec_from_file_location("config", path)
     if spec is None or spec.loader is None or not pathlib.Path(path).exists():
@@ -90,7 +90,10 @@ def load(file: str) -> ml_collections.ConfigDict:
         raise ConfigError(f"--config={file}: there is no config file {path}; shipped: {shipped}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config(argument) if argument else module.get_config()
+    try:
+        return module.get_config(argument) if argument else module.get_config()
+    except (AttributeError, KeyError, TypeError) as error:  # what ConfigDict says to a wrong key or type
+        raise ConfigError(f"{path}: {_plain(error)}") from error
 
 
 def _plain(error: Exception) -> str:

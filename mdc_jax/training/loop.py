@@ -75,7 +75,9 @@ class _Run:
 
         # The ladder of starts: the workdir's latest checkpoint, else from scratch.
         saved = checkpointer.steps()
-        self.meta = checkpointer.meta(saved[-1]) if saved else _fresh_meta(config, source)
+        self.meta = (
+            checkpointer.meta(saved[-1]) if saved else {"position": 0, "seconds": 0.0, "window": [], "evaluated": True}
+        )
         self.warnings: list[str] = []
         if saved:
             self.warnings = compatibility.check_resume(self.meta["config"], config)
@@ -189,8 +191,7 @@ class _Run:
                 if step > saved and (step % save_every == 0 or step == self.total or stopping):
                     log.read_pending()
                     with log.paused(), jax.transfer_guard("allow"):
-                        meta = {**self.meta, **log.meta(), "position": position, "evaluated": evaluated}
-                        meta |= {"config": to_dict(config)}
+                        meta = {**self._identity(), **log.meta(), "position": position, "evaluated": evaluated}
                         self.checkpointer.save(step, state, meta, metric=metric)
                     saved = step
                 if step >= self.total or stopping:
@@ -265,23 +266,16 @@ class _Run:
     def _steps(self, text: str) -> int:
         return steps(text, batch_size=self.config.data.batch_size, examples_per_epoch=len(self.source))
 
+    def _identity(self) -> dict[str, Any]:
+        """What a resume compares with."""
+        return {"config": to_dict(self.config), "tokenizer": self.tokenizer.hash, "data": self.source.fingerprint}
+
     def _finished(self) -> dict[str, float] | None:
         path = self.workdir / RESULTS_FILE
         if self.start < self.total or not path.exists():
             return None
         stored = json.loads(path.read_text())
         return stored["results"] if stored["step"] == self.start else None
-
-
-def _fresh_meta(config: sections.Config, source: Source) -> dict[str, Any]:
-    return {
-        "position": 0,
-        "seconds": 0.0,
-        "window": [],
-        "evaluated": True,
-        "config": to_dict(config),
-        "data": source.fingerprint,
-    }
 
 
 def _total_steps(config: sections.Config, step: int, position: int, records: int) -> int:
