@@ -44,9 +44,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         arg.objective,
         evaluators={
             "held_out": evaluator("held_out_loss", every="3000 steps", examples=2000),
-            "probe": evaluator(
-                "linear_probe", train_examples=10_000, validation_examples=2_500, test_examples=5_000, batch_size=250
-            ),
+            "probe": evaluator("linear_probe", read_factor=3, batch_size=250),  # a relation is clear in 1 of 12 scenes
             "captions": evaluator("captioning"),
         },
     )
@@ -85,7 +83,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.optimizer.warmup = f"{max(arg.steps // 20, 1)} steps"
     config.checkpoint.every = "1000 steps"
     config.checkpoint.best_metric = "held_out/loss"
-    config.log.every = "100 steps"
+    config.log.every = "250 steps"
 
     if arg.runlocal:
         config.duration = "30 steps"
@@ -96,6 +94,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         config.optimizer.warmup = "5 steps"
         held_out, probe, captions = config.evaluators.held_out, config.evaluators.probe, config.evaluators.captions
         held_out.every, held_out.examples, held_out.batch_size = "10 steps", 32, 16
-        probe.train_examples, probe.validation_examples, probe.test_examples = 200, 100, 100
+        probe.train_examples, probe.validation_examples, probe.test_examples = 100, 50, 50
         captions.examples, captions.picture = 100, 4
     return config

@@ -177,9 +177,10 @@ class LinearProbe:
     train: str = ""  # source specs; empty: the run's own
     validation: str = ""
     test: str = ""
-    train_examples: int = 4_000
+    train_examples: int = 4_000  # at most, with a label, for each family
     validation_examples: int = 1_000
     test_examples: int = 2_000
+    read_factor: int = 1  # reads that many times the examples, for families whose label seldom applies
     batch_size: int = 100
     families: tuple[str, ...] = ()  # label families; empty: all that the source has
     baselines: bool = True  # rows chance, raw pixels and untrained encoder beside the trained one

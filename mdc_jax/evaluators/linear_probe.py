@@ -54,7 +54,7 @@ class LinearProbe:
             return
         bound = any(family.bound for family in families.values())
         cached = self._extract(subject, specs, tuple(families), bound)
-        tasks = _tasks(families, cached)
+        tasks = _tasks(families, cached, self._counts())
 
         results: dict[tuple[str, _Row], probes.Result] = {}
         for row in self._rows(bound):
@@ -101,11 +101,14 @@ class LinearProbe:
                 found |= {f"{encoder}/{kind}": value for kind, value in features.items()}
             return found
 
-        counts = {split: getattr(section, f"{split}_examples") for split in probes.SPLITS}
+        counts = {split: section.read_factor * count for split, count in self._counts().items()}
         return {
             split: extract(subject, spec, rows, count=counts[split], batch_size=section.batch_size, labels=families)
             for split, spec in specs.items()
         }
+
+    def _counts(self) -> dict[str, int]:
+        return {split: getattr(self._section, f"{split}_examples") for split in probes.SPLITS}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -144,11 +147,14 @@ def _families(specs: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, Fa
     return {name: offered["train"][name] for name in names}
 
 
-def _tasks(families: Mapping[str, Family], cached: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, probes.Task]:
+def _tasks(
+    families: Mapping[str, Family], cached: Mapping[str, Mapping[str, np.ndarray]], most: Mapping[str, int]
+) -> dict[str, probes.Task]:
     tasks = {}
     for name, family in families.items():
         try:
-            tasks[name] = probes.make_task(family, {split: rows[LABEL_PREFIX + name] for split, rows in cached.items()})
+            labels = {split: rows[LABEL_PREFIX + name] for split, rows in cached.items()}
+            tasks[name] = probes.make_task(family, labels, most)
         except probes.TooFew as reason:
             logging.warning('linear probe: family "%s" is left out: %s', name, reason)
     return tasks

@@ -23,6 +23,8 @@ PATIENCE = 2  # values without a gain that end the search
 RESAMPLES = 500
 MIN_EXAMPLES = 10  # of a split
 
+NO_LIMIT = dict.fromkeys(SPLITS)
+
 Split = Mapping[str, np.ndarray]  # by name of the split
 
 
@@ -60,8 +62,8 @@ class Result:
         return float(value), float(low), float(high)
 
 
-def make_task(family: Family, labels: Split) -> Task:
-    """Selects examples and names that can be probed; raises TooFew with the reason.
+def make_task(family: Family, labels: Split, most: Mapping[str, int | None] = NO_LIMIT) -> Task:
+    """Selects examples, at most `most` of a split, and names that can be probed; raises TooFew with the reason.
 
     Of a presence family, names need both answers in every split; of a class family, examples need a
     label and the training split two classes.
@@ -71,11 +73,11 @@ def make_task(family: Family, labels: Split) -> Task:
         if not varies_K.any():
             raise TooFew("no name is present in some and absent from other examples of every split")
         names = tuple(name for name, varies in zip(family.names, varies_K, strict=True) if varies)
-        chosen = {split: y[:, varies_K] for split, y in labels.items()}
-        rows = {split: np.arange(len(y)) for split, y in labels.items()}
+        rows = {split: np.arange(len(y))[: most[split]] for split, y in labels.items()}
+        chosen = {split: y[rows[split]][:, varies_K] for split, y in labels.items()}
     elif family.kind == "class":
         names = family.names
-        rows = {split: np.flatnonzero(y >= 0) for split, y in labels.items()}
+        rows = {split: np.flatnonzero(y >= 0)[: most[split]] for split, y in labels.items()}
         chosen = {split: y[rows[split]] for split, y in labels.items()}
         if len(np.unique(chosen["train"])) < 2:
             raise TooFew("the training split has fewer than two classes")

@@ -14,6 +14,7 @@ import dataclasses
 
 import numpy as np
 import scipy.optimize
+from absl import logging
 
 KINDS = ("presence", "class")
 
@@ -26,7 +27,6 @@ class Heads:
     bias_K: np.ndarray
     l2: float
     loss: float  # the objective, penalty included
-    gradient_norm: float  # largest entry of the objective's gradient
     iterations: int
     converged: bool
 
@@ -57,7 +57,7 @@ def fit(
     kind: str,
     classes: int = 0,
     start: Heads | None = None,
-    tolerance: float = 1e-7,
+    tolerance: float = 1e-6,
     max_iterations: int = 300,
 ) -> Heads:
     """Minimises the objective until an iteration gains less than `tolerance` of it.
@@ -85,12 +85,13 @@ def fit(
 
     if start is None:
         odds_K = np.log(share_K / (1 - share_K)) if kind == "presence" else np.log(share_K)
-        start = Heads(np.zeros((d, k)), odds_K, l2, np.inf, np.inf, 0, False)
+        start = Heads(np.zeros((d, k)), odds_K, l2, np.inf, 0, False)
 
-    # Diagonal preconditioner: the curvature where the fit starts, E[x_d^2 p (1 - p)] + l2.
+    # Diagonal preconditioner: the curvature where the fit starts, E[x_d^2 p (1 - p)] + l2; |residual| is p or 1 - p.
     residual_NxK = loss_and_residual(start.logits(x_NxD), target_NxK)[1]
     curvature_NxK = np.abs(residual_NxK) * (1 - np.abs(residual_NxK))
-    scale = np.sqrt(np.concatenate([np.square(x_NxD).T @ curvature_NxK / n + l2, curvature_NxK.mean(0)[None]]))
+    curvature = np.concatenate([np.square(x_NxD).T @ curvature_NxK / n, curvature_NxK.mean(0)[None]])
+    scale = np.sqrt(curvature + l2, dtype=np.float64)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         theta = flat.reshape(d + 1, k) / scale
@@ -112,15 +113,16 @@ def fit(
         options={"maxiter": max_iterations, "maxcor": 10, "ftol": tolerance, "gtol": tolerance},
     )
     theta = result.x.reshape(d + 1, k) / scale
-    gradient_norm = float(np.max(np.abs(result.jac.reshape(d + 1, k) * scale)))
+    converged = result.nit < max_iterations
+    if not converged:
+        logging.warning("logistic regression at L2 %g has not converged after %d iterations", l2, max_iterations)
     return Heads(
         weight_DxK=theta[:-1].astype(np.float32),
         bias_K=theta[-1].astype(np.float32),
         l2=float(l2),
         loss=float(result.fun),
-        gradient_norm=gradient_norm,
         iterations=int(result.nit),
-        converged=result.nit < max_iterations,
+        converged=converged,
     )
 
 

@@ -35,9 +35,11 @@ class MaskedDiffusion(Captioner):
         settings = self.settings
         time_key, mask_key = jax.random.split(key)
         batch, captions, _ = text.shape
-        text, length = (jnp.repeat(x, settings.masks_per_caption, axis=1) for x in (text, length))
+        # Text k C + c is mask k of caption c, so that the times of an image, and of a caption, span the interval.
+        masks = settings.masks_per_caption
+        text, length = jnp.tile(text, (1, masks, 1)), jnp.tile(length, (1, masks))
 
-        times = corruption.low_discrepancy_times(time_key, batch, captions * settings.masks_per_caption)
+        times = corruption.low_discrepancy_times(time_key, batch, captions * masks)
         ratio, slope = schedules.ratio_and_slope(settings.schedule, settings.interval, times)
         real = real_tokens(length, self.max_tokens)
         maskable = corruption.maskable_tokens(real, settings.padding)
