@@ -75,7 +75,7 @@ class MaskedDiffusion(Captioner):
         settings = self.settings
         if settings.padding != "hidden":
             raise ValueError(
-                f'padding="{settings.padding}" has no length law: give `length`, or train with objective.padding="hidden"'
+                f'padding="{settings.padding}" has no length law: give `length`, or set objective.padding="hidden"'
             )
         canvas = jnp.full((features["tokens"].shape[0], 1, self.max_tokens), self.mask_id)
         hidden = self._hidden(params, canvas, features["tokens"], None)[:, 0]

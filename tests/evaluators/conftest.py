@@ -1,0 +1,19 @@
+from collections.abc import Callable
+
+import pytest
+
+from mdc_jax.evaluators import base, captioning, linear_probe
+from tests.evaluators.fakes import FakeSource
+
+
+@pytest.fixture
+def use_source(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts sources in the place of specs: use_source(source) or use_source({"fake:test": source, ...})."""
+
+    def use(sources: FakeSource | dict[str, FakeSource]) -> None:
+        for module in (base, captioning, linear_probe):
+            monkeypatch.setattr(
+                module, "open_source", sources.__getitem__ if isinstance(sources, dict) else lambda _: sources
+            )
+
+    return use

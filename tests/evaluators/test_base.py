@@ -1,0 +1,48 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mdc_jax.config import ConfigError
+from mdc_jax.evaluators.base import Interrupted, extract
+from tests.evaluators.fakes import BAD, FakeSource, make_subject
+
+
+def test_extract_gives_readable_rows_in_order_whatever_the_batch_size(tmp_path, use_source):
+    source = FakeSource(21)
+    use_source(source)
+    for batch_size in (3, 8, 100):
+        rows = extract(
+            make_subject(tmp_path),
+            "fake:test",
+            lambda batch, index: {"twice": 2 * batch["id"]},
+            count=50,
+            batch_size=batch_size,
+            labels=("bits",),
+        )
+        expected = np.delete(np.arange(21), BAD)
+        np.testing.assert_array_equal(rows["id"], expected)
+        np.testing.assert_array_equal(rows["twice"], 2 * expected)
+        np.testing.assert_array_equal(rows["label/bits"], source.bits[expected])
+
+
+def test_evaluation_stops_between_batches(tmp_path, use_source):
+    use_source(FakeSource(40))
+    answers = iter([False, True])
+    seen = []
+    with pytest.raises(Interrupted):
+        extract(
+            make_subject(tmp_path, should_stop=lambda: next(answers)),
+            "fake:test",
+            lambda batch, index: seen.append(index) or {},
+            count=40,
+            batch_size=8,
+        )
+    assert seen == [0]
+
+
+def test_an_empty_split_is_named(tmp_path):
+    subject = make_subject(tmp_path)
+    config = dataclasses.replace(subject.config, data=dataclasses.replace(subject.config.data, test=""))
+    with pytest.raises(ConfigError, match="empty, but an evaluator reads it"):
+        dataclasses.replace(subject, config=config).spec("test")

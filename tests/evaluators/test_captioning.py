@@ -1,0 +1,60 @@
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.evaluators import build
+from mdc_jax.report import plots
+from tests.evaluators.fakes import BAD, FakeObjective, FakeSource, make_subject
+
+SECTION = sections.Captioning(examples=40, batch_size=16, picture=5)
+IDS = np.delete(np.arange(40), BAD)
+
+
+def test_captions_of_an_objective_that_sees_are_right_and_shuffled_ones_are_not(tmp_path, use_source):
+    source = FakeSource(40, checks=True)
+    use_source(source)
+    values = dict(build(SECTION).run(make_subject(tmp_path)))
+    assert values["right"] == values["grammatical"] == values["precision/animal"] == 1.0
+    dogs = source.bits[IDS, 0]
+    agree = np.mean(dogs == np.roll(dogs, len(dogs) // 2))
+    assert values["shuffled/right"] == pytest.approx(agree)
+    assert values["distinct"] == pytest.approx(2 / len(IDS))
+
+
+def test_a_wrong_claim_is_counted_written_and_marked(tmp_path, use_source, monkeypatch):
+    source = FakeSource(40, checks=True)
+    use_source(source)
+    drawn = []
+    monkeypatch.setattr(plots, "captions", lambda path, examples: drawn.extend(examples))
+    values = dict(build(SECTION).run(make_subject(tmp_path, FakeObjective(blind=True))))
+    right = source.bits[IDS, 0] == 0
+    assert values["right"] == values["recall/animal"] == pytest.approx(right.mean())
+    assert values["hallucinated"] == pytest.approx(1 - right.mean())
+
+    lines = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == IDS.tolist()
+    assert [line["right"] for line in lines] == right.tolist()
+    assert lines[0]["generated"] == "a cat" and lines[0]["truth"] == [f"a {source.animal(0)}"]
+    assert lines[0]["verdict"]["claims"][0]["kind"] == "animal"
+
+    assert len(drawn) == SECTION.picture
+    for example, is_right in zip(drawn, right, strict=False):
+        assert example.generated == [("a", False), ("cat", not is_right)]
+
+
+def test_sources_without_a_parser_get_captions_and_picture(tmp_path, use_source):
+    use_source(FakeSource(40))
+    values = dict(build(SECTION).run(make_subject(tmp_path)))
+    assert set(values) == {"distinct"}
+    assert "verdict" not in json.loads((tmp_path / "captions.jsonl").read_text().splitlines()[0])
+    assert PIL.Image.open(tmp_path / "captions.png").width > 500
+
+
+def test_an_objective_without_a_decoder_is_refused(tmp_path, use_source, monkeypatch):
+    use_source(FakeSource(40))
+    monkeypatch.setattr(FakeObjective, "generate", lambda *_, **__: None)
+    with pytest.raises(ConfigError, match="writes no captions"):
+        list(build(SECTION).run(make_subject(tmp_path, FakeObjective(blind=True))))

@@ -1,0 +1,84 @@
+import dataclasses
+
+import pytest
+from etils import epath
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.evaluators import build
+from mdc_jax.evaluators.base import Interrupted
+from mdc_jax.report import tables
+from tests.evaluators.fakes import FakeSource, make_subject
+
+SECTION = sections.LinearProbe(
+    train_examples=160, validation_examples=80, test_examples=120, batch_size=40, raw_size=4, untrained_seeds=2
+)
+SOURCES = {f"fake:{split}": FakeSource(160, seed=seed) for seed, split in enumerate(("train", "validation", "test"))}
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    """The metrics and the lines of `probe.csv`, by (family, row, features, metric)."""
+    out = epath.Path(tmp_path_factory.mktemp("probe"))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("base", "linear_probe"):
+            patch.setattr(f"mdc_jax.evaluators.{module}.open_source", SOURCES.__getitem__)
+        values = dict(build(SECTION).run(make_subject(out)))
+    lines = tables.read_csv(out / "probe.csv")
+    keys = ("family", "row", "features", "metric")
+    return values, {tuple(line[key] for key in keys): line for line in lines}, (out / "probe.md").read_text()
+
+
+def test_planted_labels_are_found_and_random_ones_are_not(probed):
+    values, lines, _ = probed
+    assert values["bits"] > 0.7  # a mean over tokens cannot tell two bits apart, but how many there are
+    assert values["both"] == 1.0  # flattened tokens can
+    assert 0.3 < values["noise"] < 0.7
+    assert float(lines["bits", "raw pixels", "pixels", "auc"]["value"]) == 1.0
+    assert float(lines["bits", "chance", "", "auc"]["value"]) == 0.5
+
+
+def test_every_family_has_every_row_and_bound_ones_both_features(probed):
+    values, lines, text = probed
+    assert set(values) == {"bits", "noise", "both"}  # "constant" cannot be probed
+    for family, metric in (("bits", "auc"), ("noise", "accuracy"), ("both", "accuracy")):
+        rows = {(row, features) for name, row, features, m in lines if (name, m) == (family, metric)}
+        pooled = {
+            ("chance", ""),
+            ("raw pixels", "pixels"),
+            ("untrained encoder", "pooled"),
+            ("trained encoder", "pooled"),
+        }
+        flattened = {("untrained encoder", "flattened"), ("trained encoder", "flattened")}
+        assert rows == (pooled | flattened if family == "both" else pooled)
+    assert len(lines["both", "untrained encoder", "flattened", "accuracy"]["l2"].split()) == 2  # one per initialisation
+    assert text.index("bits (auc)") < text.index("both (accuracy)")
+
+
+def test_the_metrics_are_those_of_the_table(probed):
+    values, lines, _ = probed
+    for family, features, metric in (("bits", "pooled", "auc"), ("both", "flattened", "accuracy")):
+        line = lines[family, "trained encoder", features, metric]
+        assert float(line["value"]) == pytest.approx(values[family], abs=1e-5)
+        assert float(line["low"]) <= float(line["value"]) <= float(line["high"])
+        assert [int(line[split]) for split in ("train", "validation", "test", "step")] == [159, 79, 119, 7]
+
+
+def test_without_baselines_only_the_trained_encoder_is_probed(tmp_path, use_source):
+    use_source(SOURCES)
+    section = dataclasses.replace(SECTION, baselines=False, families=("bits",))
+    assert list(dict(build(section).run(make_subject(tmp_path)))) == ["bits"]
+    assert {line["row"] for line in tables.read_csv(epath.Path(tmp_path) / "probe.csv")} == {"trained encoder"}
+
+
+def test_an_unknown_family_is_named(tmp_path, use_source):
+    use_source(SOURCES)
+    with pytest.raises(ConfigError, match='no label family "smell"; it has bits, noise, both, constant'):
+        list(build(dataclasses.replace(SECTION, families=("smell",))).run(make_subject(tmp_path)))
+
+
+def test_a_stopped_probe_writes_nothing(tmp_path, use_source):
+    use_source(SOURCES)
+    polls = iter(range(100))
+    with pytest.raises(Interrupted):
+        list(build(SECTION).run(make_subject(tmp_path, should_stop=lambda: next(polls) == 12)))
+    assert not list(epath.Path(tmp_path).iterdir())

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from mdc_jax.data.sources.base import Family
+from mdc_jax.evaluators import probes, solvers
+
+COUNTS = {"train": 400, "validation": 200, "test": 300}
+
+
+def heads(l2: float) -> solvers.Heads:
+    return solvers.Heads(np.zeros((1, 1)), np.zeros(1), l2, 0.0, 0, True)
+
+
+@pytest.mark.parametrize("optimum", [1e2, 1.0, 1e-3, 1e-5])
+def test_the_search_for_l2_goes_on_until_the_optimum_lies_inside(optimum):
+    tried = []
+
+    def fit(l2: float, start: solvers.Heads | None) -> solvers.Heads:
+        tried.append(l2)
+        return heads(l2)
+
+    best, at_edge = probes.choose_l2(fit, lambda h: -abs(np.log10(h.l2 / optimum)))
+    assert best.l2 == pytest.approx(optimum)
+    assert not at_edge
+    assert min(tried) < optimum * 0.5
+    assert max(tried) > optimum * 2 or optimum < probes.FIRST_L2
+
+
+@pytest.mark.parametrize("sign, limit", [(1, probes.LIMITS[1]), (-1, probes.LIMITS[0])])
+def test_an_optimum_at_the_limit_ends_the_search_and_is_told(sign, limit):
+    best, at_edge = probes.choose_l2(lambda l2, start: heads(l2), lambda h: sign * h.l2)
+    assert best.l2 == pytest.approx(limit)
+    assert at_edge
+
+
+def test_equal_scores_keep_the_first_value():
+    best, at_edge = probes.choose_l2(lambda l2, start: heads(l2), lambda h: 1.0)
+    assert (best.l2, at_edge) == (probes.FIRST_L2, False)
+
+
+def by_split(make) -> dict[str, np.ndarray]:
+    return {split: make(count) for split, count in COUNTS.items()}
+
+
+def test_a_linear_label_is_found_and_a_random_one_is_not():
+    rng = np.random.default_rng(0)
+    raw = by_split(lambda n: rng.standard_normal((n, 20)).astype(np.float32) * 5 + 3)
+    features = probes.standardise(raw)
+    family = Family("presence", ("sum", "random"))
+    labels = {
+        split: np.stack([x[:, :3].sum(1) > 9, rng.random(len(x)) < 0.4], axis=1).astype(np.uint8)
+        for split, x in raw.items()
+    }
+    for name, expected in ((0, 1.0), (1, 0.5)):
+        one = Family("presence", family.names[name : name + 1])
+        result = probes.probe(features, probes.make_task(one, {s: y[:, name : name + 1] for s, y in labels.items()}))
+        value, low, high = result.interval("auc")
+        assert low - 0.02 <= expected <= high + 0.02
+        assert low <= value <= high
+
+
+def test_class_probe_leaves_out_examples_without_a_label():
+    rng = np.random.default_rng(1)
+    raw = by_split(lambda n: rng.standard_normal((n, 5)).astype(np.float32))
+    # Where the label applies it follows the features; elsewhere they would mislead.
+    labels = {s: np.where(x[:, 4] > 0, x[:, :3].argmax(1), -1).astype(np.int32) for s, x in raw.items()}
+    task = probes.make_task(Family("class", ("a", "b", "c")), labels)
+    assert len(task.rows["test"]) == (labels["test"] >= 0).sum()
+    value, *_ = probes.probe(probes.standardise(raw), task).interval("accuracy")
+    assert value > 0.93
+
+
+def test_names_that_do_not_vary_and_families_with_too_little_are_left_out():
+    varied = by_split(lambda n: np.stack([np.arange(n) % 2, np.zeros(n)], axis=1).astype(np.uint8))
+    assert probes.make_task(Family("presence", ("varies", "never")), varied).names == ("varies",)
+    with pytest.raises(probes.TooFew, match="fewer than two classes"):
+        probes.make_task(Family("class", ("a", "b")), by_split(lambda n: np.zeros(n, np.int32)))
+    with pytest.raises(probes.TooFew, match="at least"):
+        probes.make_task(
+            Family("class", ("a", "b")), {"train": np.arange(20) % 2, "validation": np.zeros(3), "test": np.zeros(20)}
+        )
+
+
+def test_chance_is_the_most_frequent_class_of_training():
+    labels = {
+        "train": np.array([0] * 10 + [1] * 20),
+        "validation": np.arange(10) % 2,
+        "test": np.array([0] * 30 + [1] * 10),
+    }
+    task = probes.make_task(Family("class", ("a", "b")), labels)
+    assert probes.chance(task).interval("accuracy")[0] == 0.25
+
+
+def test_pooled_initialisations_have_their_mean_and_an_interval_over_both():
+    narrow = [probes.Result({"auc": np.concatenate([[v], np.full(100, v)])}, (1.0,)) for v in (0.4, 0.6)]
+    assert probes.pool(narrow).interval("auc") == pytest.approx((0.5, 0.4, 0.6))

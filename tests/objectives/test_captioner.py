@@ -1,0 +1,198 @@
+"""What holds for every objective that writes captions."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdc_jax import objectives
+from mdc_jax.config import sections
+from mdc_jax.data.batch import EOS_ID, PAD_ID
+from tests.objectives import tiny
+
+SETTINGS = {
+    "masked": sections.MaskedDiffusion(null_image_rate=0.3),
+    "two masks": sections.MaskedDiffusion(masks_per_caption=2, interval=(0.0, 1.0), masks="bernoulli"),
+    "known": sections.MaskedDiffusion(padding="known"),
+    "target": sections.MaskedDiffusion(padding="target", masks="stratified", interval=(0.0, 1.0)),
+    "autoregressive": sections.Autoregressive(null_image_rate=0.3),
+}
+each = pytest.mark.parametrize("name", SETTINGS)
+
+
+def loss_and_grad(objective):
+    return jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
+
+
+def assert_close(a, b, atol=1e-6):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=atol), a, b)
+
+
+def test_b16_with_6_layers_has_cappas_number_of_parameters():
+    objective = objectives.build(
+        sections.MaskedDiffusion(),
+        model=sections.Model(),
+        image=sections.Image(size=224),
+        vocab_size=32_000,
+        max_tokens=64,
+    )
+    params = jax.eval_shape(objective.init, jax.random.key(0))
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    assert count - math.prod(params["decoder"]["null_memory"].shape) == 191_669_504
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+
+
+@each
+def test_the_untrained_model_is_uniform(name):
+    objective = tiny.build(SETTINGS[name])
+    corrupted = objective.corrupt(tiny.batch(64), jax.random.key(0))
+    nats = np.einsum("b,bt,btl->", corrupted["weight"], corrupted["token_weight"], corrupted["predicted"])
+    loss, _ = jax.jit(objective.loss)(objective.init(jax.random.key(0)), corrupted)
+    np.testing.assert_allclose(loss, nats * np.log(tiny.VOCAB), rtol=1e-5)
+
+
+@each
+def test_losses_metrics_and_gradients_of_slices_add_up(name):
+    objective = tiny.build(SETTINGS[name])
+    params = tiny.trained(objective)
+    batch = tiny.batch(6, captions=2)
+    batch["_mask"][4] = False
+    batch["length"][1, 1] = 0
+    corrupted = objective.corrupt(batch, jax.random.key(3))
+    run = loss_and_grad(objective)
+    whole = run(params, corrupted)
+    parts = [run(params, jax.tree.map(lambda x, i=i: x[i::3], corrupted)) for i in range(3)]
+    assert_close(whole, jax.tree.map(lambda *x: sum(x), *parts))
+
+
+@each
+def test_masked_rows_and_missing_captions_count_for_nothing(name):
+    objective = tiny.build(SETTINGS[name])
+    params = tiny.trained(objective)
+    batch = tiny.batch(4, captions=2)
+    batch["_mask"][0] = False
+    batch["length"][1] = 0  # no caption at all
+    batch["length"][2, 0] = 0
+    corrupted = objective.corrupt(batch, jax.random.key(3))
+    np.testing.assert_allclose(corrupted["weight"], [0, 0, 0.5, 0.5])
+    other = {**batch, "text": batch["text"].copy(), "image": batch["image"].copy()}
+    other["text"][:2], other["text"][2, 0] = 7, 7
+    other["image"][:2] = 255 - other["image"][:2]
+    run = loss_and_grad(objective)
+    result = run(params, corrupted)
+    assert_close(result, run(params, objective.corrupt(other, jax.random.key(3))))
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
+    nothing = run(params, objective.corrupt({**batch, "_mask": np.zeros(4, bool)}, jax.random.key(3)))
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(nothing))
+
+
+@each
+def test_ids_behind_the_end_never_matter(name):
+    objective = tiny.build(SETTINGS[name])
+    params = tiny.trained(objective)
+    batch = tiny.batch(4)
+    other = {**batch, "text": np.where(batch["text"] == PAD_ID, 5, batch["text"])}
+    loss = jax.jit(lambda batch: objective.loss(params, objective.corrupt(batch, jax.random.key(1))))
+    assert_close(loss(batch), loss(other))
+    score = jax.jit(next(iter(objective.scorers.values())))
+    features = jax.jit(objective.encode)(params, batch["image"])
+    scores = [score(params, features, captions, jax.random.key(0))[:2] for captions in (batch, other)]
+    assert_close(*scores)
+
+
+@each
+def test_every_caption_weighs_the_same_whatever_its_length(name):
+    objective = tiny.build(SETTINGS[name])
+    batch = tiny.batch(20_000)
+    corrupted = jax.jit(objective.corrupt)(batch, jax.random.key(0))
+    weight = (np.asarray(corrupted["token_weight"])[..., None] * corrupted["predicted"]).sum((1, 2))
+    for length in range(1, tiny.TOKENS + 1):
+        chosen = weight[batch["length"][:, 0] == length]
+        assert abs(chosen.mean() - 1) < 4 * chosen.std() / len(chosen) ** 0.5 + 1e-5
+
+
+@each
+def test_generated_captions_end_in_eos_then_pads(name):
+    settings = SETTINGS[name]
+    objective = tiny.build(settings)
+    params = tiny.trained(objective)
+    features = jax.jit(objective.encode)(params, tiny.batch(16)["image"])
+    given = {"length": jnp.arange(16) % tiny.TOKENS + 1} if name == "known" else {}
+    for temperature in (0.0, 1.0):
+        generate = jax.jit(lambda key, t=temperature: objective.generate(params, features, key, temperature=t, **given))
+        tokens = np.asarray(generate(jax.random.key(0)))
+        assert tokens.shape == (16, tiny.TOKENS)
+        assert tokens.min() >= 0
+        assert tokens.max() < tiny.VOCAB  # MASK is never written
+        for caption in tokens.tolist():
+            end = caption.index(EOS_ID)
+            assert set(caption[end + 1 :]) <= {PAD_ID}
+            assert name == "target" or PAD_ID not in caption[:end]
+        if given:
+            np.testing.assert_array_equal((tokens == EOS_ID).argmax(1) + 1, given["length"])
+
+
+@each
+def test_null_images_are_not_looked_at(name):
+    objective = tiny.build(SETTINGS[name])
+    params = tiny.trained(objective)
+    corrupted = dict(objective.corrupt(tiny.batch(64), jax.random.key(0)))
+    share = float(corrupted["null_image"].mean())
+    assert share == 0 if objective.settings.null_image_rate == 0 else 0.1 < share < 0.5
+    other = 255 - corrupted["image"]
+    run = jax.jit(objective.loss)
+    blind = {**corrupted, "null_image": jnp.ones(64, bool)}
+    assert_close(run(params, blind), run(params, {**blind, "image": other}))
+    assert abs(run(params, corrupted)[0] - run(params, {**corrupted, "image": other})[0]) > 1e-4
+
+
+def test_features():
+    objective = tiny.build(SETTINGS["masked"], dtype="bfloat16")
+    features = jax.jit(objective.encode)(tiny.trained(objective), tiny.batch(3)["image"])
+    assert {key: value.shape for key, value in features.items()} == {
+        "tokens": (3, 4, 16),
+        "pooled": (3, 16),
+        "blocks": (2, 3, 4, 16),
+    }
+    assert {value.dtype for value in features.values()} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(features["pooled"], features["tokens"].mean(1), atol=1e-5)
+
+
+@each
+def test_bfloat16_and_the_kind_of_loop_change_the_loss_by_rounding_only(name):
+    reference = tiny.build(SETTINGS[name])
+    params = tiny.trained(reference)
+    corrupted = reference.corrupt(tiny.batch(8), jax.random.key(0))
+    loss, _ = jax.jit(reference.loss)(params, corrupted)
+    assert loss.dtype == jnp.float32
+    for model, tolerance in (({"scan": False}, 1e-5), ({"remat": True}, 1e-5), ({"dtype": "bfloat16"}, 0.05)):
+        other, _ = jax.jit(tiny.build(SETTINGS[name], **model).loss)(params, corrupted)
+        np.testing.assert_allclose(other, loss, rtol=tolerance)
+
+
+def test_images_are_normalised_by_the_configs_numbers():
+    model = sections.Model(sections.Encoder("S/4", 4, 8, 1, 2, 16), sections.Decoder(depth=1))
+    settings = {"model": model, "vocab_size": 11, "max_tokens": 4}
+    plain = objectives.build(SETTINGS["masked"], image=sections.Image(8, (0.0,) * 3, (1.0,) * 3), **settings)
+    shifted = objectives.build(SETTINGS["masked"], image=sections.Image(8, (10.0, 20.0, 30.0), (1.0,) * 3), **settings)
+    params = jax.jit(plain.init)(jax.random.key(0))
+    image = np.full((1, 8, 8, 3), 100, np.uint8) + np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
+    moved = image + np.array([10, 20, 30], np.uint8)[None, None, None]
+    np.testing.assert_allclose(
+        plain.encode(params, image)["tokens"], shifted.encode(params, moved)["tokens"], atol=1e-5
+    )
+
+
+def test_flops_count_the_encoder_once_for_all_texts():
+    one, two = (tiny.build(sections.MaskedDiffusion(masks_per_caption=k)).flops() for k in (1, 2))
+    assert two == tiny.build(sections.MaskedDiffusion()).flops(captions_per_image=2)
+    assert one["forward"] < two["forward"] < 2 * one["forward"]
+    assert 2.9 * one["forward"] < one["train"] < 3 * one["forward"]
+
+
+def test_unknown_objective():
+    section = sections.Autoregressive(name="causal")
+    with pytest.raises(ValueError, match='objective "causal": choose one of masked_diffusion, autoregressive'):
+        tiny.build(section)

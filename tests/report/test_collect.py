@@ -1,0 +1,36 @@
+import pytest
+import scipy.stats
+from etils import epath
+
+from mdc_jax.report import collect, tables
+
+
+def lines(trained: float, raw: float = 0.7) -> list[dict[str, str]]:
+    common = {"family": "shape", "bound": "0", "metric": "auc"}
+    return [
+        common | {"row": "raw pixels", "features": "pixels", "value": str(raw), "low": "0.65", "high": "0.75"},
+        common | {"row": "trained encoder", "features": "pooled", "value": str(trained), "low": "0", "high": "1"},
+    ]
+
+
+def test_trained_rows_take_their_group_s_name_and_an_interval_over_runs():
+    groups = [("mdc", [lines(0.90), lines(0.92), lines(0.97)]), ("permuted", [lines(0.6)])]
+    found = {row["row"]: row for row in (dict(zip(collect.HEADER, r, strict=True)) for r in collect.collect(groups))}
+    assert list(found) == ["raw pixels", "mdc", "permuted"]
+    low, high = scipy.stats.t.interval(0.95, 2, loc=0.93, scale=scipy.stats.sem([0.90, 0.92, 0.97]))
+    assert (found["mdc"]["low"], found["mdc"]["high"]) == pytest.approx((low, min(high, 1)))
+    assert (found["mdc"]["runs"], found["mdc"]["interval"]) == (3, "runs")
+    # What has no seed keeps the interval over test examples, and is not counted again for every group.
+    assert (found["raw pixels"]["low"], found["raw pixels"]["runs"]) == (0.65, 3)
+    assert found["raw pixels"]["interval"] == found["permuted"]["interval"] == "test examples"
+
+
+def test_the_latest_probe_of_a_run_is_read(tmp_path):
+    run = epath.Path(tmp_path)
+    for step, value in ((900, "old"), (1000, "new")):
+        folder = run / "evaluations" / str(step) / "probe"
+        folder.mkdir(parents=True)
+        tables.write_csv(folder / "probe.csv", ["row"], [[value]])
+    assert collect.latest_probe(run) == [{"row": "new"}]
+    with pytest.raises(FileNotFoundError, match="run its linear probe first"):
+        collect.latest_probe(run / "evaluations")

@@ -1,0 +1,26 @@
+import numpy as np
+import PIL.Image
+from etils import epath
+
+from mdc_jax.report import plots
+
+GREY = np.full((16, 16, 3), 128, np.uint8)
+
+
+def red_pixels(path) -> int:
+    pixels = np.asarray(PIL.Image.open(path).convert("RGB")).astype(int)
+    return int(((pixels[..., 0] > 150) & (pixels[..., 1:].max(-1) < 90)).sum())
+
+
+def test_only_wrong_claims_are_red(tmp_path):
+    for name, wrong in (("right", False), ("wrong", True)):
+        example = plots.Captioned(GREY, "a red circle", [("a", False), ("blue", wrong), ("$square", wrong)])
+        plots.captions(epath.Path(tmp_path) / f"{name}.png", [example] * 3)
+    assert red_pixels(tmp_path / "right.png") == 0 < red_pixels(tmp_path / "wrong.png")
+
+
+def test_lines_are_broken_before_they_leave_the_cell():
+    words = [("x" * 10, "", "")] * 30
+    lines = list(plots._wrap(words))
+    assert sum(len(line) for line in lines) == 30
+    assert all(column + 10 <= plots._TEXT / plots._ADVANCE for line in lines for column, _ in line)

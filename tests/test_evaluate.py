@@ -1,0 +1,26 @@
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.evaluate import choose
+
+
+def test_evaluators_are_those_of_the_config_or_a_type_at_its_defaults():
+    configured = {"probe": sections.LinearProbe(test_examples=7)}
+    assert choose(configured, []) == configured
+    assert choose(configured, ["captioning"]) == {"captioning": sections.Captioning()}
+    with pytest.raises(ConfigError, match=r"--evaluator=prob: choose from .*probe"):
+        choose(configured, ["prob"])
+    with pytest.raises(ConfigError, match="has no evaluator"):
+        choose({}, [])
+
+
+def test_a_missing_run_is_an_error_without_a_traceback(tmp_path: pathlib.Path):
+    command = [sys.executable, "-m", "mdc_jax.evaluate", f"--workdir={tmp_path / 'nothing'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and "--workdir" in done.stderr
+    assert "Traceback" not in done.stderr

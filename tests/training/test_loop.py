@@ -1,0 +1,111 @@
+"""The loop from inside: one compilation, a known loss curve, an evaluation that is interrupted, a loss that explodes."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from etils import epath
+
+from mdc_jax import command
+from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.training import checkpoint, loop
+from mdc_jax.training import state as train_state
+from mdc_jax.training.metric_writer import read
+from mdc_jax.training.train_log import NonFiniteError
+
+ROOT = pathlib.Path(__file__).parents[2]
+GOLDEN = pathlib.Path(__file__).parent / "golden_losses.json"
+
+
+def tiny(**changes: object) -> sections.Config:
+    config = parse(command.load(str(ROOT / "tests" / "end_to_end" / "tiny.py")))
+    # One device of the eight: a tiny model on many is slow.
+    config = dataclasses.replace(config, duration="20 steps", evaluators={}, mesh=sections.Mesh(data=1))
+    return dataclasses.replace(config, **changes)
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_mesh = loop.sharding.make_mesh
+    monkeypatch.setattr(loop.sharding, "make_mesh", lambda section: make_mesh(section, loop.jax.devices()[:1]))
+
+
+def losses(workdir: pathlib.Path) -> list[float]:
+    return [line["train/loss"] for line in read(epath.Path(workdir)) if "train/loss" in line]
+
+
+def test_the_step_is_traced_once_and_the_losses_are_those_of_before(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces = []
+    make_step = train_state.make_step
+
+    def counting(*args: object, **kwargs: object) -> object:
+        step = make_step(*args, **kwargs)
+
+        def traced(*arguments: object) -> object:
+            traces.append(arguments)
+            return step(*arguments)
+
+        return traced
+
+    monkeypatch.setattr(train_state, "make_step", counting)
+    loop.train(tiny(), tmp_path)
+    assert len(traces) == 1
+    # Another random stream or loss shows at once; rounding of other hardware does not.
+    np.testing.assert_allclose(losses(tmp_path), json.loads(GOLDEN.read_text()), rtol=2e-3)
+
+
+def test_an_explosion_stops_the_run_and_reaches_no_checkpoint(tmp_path: pathlib.Path) -> None:
+    config = tiny(checkpoint=sections.Checkpoint(every="5 steps"))
+    loop.train(dataclasses.replace(config, duration="5 steps"), tmp_path)
+    explosive = dataclasses.replace(config, optimizer=sections.Optimizer(lr=1e30, warmup="0", clip_norm=1e30))
+    with pytest.raises(NonFiniteError, match=r"optimizer\.lr"):
+        loop.train(explosive, tmp_path)
+    assert checkpoint.steps(tmp_path) == [5]
+    loop.train(dataclasses.replace(config, duration="6 steps"), tmp_path)
+    assert checkpoint.steps(tmp_path)[-1] == 6
+
+
+def test_another_run_in_the_same_workdir_is_refused(tmp_path: pathlib.Path) -> None:
+    loop.train(tiny(duration="1 steps"), tmp_path)
+    with pytest.raises(ConfigError, match=r"data\.train"):
+        loop.train(tiny(data=dataclasses.replace(tiny().data, train="fake:train,size=32")), tmp_path)
+
+
+def test_a_stop_during_evaluation_saves_and_the_evaluation_is_made_up_for(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluators = {"held_out": sections.HeldOutLoss(every="4 steps", examples=32, batch_size=8)}
+    config = tiny(duration="8 steps", evaluators=evaluators)
+    run = loop.evaluators.run
+
+    def stopped(chosen: object, subject: loop.Subject) -> object:
+        raise loop.Interrupted
+
+    monkeypatch.setattr(loop.evaluators, "run", stopped)
+    assert loop.train(config, tmp_path) == {}
+    assert checkpoint.steps(tmp_path) == [4]
+    monkeypatch.setattr(loop.evaluators, "run", run)
+    results = loop.train(config, tmp_path)
+    assert "held_out/loss" in results
+    lines = [line["step"] for line in read(epath.Path(tmp_path)) if "held_out/loss" in line]
+    assert lines == [4, 8] and len(losses(tmp_path)) == 8
+
+
+def test_a_duration_in_examples_survives_a_change_of_batch_size(tmp_path: pathlib.Path) -> None:
+    config = tiny(duration="64 examples")
+    loop.train(dataclasses.replace(config, duration="32 examples"), tmp_path)  # 4 steps of 8
+    wider = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=16))
+    loop.train(wider, tmp_path)  # 2 of 16
+    assert checkpoint.steps(tmp_path)[-1] == 6
+    assert checkpoint.load(tmp_path).meta["position"] == 64
+
+
+def test_one_batch_repeated_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
+    data = dataclasses.replace(tiny().data, repeat_batch=True)
+    loop.train(tiny(duration="150 steps", data=data, optimizer=sections.Optimizer(lr=3e-3, warmup="10")), tmp_path)
+    curve = losses(tmp_path)
+    assert np.mean(curve[-10:]) < 0.6 * curve[0]
