@@ -80,9 +80,9 @@ def test_rare_tokens_are_drawn_as_often_as_they_should_be():
     """32,000 tokens of 3e-8 each, 1e-3 together: JAX's default Gumbel noise draws them 13 times too rarely."""
     rest, rows, vocabulary = 1e-3, 400, 32_000
     logits = jnp.log(jnp.full((rows, vocabulary + 1), rest / vocabulary).at[:, -1].set(1 - rest))
-    keys = jax.random.split(jax.random.key(0), 15)
+    keys = jax.random.split(jax.random.key(0), 8)
     draw = jax.jit(lambda key: (masked.choose(logits, key, 1.0) < vocabulary).sum())
-    assert 1 <= sum(int(draw(key)) for key in keys) <= 15  # 6 expected, .5 by default
+    assert 1 <= sum(int(draw(key)) for key in keys) <= 10  # 3.2 expected, .25 by default
 
 
 def test_cut():

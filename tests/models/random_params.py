@@ -3,11 +3,12 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
 def random_params(init: Any, *inputs: Any, seed: int = 0) -> Any:
-    """Parameters of the shapes that `init(key, *inputs)` returns: scales about 1, the rest normal at a scale that shows."""
+    """Draws parameters of the shapes that `init(key, *inputs)` returns: scales about 1, none of the others 0."""
     rng = np.random.default_rng(seed)
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -20,4 +21,5 @@ def random_params(init: Any, *inputs: Any, seed: int = 0) -> Any:
             case _:
                 return np.float32(0.5) * noise
 
-    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(init, jax.random.key(0), *inputs))
+    params = jax.tree_util.tree_map_with_path(draw, jax.eval_shape(init, jax.random.key(0), *inputs))
+    return jax.tree.map(jnp.asarray, params)

@@ -16,7 +16,8 @@ IMAGES = jax.random.normal(jax.random.key(0), (2, 8, 12, 3))
 def run(**settings):
     model = vit.ViT(**{**SIZES, **settings})
     params = random_params(model.init, IMAGES)["params"]
-    return params, *jax.jit(model.apply)({"params": params}, IMAGES)
+    outputs = jax.jit(model.apply)({"params": params}, IMAGES)
+    return params, *jax.tree.map(np.asarray, outputs)
 
 
 def normalised(x):

@@ -1,0 +1,25 @@
+"""The `runlocal` form of the shipped configs trains and evaluates; the README's demo runs that of `scenes.py`."""
+
+import json
+import math
+import pathlib
+
+import pytest
+
+from tests.end_to_end.command_line import train
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [
+        "configs/scenes.py:runlocal,layout=free,objective=autoregressive",
+        "configs/pictures.py:runlocal",
+        "configs/vitb_recap.py:runlocal",
+    ],
+)
+def test_runlocal(config: str, tmp_path: pathlib.Path) -> None:
+    train(tmp_path, config=config)
+    results = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert results
+    assert all(value is None or math.isfinite(value) for value in results.values())

@@ -1,0 +1,95 @@
+"""The set-up of launch/, without a network: fake interpreters, and nothing to install."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.end_to_end.command_line import ROOT
+
+SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
+REAL = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'
+SHIM = "#!/bin/sh\necho 'pyenv: command not found' >&2\nexit 127\n"
+OLD = "#!/bin/sh\nexit 1\n"  # fails the check of the version
+WITHOUT_VENV = '#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\n'
+
+
+@pytest.fixture
+def repository(tmp_path: pathlib.Path) -> pathlib.Path:
+    """The launch scripts, beside requirements that ask for nothing."""
+    root = tmp_path / "a repository"
+    shutil.copytree(ROOT / "launch", root / "launch")
+    (root / "requirements.txt").touch()
+    (root / "requirements-dev.txt").touch()
+    return root
+
+
+def set_up(root: pathlib.Path, *arguments: str, **interpreters: str) -> subprocess.CompletedProcess[str]:
+    """Runs setup.sh where these interpreters, given by their scripts, hide all real ones."""
+    folder = root.parent / "path"
+    folder.mkdir(exist_ok=True)
+    for name in ("python3.13", "python3.12", "python3.11", "python3"):
+        path = folder / name
+        path.write_text(interpreters.get(name.replace(".", "_"), SHIM))
+        path.chmod(0o755)
+    return subprocess.run(
+        ["bash", "launch/setup.sh", *arguments],
+        cwd=root,
+        env={**os.environ, "PATH": f"{folder}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / ".ci" / "run"], ids=lambda path: path.name)
+def test_scripts_are_valid_shell(script: pathlib.Path) -> None:
+    subprocess.run(["bash", "-n", script], check=True)
+    linter = shutil.which("shellcheck")
+    if linter:
+        result = subprocess.run([linter, script], capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout
+
+
+def test_setup_installs_once_and_again_after_a_change_or_a_failure(repository: pathlib.Path) -> None:
+    first = set_up(repository, python3_13=OLD, python3_11=REAL)
+    assert first.returncode == 0, first.stderr
+    assert "requirements.txt" in first.stdout
+    assert (repository / ".venv" / "bin" / "python").exists()
+
+    assert set_up(repository).stdout == ""  # .venv is used, whatever is on the path
+    assert "requirements-dev.txt" in set_up(repository, "--dev").stdout
+    assert set_up(repository, "--dev").stdout == ""
+
+    (repository / "requirements.txt").write_text("./no_such_package\n")
+    for _ in range(2):
+        failed = set_up(repository)
+        assert failed.returncode != 0
+        assert "no_such_package" in failed.stderr
+
+    (repository / "requirements.txt").write_text("# changed\n")
+    assert "requirements.txt" in set_up(repository, "--dev").stdout
+    assert set_up(repository, "--dev").stdout == ""
+
+
+def test_setup_without_a_recent_python(repository: pathlib.Path) -> None:
+    result = set_up(repository, python3=OLD)
+    assert result.returncode != 0
+    assert "Python 3.11 or newer is needed" in result.stderr
+    assert "pyenv" not in result.stderr
+
+
+def test_setup_without_the_venv_module(repository: pathlib.Path) -> None:
+    result = set_up(repository, python3_12=WITHOUT_VENV)
+    assert result.returncode != 0
+    assert "apt-get install python3.12-venv" in result.stderr
+
+
+def test_setup_with_a_chosen_python_that_is_none(repository: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHON", "/no/such/python")
+    result = set_up(repository, python3_12=REAL)
+    assert result.returncode != 0
+    assert "/no/such/python" in result.stderr

@@ -1,0 +1,80 @@
+"""Every command that the README shows works, in the order in which it shows them."""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests.end_to_end.command_line import ROOT
+
+# What keeps a command short here: by how it begins, the text to put in and the arguments to add.
+SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
+    "bash launch/demo.sh": ({}, ["--config=configs/scenes.py:runlocal"]),
+    "bash launch/test.sh": ({}, ["tests/config"]),
+    "source .venv/bin/activate": ({}, []),
+    "python -m mdc_jax.main --config=help": ({}, []),
+    "python -m mdc_jax.main --config=configs/": ({".py ": ".py:runlocal "}, []),
+    "python -m mdc_jax.evaluate": ({}, []),
+    "python -m mdc_jax.describe": ({}, []),
+}
+
+
+def commands() -> list[str]:
+    """The lines of the README's blocks marked bash, without comments; continued lines are joined."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [" ".join(words) for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def shorter(command: str) -> str:
+    prefix = max((prefix for prefix in SHORTER if command.startswith(prefix)), key=len, default=None)
+    assert prefix, f"README.md shows a command that no test knows how to run shortly: {command}"
+    replacements, extra = SHORTER[prefix]
+    for old, new in replacements.items():
+        assert old in command
+        command = command.replace(old, new)
+    return " ".join([command, *extra])
+
+
+@pytest.fixture
+def clone(tmp_path: pathlib.Path) -> pathlib.Path:
+    """This repository in a new folder, set up with the interpreter of the tests."""
+    for path in ROOT.iterdir():
+        if path.name not in (".git", ".venv", "runs", "data"):
+            (tmp_path / path.name).symlink_to(path)
+    bin_ = tmp_path / ".venv" / "bin"
+    bin_.mkdir(parents=True)
+    for name, command in {"python": sys.executable, "ruff": f"{sys.executable} -m ruff"}.items():
+        (bin_ / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (bin_ / name).chmod(0o755)
+    (bin_ / "activate").write_text(f'PATH="{bin_}:$PATH"\n')
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        (bin_.parent / name).write_bytes((ROOT / name).read_bytes())
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_command(clone: pathlib.Path) -> None:
+    shown = commands()
+    assert shown[:2] == ["bash launch/demo.sh", "bash launch/test.sh --fast"]
+    activated = ""
+    for command in shown:
+        if command.startswith("source"):
+            activated = f"{command} && "
+        result = subprocess.run(
+            ["bash", "-c", activated + shorter(command)],
+            cwd=clone,
+            env={**os.environ, "XLA_FLAGS": ""},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+        if "demo.sh" in command:
+            picture = re.search(r"picture: (\S+)", result.stdout)
+            assert picture and (clone / picture[1]).exists(), result.stdout
