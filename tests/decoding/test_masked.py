@@ -76,6 +76,7 @@ def test_unknown_order():
         masked.fill(tabular, jnp.full((1, 3), MASK), jnp.ones((1, 3), bool), jax.random.key(0), order="left")
 
 
+@pytest.mark.slow
 def test_rare_tokens_are_drawn_as_often_as_they_should_be():
     """32,000 tokens of 3e-8 each, 1e-3 together: JAX's default Gumbel noise draws them 13 times too rarely."""
     rest, rows, vocabulary = 1e-3, 400, 32_000

@@ -16,8 +16,8 @@ IMAGES = jax.random.normal(jax.random.key(0), (2, 8, 12, 3))
 def run(**settings):
     model = vit.ViT(**{**SIZES, **settings})
     params = random_params(model.init, IMAGES)["params"]
-    outputs = jax.jit(model.apply)({"params": params}, IMAGES)
-    return params, *jax.tree.map(np.asarray, outputs)
+    tokens, intermediates = jax.jit(model.apply)({"params": params}, IMAGES)
+    return params, tokens, intermediates
 
 
 def normalised(x):
@@ -42,8 +42,9 @@ def test_intermediates_are_the_layers_and_tokens_the_normalised_last_one():
     params, tokens, intermediates = run()
     assert tokens.shape == (2, 6, 16)
     assert intermediates["blocks"].shape == (3, 2, 6, 16)
-    last = normalised(intermediates["blocks"][-1]) * params["norm"]["scale"] + params["norm"]["bias"]
-    np.testing.assert_allclose(last, tokens, atol=1e-4)
+    scale, bias = (np.asarray(params["norm"][name]) for name in ("scale", "bias"))
+    last = np.asarray(intermediates["blocks"][-1])
+    np.testing.assert_allclose(normalised(last) * scale + bias, tokens, atol=1e-4)
     first = jax.tree.map(lambda x: x[0], params["blocks"])
     block = vit.Block(2, 32, False, 1e-6, jnp.float32)
     np.testing.assert_allclose(
@@ -77,7 +78,8 @@ def test_positions_have_the_scale_that_was_asked_for():
 
 def test_patch_norm_makes_the_patch_embedding_unit_scale():
     params, _, intermediates = run(patch_norm=True, position="sincos2d", position_std=0.0)
-    unit = (intermediates["stem"] - params["patch_norm"]["bias"]) / params["patch_norm"]["scale"]
+    scale, bias = (np.asarray(params["patch_norm"][name]) for name in ("scale", "bias"))
+    unit = (np.asarray(intermediates["stem"]) - bias) / scale
     np.testing.assert_allclose(np.square(unit).mean(-1), 1, atol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""The loop from inside: one compilation, a known loss curve, an evaluation that is interrupted, a loss that explodes."""
+"""The loop from inside: one compilation, a known loss curve, interrupted evaluations, a loss that explodes."""
 
 import dataclasses
 import json
