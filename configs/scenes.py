@@ -8,7 +8,7 @@ count above .98; more than .80 of the captions right in every claim. The README 
 
 Arguments, as in configs/scenes.py:layout=free,seed=1
     objective     masked_diffusion | autoregressive
-    steps         length of the run (9000)
+    steps         length of the run (14000)
     seed          of initialisation, masks and data order (0)
     layout        grid (learned within minutes on a CPU) | free (continuous positions: hours, or a GPU)
     sentences     sentences per caption: 1, 2, 4
@@ -30,7 +30,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     arg = parse_argument(
         argument,
         objective="masked_diffusion",
-        steps=9000,
+        steps=14_000,
         seed=0,
         layout="grid",
         sentences=1,
@@ -43,7 +43,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = defaults(
         arg.objective,
         evaluators={
-            "held_out": evaluator("held_out_loss", every="3000 steps", examples=2000),
+            "held_out": evaluator("held_out_loss", every="3500 steps", examples=2000),
             "probe": evaluator("linear_probe", read_factor=3, batch_size=250),  # a relation is clear in 1 of 12 scenes
             "captions": evaluator("captioning"),
         },
@@ -71,7 +71,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     encoder, decoder = config.model.encoder, config.model.decoder
     encoder.patch = 16 if arg.layout == "grid" else 8
-    encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 128, 4, 4, 512
+    encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 128, 2, 4, 512
     # Positions at the scale of the patch embeddings: the decoder has to read them off the tokens.
     encoder.position_std = 1.0
     decoder.depth = 1
@@ -89,11 +89,12 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         config.duration = "30 steps"
         config.data.batch_size = 16
         config.tokenizer.train_captions = 500
-        encoder.width, encoder.depth, encoder.mlp_dim = 32, 2, 64
+        encoder.width, encoder.mlp_dim = 32, 64
         config.log.every = config.checkpoint.every = "10 steps"
         config.optimizer.warmup = "5 steps"
         held_out, probe, captions = config.evaluators.held_out, config.evaluators.probe, config.evaluators.captions
         held_out.every, held_out.examples, held_out.batch_size = "10 steps", 32, 16
         probe.train_examples, probe.validation_examples, probe.test_examples = 100, 50, 50
+        probe.families = ("shape", "count", "relation")
         captions.examples, captions.picture = 100, 4
     return config

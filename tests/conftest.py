@@ -14,6 +14,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if FAKE_DEVICES not in given:
         os.environ["XLA_FLAGS"] = f"{given} {FAKE_DEVICES}".strip()
     os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+    # Threads of BLAS that wait for each other on shared cores make small products many times slower.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     # Compilations are kept, so that a second run of the tests is fast.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
