@@ -1,10 +1,10 @@
-"""MDC on real pictures: the stamps of Tux Paint with their captions (about 870 pairs).
+"""MDC on real pictures: the stamps of Tux Paint with their captions (868 pairs).
 
     python -m mdc_jax.data.prepare.pictures --out=data/pictures
     python -m mdc_jax.main --config=configs/pictures.py --workdir=runs/pictures
 
 Hardware: 2 CPU cores. Run time: about 10 minutes.
-Expected: see the README; the test split has 117 pictures, so intervals are wide.
+Expected: see the README; the test split has 115 pictures, so intervals are wide.
 
 Arguments, as in configs/pictures.py:data=/path/to/pictures
     objective     masked_diffusion | autoregressive
@@ -26,16 +26,16 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = defaults(
         arg.objective,
         evaluators={
-            "held_out": evaluator("held_out_loss", every="500 steps", examples=117, log_likelihood=True),
-            "test": evaluator("held_out_loss", every="end", split="test", examples=117, log_likelihood=True),
+            "held_out": evaluator("held_out_loss", every="500 steps", examples=200, log_likelihood=True),
+            "test": evaluator("held_out_loss", every="end", split="test", examples=200, log_likelihood=True),
             "probe": evaluator(
                 "linear_probe",
                 train_examples=700,
-                validation_examples=117,
-                test_examples=117,
+                validation_examples=200,
+                test_examples=200,
                 untrained_seeds=3,
             ),
-            "captions": evaluator("captioning", examples=117),
+            "captions": evaluator("captioning", examples=200),
         },
     )
     config.seed = arg.seed

@@ -1,11 +1,12 @@
 """MDC with ViT-B/16 on Recap-DataComp-1B, with CapPa's sizes and schedule.
 
-    python -m mdc_jax.main --config=configs/vitb_recap.py:data=gs://BUCKET/recap --workdir=gs://BUCKET/runs/vitb_recap
+    python -m mdc_jax.main --config=configs/vitb_recap.py:data=/data/recap --workdir=gs://BUCKET/runs/vitb_recap
 
 Hardware: meant for a TPU pod slice or a machine of GPUs. Run time and result: not run at this scale.
 The argument runlocal runs it in a minute on a CPU, with fake data of the right shapes.
 
-Data: ArrayRecord shards named train-*, validation-* and test-* below `data`, see mdc_jax/data/README.md.
+Data: ArrayRecord shards named train-*, validation-* and test-* in the folder `data`, on a disk that every host
+sees (see mdc_jax/data/README.md). Checkpoints and logs may go to a bucket.
 
 Arguments, as in configs/vitb_recap.py:objective=autoregressive,runlocal
     objective     masked_diffusion | autoregressive
@@ -27,7 +28,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = defaults(
         arg.objective,
         evaluators={
-            "held_out": evaluator("held_out_loss", every="5000 steps", examples=10_000, batch_size=1024),
+            "held_out": evaluator("held_out_loss", every="4000 steps", examples=10_000, batch_size=1024),
             "captions": evaluator("captioning", examples=1024, batch_size=256),
         },
     )

@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.util
+import itertools
 import pathlib
 import re
 import sys
@@ -26,7 +27,7 @@ def define_config() -> flags.FlagHolder:
 
 
 def wants_help(argv: list[str]) -> bool:
-    return "--config=help" in argv
+    return "--config=help" in argv or ("--config", "help") in itertools.pairwise(argv)
 
 
 def describe_configs() -> str:
@@ -54,7 +55,7 @@ def reported(main: Callable[[list[str]], None], *errors: type[Exception]) -> Cal
 
     @functools.wraps(main)
     def run(argv: list[str]) -> None:
-        if flags.FLAGS["verbosity"].using_default_value:
+        if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         try:
             main(argv)
@@ -67,6 +68,7 @@ def reported(main: Callable[[list[str]], None], *errors: type[Exception]) -> Cal
 def _check_config(argv: list[str]) -> None:
     """Raises ConfigError for a config that does not load, and for an override of a key that it does not have."""
     files = [arg.partition("=")[2] for arg in argv if re.match(r"--?config=", arg)]
+    files += [value for flag, value in itertools.pairwise(argv) if re.fullmatch(r"--?config", flag)]
     keys = [match[1] for arg in argv if (match := re.match(r"--?(?:no)?config\.([^=]+)", arg))]
     if not files:
         return

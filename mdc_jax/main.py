@@ -13,7 +13,9 @@ from mdc_jax.training.train_log import NonFiniteError
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where checkpoints, logs and results go; a second start resumes.", required=True
 )
-_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, where the run has several processes.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "HOST:PORT of process 0 where the run has several; auto on TPU pods and Slurm."
+)
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Processes of the run.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", 0, "Which of them this is.")
 _CONFIG = command.define_config()

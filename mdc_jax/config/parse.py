@@ -219,6 +219,15 @@ def _check(config: sections.Config) -> None:
                 "stratified masks need the interval (0.0, 1.0)",
             )
 
+    best = config.checkpoint.best_metric.partition("/")[0]
+    periodic = [name for name, entry in config.evaluators.items() if entry.every != "end"]
+    _require(
+        not periodic or not config.checkpoint.keep_best or best in periodic,
+        "checkpoint.best_metric",
+        config.checkpoint.best_metric,
+        f"must be a metric of an evaluator that runs during training: {', '.join(periodic)}",
+    )
+
 
 def _patch_of(variant: str) -> int:
     _, _, patch = variant.partition("/")

@@ -127,7 +127,7 @@ class Optimizer:
     b1: float = 0.9
     b2: float = 0.999
     weight_decay: float = 0.1  # multiplied by the learning rate, as optax does
-    clip_norm: float = 1.0
+    clip_norm: float = 1.0  # of the gradient; 0: none
     warmup: str = "10000 steps"
     accumulation: int = 1  # micro-batches per step; the loss and its gradient do not depend on it
     ema: float = 0.0  # decay of the averaged parameters that evaluation uses; 0: none

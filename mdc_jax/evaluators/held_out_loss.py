@@ -15,7 +15,7 @@ from mdc_jax.evaluators.base import GlobalBatch, Subject, batches, extract
 from mdc_jax.objectives.base import Metrics, Objective, Params, Score
 from mdc_jax.report import tables
 
-# Every evaluation, of every run, draws the same masks: differences between them are not noise.
+# Every evaluation with the same batch size draws the same masks: differences between them are not noise.
 _LOSS_SEED, _SCORE_SEED = 20, 21
 
 

@@ -135,22 +135,30 @@ def load(workdir: epath.PathLike, *, step: int | None = None, mesh: jax.sharding
 
 def steps(workdir: epath.PathLike) -> list[int]:
     """Steps of the checkpoints of a run, in order; raises ConfigError where there is none."""
-    folder = _absolute(workdir) / CHECKPOINTS
-    # What is still being written, or was cut off, carries another name.
-    saved = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
+    saved = []
+    if (_absolute(workdir) / CHECKPOINTS).exists():
+        checkpointer = Checkpointer(_absolute(workdir))
+        saved = checkpointer.steps()
+        checkpointer.close()
     if not saved:
         raise ConfigError(f"{workdir} holds no checkpoint: give the --workdir of a run that has saved one")
     return saved
 
 
 def build_objective(config: sections.Config, tokenizer: Tokenizer) -> Objective:
-    return objectives.build(
-        config.objective,
-        model=config.model,
-        image=config.image,
-        vocab_size=tokenizer.vocab_size,
-        max_tokens=config.data.max_tokens,
-    )
+    """The objective of a run; raises ConfigError for sizes that do not fit each other."""
+    try:
+        objective = objectives.build(
+            config.objective,
+            model=config.model,
+            image=config.image,
+            vocab_size=tokenizer.vocab_size,
+            max_tokens=config.data.max_tokens,
+        )
+        jax.eval_shape(objective.init, jax.random.key(0))
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+    return objective
 
 
 def load_tokenizer(workdir: epath.Path, expected_hash: str) -> Tokenizer:

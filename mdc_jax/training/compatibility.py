@@ -3,23 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mdc_jax.config import ConfigError, sections, to_dict
+from mdc_jax.config import ConfigError, parse, sections, to_dict
 
 # Changing these would make another run of it: refused.
 _STRUCTURAL = (
     "seed",
     "image",
-    "tokenizer",
+    "tokenizer.algorithm",
+    "tokenizer.vocab_size",
+    "tokenizer.lower_case",
+    "tokenizer.byte_fallback",
     "objective",
     "model.encoder",
     "model.decoder",
-    "data.train",
     "data.max_tokens",
     "data.captions_per_image",
     "data.permute_captions",
     "data.repeat_batch",
 )
-# Changing these is meant: worth no word.
+# Changing these is meant: worth no word. Data and tokenizer may lie elsewhere: their hashes are compared.
 _FREE = (
     "duration",
     "mesh",
@@ -30,6 +32,9 @@ _FREE = (
     "data.prefetch",
     "model.scan",
     "model.remat",
+    "data.train",
+    "tokenizer.model",
+    "tokenizer.train_captions",
 )
 
 
@@ -38,7 +43,7 @@ def check_resume(stored: Mapping[str, Any], config: sections.Config) -> list[str
 
     Raises ConfigError with all differences that are not.
     """
-    before, now = _flat(stored), _flat(to_dict(config))
+    before, now = _flat(to_dict(parse(stored))), _flat(to_dict(config))  # an older config lacks newer keys
     changed = {
         key: (before.get(key), now.get(key)) for key in sorted({*before, *now}) if before.get(key) != now.get(key)
     }

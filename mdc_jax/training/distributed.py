@@ -11,8 +11,14 @@ from mdc_jax.config import ConfigError
 
 
 def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
-    """Joins the processes of a run; without a coordinator the run is this process alone."""
+    """Joins the processes of a run; without a coordinator the run is this process alone.
+
+    `coordinator` is HOST:PORT of process 0, or "auto" where the cluster tells (TPU pods, Slurm).
+    """
     if not coordinator:
+        return
+    if coordinator == "auto":
+        jax.distributed.initialize()
         return
     if not 0 <= process_id < num_processes:
         raise ConfigError(

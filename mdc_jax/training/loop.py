@@ -21,7 +21,7 @@ import numpy as np
 from etils import epath
 
 from mdc_jax import evaluators
-from mdc_jax.config import dumps, duration, sections, steps, to_dict
+from mdc_jax.config import ConfigError, dumps, duration, sections, steps, to_dict
 from mdc_jax.data.pipeline import TrainBatches, read_captions
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
@@ -29,7 +29,7 @@ from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.data.tokenizer import train as train_tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
 from mdc_jax.objectives.base import Objective
-from mdc_jax.training import checkpoint, compatibility, distributed, sharding
+from mdc_jax.training import checkpoint, compatibility, distributed, files, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.metric_writer import MetricWriter, Progress, read
 from mdc_jax.training.optimizer import learning_rate, make_optimizer
@@ -82,7 +82,10 @@ class _Run:
         if saved:
             self.warnings = compatibility.check_resume(self.meta["config"], config)
             compatibility.check_same(
-                "training data", self.meta["data"], source.fingerprint, "restore the data, or use another workdir"
+                "training data (data.train)",
+                self.meta["data"],
+                source.fingerprint,
+                "restore the data, or use another --workdir",
             )
             self.tokenizer = checkpoint.load_tokenizer(workdir, self.meta["tokenizer"])
         else:
@@ -103,15 +106,16 @@ class _Run:
         for warning in self.warnings:
             self.progress.say(f"warning: {warning}")
         if jax.process_index() == 0:
-            (self.workdir / CONFIG_FILE).write_text(dumps(self.config))
+            files.write(self.workdir / CONFIG_FILE, dumps(self.config))
 
         objective = checkpoint.build_objective(self.config, self.tokenizer)
         state, step = self._state_and_step(objective)
         self.writer = MetricWriter(self.workdir, step=self.start, tensorboard=self.config.log.tensorboard)
         with contextlib.closing(self.writer):
-            state, done = self._loop(objective, state, step)
-            if done < self.total:
-                self.progress.say(f"stopped at step {done:,} of {self.total:,}, saved; the same command continues")
+            state, done, stopped = self._loop(objective, state, step)
+            if stopped:
+                saved = ", saved" if done else ""
+                self.progress.say(f"stopped at step {done:,} of {self.total:,}{saved}; the same command continues")
                 return {}
             try:
                 results = self._final_evaluation(objective, state)
@@ -155,8 +159,8 @@ class _Run:
 
     def _loop(
         self, objective: Objective, state: train_state.State, step_fn: Callable[..., Any]
-    ) -> tuple[train_state.State, int]:
-        """Trains to the end or a signal; returns the state and the steps done."""
+    ) -> tuple[train_state.State, int, bool]:
+        """Trains to the end or a signal; returns the state, the steps done, and whether a signal ended it."""
         config, batch_size = self.config, self.config.data.batch_size
         save_every = self._steps(config.checkpoint.every)
         log = TrainLog(
@@ -188,7 +192,8 @@ class _Run:
                             stopping = True
 
                 # SAVE
-                if step > saved and (step % save_every == 0 or step == self.total or stopping):
+                due = step % save_every == 0 or step == self.total or stopping or metric is not None
+                if step > saved and due:
                     log.read_pending()
                     with log.paused(), jax.transfer_guard("allow"):
                         meta = {**self._identity(), **log.meta(), "position": position, "evaluated": evaluated}
@@ -196,7 +201,7 @@ class _Run:
                     saved = step
                 if step >= self.total or stopping:
                     self.checkpointer.wait()
-                    return state, step
+                    return state, step, stopping
 
                 # NEXT BATCH
                 waited = time.perf_counter()
@@ -240,7 +245,7 @@ class _Run:
             self.writer.write(self.total, values)
         results |= values
         if jax.process_index() == 0:
-            (self.workdir / RESULTS_FILE).write_text(json.dumps({"step": self.total, "results": results}, indent=2))
+            files.write(self.workdir / RESULTS_FILE, json.dumps({"step": self.total, "results": results}, indent=2))
         return results
 
     def _evaluate(
@@ -272,10 +277,17 @@ class _Run:
 
     def _finished(self) -> dict[str, float] | None:
         path = self.workdir / RESULTS_FILE
-        if self.start < self.total or not path.exists():
+        if self.start < self.total:
             return None
-        stored = json.loads(path.read_text())
-        return stored["results"] if stored["step"] == self.start else None
+        stored = json.loads(path.read_text()) if path.exists() else {"step": -1}
+        if stored["step"] == self.start:
+            return stored["results"]
+        if self.start > self.total:
+            raise ConfigError(
+                f"duration={self.config.duration} ends at step {self.total:,}, but this workdir is at step "
+                f"{self.start:,} already: give a longer one, or another --workdir"
+            )
+        return None
 
 
 def _total_steps(config: sections.Config, step: int, position: int, records: int) -> int:
@@ -291,23 +303,24 @@ def _make_tokenizer(config: sections.Config, source: Source, workdir: epath.Path
     """Loads the configured tokenizer, or trains one on the captions; process 0 writes it for all."""
     path = workdir / checkpoint.TOKENIZER
     if jax.process_index() == 0:
-        if config.tokenizer.model:
-            tokenizer = Tokenizer.load(config.tokenizer.model)
-        else:
-            captions = read_captions(source, config.tokenizer.train_captions)
-            tokenizer = train_tokenizer(captions, config.tokenizer)
-        temporary = workdir / f"{checkpoint.TOKENIZER}.tmp"
-        temporary.write_bytes(tokenizer.model_bytes)
-        temporary.rename(path)
+        try:
+            if config.tokenizer.model:
+                tokenizer = Tokenizer.load(config.tokenizer.model)
+            else:
+                captions = read_captions(source, config.tokenizer.train_captions)
+                tokenizer = train_tokenizer(captions, config.tokenizer)
+        except (ValueError, FileNotFoundError) as error:
+            raise ConfigError(f"tokenizer: {error}") from error
+        files.write(path, tokenizer.model_bytes)
     distributed.barrier("tokenizer")
     return Tokenizer.load(path)
 
 
 def _last_periodic(workdir: epath.Path, step: int) -> dict[str, float]:
-    """The periodic evaluations of the last step, from the log."""
+    """The periodic evaluations of the last step, from the log, which has null for what is not finite."""
     lines = [line for line in read(workdir) if line["step"] == step]
     return {
-        name: value
+        name: math.nan if value is None else value
         for line in lines
         for name, value in line.items()
         if not name.startswith("train/") and name != "step"

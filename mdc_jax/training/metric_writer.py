@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import jax
 from etils import epath
 
+from mdc_jax.training import files
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -22,7 +24,7 @@ class MetricWriter:
             return
         self._path = workdir / METRICS_FILE
         kept = [line for line in read(workdir) if line["step"] <= step]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        files.write(self._path, _text(kept))
         # Buckets cannot be appended to: there the file is written whole.
         self._lines = kept
         self._local = self._path.open("a") if "://" not in str(self._path) else None
@@ -41,7 +43,7 @@ class MetricWriter:
             self._local.flush()
         else:
             self._lines.append(line)
-            self._path.write_text("".join(json.dumps(line) + "\n" for line in self._lines))
+            files.write(self._path, _text(self._lines))
         if self._tensorboard:
             for name, value in metrics.items():
                 self._tensorboard.add_scalar(name, value, step)
@@ -51,6 +53,10 @@ class MetricWriter:
             self._local.close()
         if self._tensorboard:
             self._tensorboard.close()
+
+
+def _text(lines: list[dict[str, float]]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in lines)
 
 
 def read(workdir: epath.Path) -> list[dict[str, float]]:

@@ -21,7 +21,7 @@ def decayed(params: Any) -> Any:
 def make_optimizer(section: sections.Optimizer, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Gradients (summed over micro-batches) to updates."""
     return optax.chain(
-        optax.clip_by_global_norm(section.clip_norm),
+        optax.clip_by_global_norm(section.clip_norm) if section.clip_norm else optax.identity(),
         optax.scale_by_adam(section.b1, section.b2),
         optax.add_decayed_weights(section.weight_decay, mask=decayed),
         optax.scale_by_learning_rate(schedule),

@@ -54,8 +54,13 @@ def make_mesh(section: sections.Mesh, devices: Sequence[jax.Device] | None = Non
 
 
 def check_batch(batch_size: int, accumulation: int, mesh: jax.sharding.Mesh) -> None:
-    """Raises ConfigError where a micro-batch cannot be split evenly over the mesh."""
+    """Raises ConfigError where a micro-batch cannot be split evenly over the mesh, or its rows not over the hosts."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if ways % jax.process_count():
+        raise ConfigError(
+            f"mesh.tensor={mesh.shape['tensor']} would spread one row of the batch over several of the "
+            f"{jax.process_count()} processes: mesh data x fsdp = {ways} must be a multiple of their number"
+        )
     unit = ways * accumulation
     if batch_size % unit:
         raise ConfigError(
@@ -76,7 +81,9 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
 def to_global(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
     """Joins the rows that each host holds (contiguous, in host order) into global arrays on the devices."""
     sharding = batch_sharding(mesh)
-    return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
+    # Explicit as it is, with several processes JAX takes this for an implicit transfer.
+    with jax.transfer_guard("allow"):
+        return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
 
 
 def shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:

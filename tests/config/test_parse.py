@@ -37,6 +37,7 @@ def complete(**changes: Any) -> dict[str, Any]:
         ({"evaluators__probe__type": "liner_probe"}, ["evaluators.probe.type", '"linear_probe"']),
         ({"optimizer__accumulation": 3}, ["data.batch_size", "256", "optimizer.accumulation=3"]),
         ({"image__mean": (1.0,)}, ["image.mean"]),
+        ({"evaluators__probe__every": "9 steps"}, ["checkpoint.best_metric", "held_out/loss", "probe"]),
         ({"data": 3}, ["data", "3", "batch_size"]),
     ],
 )

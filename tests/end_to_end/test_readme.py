@@ -7,6 +7,8 @@ import shlex
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.end_to_end.command_line import ROOT
@@ -18,6 +20,7 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "source .venv/bin/activate": ({}, []),
     "python -m mdc_jax.main --config=help": ({}, []),
     "python -m mdc_jax.main --config=configs/": ({".py ": ".py:runlocal "}, []),
+    "python -m mdc_jax.data.prepare.pictures": ({}, ["--from=stamps"]),
     "python -m mdc_jax.evaluate": ({}, []),
     "python -m mdc_jax.describe": ({}, []),
 }
@@ -54,6 +57,11 @@ def clone(tmp_path: pathlib.Path) -> pathlib.Path:
     (bin_ / "activate").write_text(f'PATH="{bin_}:$PATH"\n')
     for name in ("requirements.txt", "requirements-dev.txt"):
         (bin_.parent / name).write_bytes((ROOT / name).read_bytes())
+    stamps = tmp_path / "stamps" / "animals"
+    stamps.mkdir(parents=True)
+    for index in range(20):
+        cv2.imwrite(str(stamps / f"animal{index}.png"), np.full((40, 40, 3), 10 * index, np.uint8))
+        (stamps / f"animal{index}.txt").write_text(f"Animal number {index}.\n")
     return tmp_path
 
 

@@ -22,6 +22,18 @@ def test_the_same_config_resumes_without_a_word() -> None:
     assert check_resume(STORED, example()) == []
 
 
+def test_a_config_of_older_code_which_lacks_a_key_resumes() -> None:
+    stored = json.loads(dumps(example()))
+    del stored["image"]["random_crop"]
+    assert check_resume(stored, example()) == []
+
+
+def test_data_and_tokenizer_may_lie_elsewhere() -> None:
+    data = dataclasses.replace(example().data, train="scenes:train,size=48")
+    tokenizer = sections.Tokenizer(model="elsewhere/tokenizer.model")
+    assert check_resume(STORED, dataclasses.replace(example(), data=data, tokenizer=tokenizer)) == []
+
+
 def test_what_may_change_is_a_warning_or_nothing() -> None:
     config = dataclasses.replace(example(), duration="5 steps", optimizer=sections.Optimizer(lr=5e-4))
     warnings = check_resume(STORED, config)

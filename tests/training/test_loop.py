@@ -69,6 +69,19 @@ def test_an_explosion_stops_the_run_and_reaches_no_checkpoint(tmp_path: pathlib.
     assert checkpoint.steps(tmp_path)[-1] == 6
 
 
+def test_a_start_that_was_killed_before_its_first_checkpoint_is_made_anew(tmp_path: pathlib.Path) -> None:
+    (tmp_path / checkpoint.TOKENIZER).write_bytes(b"of a start with another config")
+    loop.train(tiny(duration="1 steps"), tmp_path)
+    assert checkpoint.load(tmp_path).step == 1
+
+
+def test_a_duration_that_ends_before_the_checkpoint_is_refused(tmp_path: pathlib.Path) -> None:
+    loop.train(tiny(duration="2 steps"), tmp_path)
+    (tmp_path / loop.RESULTS_FILE).unlink()
+    with pytest.raises(ConfigError, match=r"duration=1 steps.*at step 2 already"):
+        loop.train(tiny(duration="1 steps"), tmp_path)
+
+
 def test_another_run_in_the_same_workdir_is_refused(tmp_path: pathlib.Path) -> None:
     loop.train(tiny(duration="1 steps"), tmp_path)
     with pytest.raises(ConfigError, match=r"data\.train"):
