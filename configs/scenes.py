@@ -8,7 +8,7 @@ count above .98; more than .80 of the captions right in every claim. The README 
 
 Arguments, as in configs/scenes.py:layout=free,seed=1
     objective     masked_diffusion | autoregressive
-    steps         length of the run (14000)
+    steps         length of the run (12000)
     seed          of initialisation, masks and data order (0)
     layout        grid (learned within minutes on a CPU) | free (continuous positions: hours, or a GPU)
     sentences     sentences per caption: 1, 2, 4
@@ -30,7 +30,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     arg = parse_argument(
         argument,
         objective="masked_diffusion",
-        steps=14_000,
+        steps=12_000,
         seed=0,
         layout="grid",
         sentences=1,
@@ -43,8 +43,15 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = defaults(
         arg.objective,
         evaluators={
-            "held_out": evaluator("held_out_loss", every="3500 steps", examples=2000),
-            "probe": evaluator("linear_probe", read_factor=3, batch_size=250),  # a relation is clear in 1 of 12 scenes
+            "held_out": evaluator("held_out_loss", every="3000 steps", examples=2000),
+            "probe": evaluator(
+                "linear_probe",
+                train_examples=2500,
+                validation_examples=750,
+                test_examples=2000,
+                read_factor=4,  # a relation is clear in 1 of 12 scenes
+                batch_size=250,
+            ),
             "captions": evaluator("captioning"),
         },
     )
