@@ -3,8 +3,8 @@
     python -m mdc_jax.data.prepare.pictures --out=data/pictures
     python -m mdc_jax.main --config=configs/pictures.py --workdir=runs/pictures
 
-Hardware: 2 CPU cores. Run time: about 10 minutes.
-Expected: see the README; the test split has 115 pictures, so intervals are wide.
+Hardware: 2 CPU cores. Run time and result: not measured yet. The test split has 115 pictures, so that intervals will be
+wide.
 
 Arguments, as in configs/pictures.py:data=/path/to/pictures
     objective     masked_diffusion | autoregressive
