@@ -13,4 +13,4 @@ fi
 bash launch/setup.sh --dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/python -m pytest "$@"
+.venv/bin/python -m pytest -n 2 "$@"  # most of the time is compilation, which uses one core

@@ -1,6 +1,6 @@
 """Joins the linear probes of several runs into one table, with intervals over runs.
 
-    python -m mdc_jax.report.collect --out=probes.csv "mdc=runs/seed*" "permuted captions=runs/permuted*"
+    python -m mdc_jax.report.collect --csv=probes.csv "mdc=runs/seed*" "permuted captions=runs/permuted*"
 
 Each argument is NAME=GLOB of workdirs: the trained encoders of those runs become the row NAME, over
 seeds. The other rows (chance, raw pixels, untrained encoder) are those of the first argument. Beside
@@ -17,7 +17,7 @@ from etils import epath
 
 from mdc_jax.report import probe_tables, tables
 
-_OUT = flags.DEFINE_string("out", None, "CSV file to write; the Markdown beside it ends in .md.", required=True)
+_CSV = flags.DEFINE_string("csv", None, "CSV file to write; the Markdown beside it ends in .md.", required=True)
 
 _TRAINED = "trained encoder"
 _KEY = ("family", "bound", "row", "features", "metric")
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
     if not groups:
         raise app.UsageError("name at least one group of runs, as NAME=GLOB")
     rows = collect(groups)
-    out = epath.Path(_OUT.value)
+    out = epath.Path(_CSV.value)
     tables.write_csv(out, HEADER, rows)
     text = probe_tables.markdown(dict(zip(HEADER, row, strict=True)) for row in rows)
     out.with_suffix(".md").write_text(text)

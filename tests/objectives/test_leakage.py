@@ -43,7 +43,7 @@ def train(padding: str):
     """The objective and its parameters after 800 steps of 64."""
     objective = tiny.build(sections.MaskedDiffusion(padding=padding))
     data = jax.tree.map(jnp.asarray, draw(4096, seed=0))
-    optimizer = optax.adam(1e-2)
+    optimizer = optax.adam(3e-3)
 
     def step(carry, key):
         params, state = carry
