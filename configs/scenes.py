@@ -8,7 +8,7 @@ Expected: shape presence AUC above .99 (untrained encoder .87), colour-shape pai
 
 Arguments, as in configs/scenes.py:layout=free,seed=1
     objective     masked_diffusion | autoregressive
-    steps         length of the run (12000)
+    steps         length of the run (18000)
     seed          of initialisation, masks and data order (0)
     layout        grid (learned within minutes on a CPU) | free (continuous positions: hours, or a GPU)
     sentences     sentences per caption: 1, 2, 4
@@ -30,7 +30,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     arg = parse_argument(
         argument,
         objective="masked_diffusion",
-        steps=12_000,
+        steps=18_000,
         seed=0,
         layout="grid",
         sentences=1,
@@ -81,7 +81,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 128, 2, 4, 512
     # Positions at the scale of the patch embeddings: the decoder has to read them off the tokens.
     encoder.position_std = 1.0
-    decoder.depth = 1
+    # One layer tells which object a word belongs to, two also which objects are named already and where each stands.
+    decoder.depth, decoder.mlp_dim = 2, 256
+    decoder.embedding_std = 0.5
     config.model.scan = False
 
     config.optimizer.lr = 1.5e-3

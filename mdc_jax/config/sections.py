@@ -83,6 +83,7 @@ class Decoder:
     depth: int = 0
     heads: int = 0
     mlp_dim: int = 0
+    embedding_std: float = 0.02  # initial std of token and position embeddings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,8 +57,9 @@ class TextDecoder(nn.Module):
     """Tokens and image tokens to hidden states.
 
     Row V of the embedding is the input-only MASK: the output layer has V rows, so that MASK is
-    never predicted. Token and position embeddings start at one scale (std 0.02), so that a masked
-    token shows its position: with a larger token embedding all masked inputs look alike after LayerNorm.
+    never predicted. Token and position embeddings start at one scale, `embedding_std`, so that a
+    masked token shows its position: with a larger token embedding all masked inputs look alike after
+    LayerNorm. The larger the scale, the longer a token is told from what the layers add to it.
     """
 
     vocab_size: int
@@ -67,6 +68,7 @@ class TextDecoder(nn.Module):
     depth: int
     heads: int
     mlp_dim: int
+    embedding_std: float = 0.02
     dtype: jnp.dtype = jnp.float32
     scan: bool = True
     remat: bool = False
@@ -86,10 +88,10 @@ class TextDecoder(nn.Module):
         """
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads do not divide the decoder's width {self.width}")
-        small = nn.initializers.normal(0.02)
-        embedding = self.param("embedding", small, (self.vocab_size + 1, self.width))
-        positions = self.param("positions", small, (self.max_tokens, self.width))
-        null_memory = self.param("null_memory", small, (memory.shape[-1],))
+        initial = nn.initializers.normal(self.embedding_std)
+        embedding = self.param("embedding", initial, (self.vocab_size + 1, self.width))
+        positions = self.param("positions", initial, (self.max_tokens, self.width))
+        null_memory = self.param("null_memory", nn.initializers.normal(0.02), (memory.shape[-1],))
         Head(self.vocab_size, name="head")(self.width)
 
         memory = memory.astype(self.dtype)

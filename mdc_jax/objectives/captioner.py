@@ -47,7 +47,9 @@ class Captioner(base.Objective):
             epsilon=model.encoder.layer_norm_epsilon,
             **shared,
         )
-        self.decoder = text_decoder.TextDecoder(vocab_size, max_tokens, **self.decoder_sizes, **shared)
+        self.decoder = text_decoder.TextDecoder(
+            vocab_size, max_tokens, **self.decoder_sizes, embedding_std=model.decoder.embedding_std, **shared
+        )
 
     def init(self, key: jax.Array) -> base.Params:
         encoder_key, decoder_key = jax.random.split(key)
