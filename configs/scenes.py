@@ -8,7 +8,7 @@ Expected: shape presence AUC above .99 (untrained encoder .87), colour-shape pai
 
 Arguments, as in configs/scenes.py:layout=free,seed=1
     objective     masked_diffusion | autoregressive
-    steps         length of the run (18000)
+    steps         length of the run (15000)
     seed          of initialisation, masks and data order (0)
     layout        grid (learned within minutes on a CPU) | free (continuous positions: hours, or a GPU)
     sentences     sentences per caption: 1, 2, 4
@@ -30,7 +30,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     arg = parse_argument(
         argument,
         objective="masked_diffusion",
-        steps=18_000,
+        steps=15_000,
         seed=0,
         layout="grid",
         sentences=1,

@@ -89,17 +89,19 @@ class TrainBatches:
         plan = Plan(len(source), config.seed)
         assemble = _Assembler(source, tokenizer, config)
         rows = _local_rows(config.data.batch_size, process_index, process_count)
-        permute, repeat = config.data.permute_captions, config.data.repeat_batch
+        permute = config.data.permute_captions
 
         def row(position: int) -> _Row:
             epoch, record = plan.locate(position)
             return _Row(record, plan.permuted_caption(position) if permute else record, epoch)
 
-        def make(step: int) -> _Made:
-            start = 0 if repeat else position + step * config.data.batch_size
+        def make(start: int) -> _Made:
             return assemble([row(start + index) for index in rows])
 
-        self._batches = _in_threads(make, None, config.data)
+        def at(step: int) -> _Made:
+            return make(position + step * config.data.batch_size)
+
+        self._batches = _again_and_again(make(0)) if config.data.repeat_batch else _in_threads(at, None, config.data)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
@@ -168,6 +170,11 @@ def eval_batches(
         return assemble([_Row(record, record, None) if record < count else None for record in records])
 
     return _logged(source.spec, _in_threads(make, -(-count // batch_size), config.data))
+
+
+def _again_and_again(made: _Made) -> Iterator[_Made]:
+    while True:
+        yield made
 
 
 def _logged(spec: str, made: Iterator[_Made]) -> Iterator[dict[str, np.ndarray]]:
