@@ -88,6 +88,7 @@ class _Run:
                 "restore the data, or use another --workdir",
             )
             self.tokenizer = checkpoint.load_tokenizer(workdir, self.meta["tokenizer"])
+            _check_tokenizer(config.tokenizer.model, self.meta["tokenizer"])
         else:
             self.tokenizer = _make_tokenizer(config, source, workdir)
         self.start = saved[-1] if saved else 0
@@ -314,6 +315,17 @@ def _make_tokenizer(config: sections.Config, source: Source, workdir: epath.Path
         files.write(path, tokenizer.model_bytes)
     distributed.barrier("tokenizer")
     return Tokenizer.load(path)
+
+
+def _check_tokenizer(model: str, stored: str) -> None:
+    """Raises ConfigError where tokenizer.model names another vocabulary; a file that is gone is not needed any more."""
+    if model and epath.Path(model).exists():
+        compatibility.check_same(
+            "tokenizer (tokenizer.model)",
+            stored,
+            Tokenizer.load(model).hash,
+            "give the file that the run was started with, or use another --workdir",
+        )
 
 
 def _last_periodic(workdir: epath.Path, step: int) -> dict[str, float]:

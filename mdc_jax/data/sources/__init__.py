@@ -15,6 +15,7 @@ _MODULES = {
     "pictures": "array_record",  # written by `mdc_jax.data.prepare.pictures`
     "scenes": "scenes",
     "subset": "subset",
+    "tfds": "tfds",
 }
 
 

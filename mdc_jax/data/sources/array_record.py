@@ -13,7 +13,7 @@ from mdc_jax.data.prepare.records import MANIFEST, Example, Manifest
 from mdc_jax.data.sources.base import BadRecord, Record
 
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # for reading at random
-_DAMAGE = "Corrupted"  # how the reader's messages tell broken checksums from what it could not read
+DAMAGE = "Corrupted"  # how the reader's messages tell broken checksums from what it could not read
 
 
 class ArrayRecordSource:
@@ -42,7 +42,7 @@ class ArrayRecordSource:
         try:
             entry = self._reader(shard).read([index - first])[0]
         except RuntimeError as error:
-            if _DAMAGE in str(error):
+            if DAMAGE in str(error):
                 raise BadRecord("damaged shard") from error
             raise OSError(f"{self._paths[shard]}: {error}") from error
         return Example.unpack(entry).record(self.families)
