@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 
 from mdc_jax.config import sections
-from mdc_jax.data import images
+from mdc_jax.data import augmentation, images
 from mdc_jax.data.batch import LABEL_PREFIX, PAD_ID
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.sources.base import BadRecord, Record, Source
@@ -28,7 +28,7 @@ _RETRY_AFTER = (0.1, 0.5, 2.0)  # seconds; then the read error stops the run
 _CHECK_AFTER = 1_000  # examples seen before the share of bad ones is judged
 _MAX_WARNINGS = 20
 _NO_ID = -1  # of rows that only fill up the last evaluation batch
-_CROP, _CAPTIONS = 0, 1  # purposes of random numbers
+_AUGMENTATION, _CAPTIONS = 0, 1  # purposes of random numbers
 
 
 class TooManyBadRecords(RuntimeError):
@@ -210,6 +210,7 @@ class _Assembler:
         self._tokenizer = tokenizer
         self._config = config
         self._families = {family: source.families[family] for family in labels}
+        self._augments = any(augmentation.wanted(config.image).values())
 
     def __call__(self, rows: _Rows) -> _Made:
         batch = self._empty(len(rows))
@@ -246,14 +247,19 @@ class _Assembler:
         texts = self._tokenize(self._choose(text, row))
         if not texts and not self._families:
             raise BadRecord("no caption")
-        crop = self._rng(row, _CROP) if self._config.image.random_crop < 1 else None
-        batch["image"][index] = images.prepare(record.image, self._config.image, crop)
+        batch["image"][index] = self._pixels(record.image, row)
         for number, ids in enumerate(texts):
             batch["text"][index, number, : len(ids)] = ids
             batch["length"][index, number] = len(ids)
         for family in self._families:
             batch[LABEL_PREFIX + family][index] = record.labels[family]
         batch["_mask"][index] = True
+
+    def _pixels(self, image: bytes | np.ndarray, row: _Row) -> np.ndarray:
+        settings = self._config.image
+        rng = self._rng(row, _AUGMENTATION) if self._augments else None
+        pixels = images.prepare(image, settings, rng)
+        return pixels if rng is None else augmentation.augment(pixels, settings, rng)
 
     def _choose(self, text: Record, row: _Row) -> Sequence[str]:
         """At most C captions that have words: the first ones, or in training any.

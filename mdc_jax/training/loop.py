@@ -22,6 +22,7 @@ from etils import epath
 
 from mdc_jax import evaluators
 from mdc_jax.config import ConfigError, dumps, duration, sections, steps, to_dict
+from mdc_jax.data import caption_safety
 from mdc_jax.data.pipeline import TrainBatches, read_captions
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
@@ -50,6 +51,7 @@ def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, floa
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(config.data.batch_size, config.optimizer.accumulation, mesh)
     source = open_source(config.data.train)
+    caption_safety.check(source, config.image)
     checkpointer = checkpoint.Checkpointer(
         workdir, keep_latest=config.checkpoint.keep_latest, keep_best=config.checkpoint.keep_best
     )

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
 
 from mdc_jax.data.sources.base import BadRecord, Family, Record
 
@@ -149,7 +150,7 @@ class Manifest:
         _replace(directory / MANIFEST, text.encode())
 
     @classmethod
-    def read(cls, directory: pathlib.Path) -> "Manifest":
+    def read(cls, directory: pathlib.Path | epath.Path) -> "Manifest":
         """Raises FileNotFoundError, or ValueError where the file is none of ours."""
         path = directory / MANIFEST
         try:

@@ -11,7 +11,8 @@ from mdc_jax.data.sources.base import OPTIONAL, Family, Record, Source
 class Derived:
     """A source whose record `index` is record `locate(index)[1]` of source `locate(index)[0]`.
 
-    It has the label families that all sources have, and offers of OPTIONAL what all of them offer.
+    It has the label families that all sources have, offers of OPTIONAL what all of them offer, and holds unsafe what
+    one of them does.
     """
 
     offers: Sequence[str] = OPTIONAL
@@ -20,6 +21,7 @@ class Derived:
         """Takes the sources, and whatever else decides what the records are."""
         self.spec = spec
         self.families = _common([source.families for source in sources])
+        self.unsafe = {name: why for source in sources for name, why in getattr(source, "unsafe", {}).items()}
         content = (*definition, *(source.fingerprint for source in sources))
         self.fingerprint = hashlib.sha256(repr(content).encode()).hexdigest()
         for name in self.offers:
