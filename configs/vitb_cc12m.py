@@ -10,8 +10,9 @@ Data: 12,423,374 addresses with captions, of which many are dead by now.
     pip install img2dataset
     wget https://storage.googleapis.com/conceptual_12m/cc12m.tsv
     sed -i '1s/^/url\\tcaption\\n/' cc12m.tsv
-    img2dataset --url_list=cc12m.tsv --input_format=tsv --url_col=url --caption_col=caption --output_folder=tars/train \\
-        --output_format=webdataset --image_size=256 --resize_mode=keep_ratio --resize_only_if_bigger=True
+    img2dataset --url_list=cc12m.tsv --input_format=tsv --url_col=url --caption_col=caption \\
+        --output_format=webdataset --output_folder=tars/train \\
+        --image_size=256 --resize_mode=keep_ratio --resize_only_if_bigger=True
     mkdir -p tars/validation tars/test && mv tars/train/00000.* tars/validation && mv tars/train/00001.* tars/test
     for split in train validation test; do
       python -m mdc_jax.data.prepare.webdataset --from=tars/$split --out=data/cc12m/$split

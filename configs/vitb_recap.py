@@ -6,20 +6,22 @@ Hardware: meant for a TPU pod slice or a machine of GPUs. Run time and result: n
 commands below. The argument runlocal runs it in a minute on a CPU, with fake data of the right shapes.
 
 Data: captions that a model wrote for images of DataComp-1B (arXiv 2406.08478), beside those of the web pages: parquet
-files with key, url, re_caption, org_caption and sha256. The paper trains on 5, 10, 20 and 30 M pairs. Put as many of
-the files as make 31 M rows in the folder recap; some addresses will be dead.
+files with key, url, re_caption, org_caption and sha256. The paper trains on 5, 10, 20 and 30 M pairs. DataComp's own
+script downloads the images, about 1.4 billion: end it when there are enough tars of 10,000. The captions' files go into
+the folder captions.
 
-    pip install img2dataset
-    img2dataset --url_list=recap --input_format=parquet --url_col=url --caption_col=re_caption --output_folder=tars/train \\
-        --save_additional_columns='["key","sha256"]' --output_format=webdataset --image_size=256 \\
-        --resize_mode=keep_ratio --resize_only_if_bigger=True
-    mkdir -p tars/validation tars/test && mv tars/train/00000.* tars/validation && mv tars/train/00001.* tars/test
+    git clone https://github.com/mlfoundations/datacomp
+    python datacomp/download_upstream.py --scale=datacomp_1b --data_dir=datacomp_1b
+    mkdir -p tars/validation tars/test && mv datacomp_1b/shards tars/train
+    mv tars/train/00000000.* tars/validation && mv tars/train/00000001.* tars/test
     for split in train validation test; do
-      python -m mdc_jax.data.prepare.recap --from=tars/$split --captions=recap --verify=download --out=data/recap/$split
+      python -m mdc_jax.data.prepare.recap --from=tars/$split --captions=captions --verify=download --short_side=256 \\
+          --out=data/recap/$split
     done
 
-Disk: about 27 GB a million pairs for the tars (as img2dataset reports for CC12M) and as much for the records. The first
-two tars, up to 10,000 pairs each, are held out. The folder may lie in a bucket, as in data=gs://BUCKET/recap.
+Pairs whose address is dead, or whose image is another one by now, are left out; the manifests say how many there are in
+the end. Disk: about 27 GB a million pairs for the records (estimated from what img2dataset reports of CC12M at this
+size), more for the tars. The first two tars are held out. The folder may lie in a bucket, as in data=gs://BUCKET/recap.
 
 Arguments, as in configs/vitb_recap.py:objective=autoregressive,subset=5M
     objective     masked_diffusion | autoregressive

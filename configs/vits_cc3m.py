@@ -11,15 +11,16 @@ the two tables from https://ai.google.com/research/ConceptualCaptions/download, 
     pip install img2dataset
     sed -i '1s/^/caption\\turl\\n/' Train_GCC-training.tsv Validation_GCC-1.1.0-Validation.tsv
     for split in Train_GCC-training Validation_GCC-1.1.0-Validation; do
-      img2dataset --url_list=$split.tsv --input_format=tsv --url_col=url --caption_col=caption --output_folder=tars/$split \\
-          --output_format=webdataset --image_size=256 --resize_mode=keep_ratio --resize_only_if_bigger=True
+      img2dataset --url_list=$split.tsv --input_format=tsv --url_col=url --caption_col=caption \\
+          --output_format=webdataset --output_folder=tars/$split \\
+          --image_size=256 --resize_mode=keep_ratio --resize_only_if_bigger=True
     done
     mkdir -p tars/test && mv tars/Train_GCC-training/00000.* tars/test
     python -m mdc_jax.data.prepare.webdataset --from=tars/Train_GCC-training --out=data/cc3m/train
     python -m mdc_jax.data.prepare.webdataset --from=tars/Validation_GCC-1.1.0-Validation --out=data/cc3m/validation
     python -m mdc_jax.data.prepare.webdataset --from=tars/test --out=data/cc3m/test
 
-Disk: about 90 GB for the tars and as much for the records (27 kB an image, as img2dataset reports for CC12M). The first
+Disk: about 90 GB for the tars and as much for the records (estimated by the 27 kB an image of CC12M). The first
 tar, up to 10,000 pairs, is the test split. The manifests say how many pairs there are in the end.
 
 Arguments, as in configs/vits_cc3m.py:objective=autoregressive,runlocal
