@@ -118,7 +118,7 @@ def test_nothing_damaged_nothing_masked(tmp_path, words):
 def test_damage_is_masked(tmp_path, words):
     _write(
         tmp_path,
-        [_example(index, lambda entry: entry[: 60 + index]) for index in range(COUNT // 2)]
+        [_example(index, lambda entry: entry[:60]) for index in range(COUNT // 2)]
         + [_example(index) for index in range(COUNT // 2, COUNT)],
     )
     assert _check(tmp_path, words) > 20
