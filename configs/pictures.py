@@ -48,7 +48,10 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.data.max_tokens = 24
     config.tokenizer.vocab_size = 1000
     config.image.size = 64
+    # Some titles count things or name a second one that a crop can lose. But most name one thing that fills its
+    # picture, and without crops 620 pictures are learned by heart.
     config.image.random_crop = 0.6
+    config.image.unsafe_augmentation = True
 
     encoder, decoder = config.model.encoder, config.model.decoder
     encoder.patch, encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 8, 128, 4, 4, 512

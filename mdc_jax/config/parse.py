@@ -173,6 +173,7 @@ def _check(config: sections.Config) -> None:
     )
     _require(bool(data.train), "data.train", data.train, 'name a source, as in "scenes:train"')
     _require(0 < image.random_crop <= 1, "image.random_crop", image.random_crop, "a share of the area, in (0, 1]")
+    _require(0 <= image.color_jitter < 1, "image.color_jitter", image.color_jitter, "a share, in [0, 1)")
     for key in ("mean", "std"):
         _require(
             len(getattr(image, key)) == 3, f"image.{key}", getattr(image, key), "give one value each for R, G and B"

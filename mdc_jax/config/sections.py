@@ -25,9 +25,11 @@ class Image:
     std: tuple[float, ...] = (127.5, 127.5, 127.5)
     # `resize` squashes to the square (CapPa's), `crop` keeps the aspect ratio and cuts the centre.
     resize: str = _field("resize", ("resize", "crop"))
-    # Smallest share of the area that a random training crop keeps; 1 is no augmentation.
-    # There are no flips: captions say left and right.
-    random_crop: float = 1.0
+    # Augmentations of training, see `mdc_jax/data/caption_safety.py`: none is on by default, nor in CapPa.
+    random_crop: float = 1.0  # the smallest share of the area that a crop keeps; 1: no crop
+    flip: bool = False  # half of the images are mirrored
+    color_jitter: float = 0.0  # brightness, contrast and saturation change by up to this share; 0: not at all
+    unsafe_augmentation: bool = False  # also what can make captions of the training data false
 
 
 @dataclasses.dataclass(frozen=True)

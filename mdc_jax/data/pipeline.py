@@ -16,9 +16,9 @@ import numpy as np
 from absl import logging
 
 from mdc_jax.config import sections
-from mdc_jax.data import images
+from mdc_jax.data import augmentation, images
 from mdc_jax.data.batch import LABEL_PREFIX, PAD_ID
-from mdc_jax.data.plan import Plan
+from mdc_jax.data.plan import plan_of
 from mdc_jax.data.sources.base import BadRecord, Record, Source
 from mdc_jax.data.tokenizer import Tokenizer
 
@@ -28,7 +28,7 @@ _RETRY_AFTER = (0.1, 0.5, 2.0)  # seconds; then the read error stops the run
 _CHECK_AFTER = 1_000  # examples seen before the share of bad ones is judged
 _MAX_WARNINGS = 20
 _NO_ID = -1  # of rows that only fill up the last evaluation batch
-_CROP, _CAPTIONS = 0, 1  # purposes of random numbers
+_AUGMENTATION, _CAPTIONS = 0, 1  # purposes of random numbers
 
 
 class TooManyBadRecords(RuntimeError):
@@ -86,7 +86,7 @@ class TrainBatches:
         self._spec = source.spec
         self._max_bad_share = config.data.max_bad_share
         self._keys = None if keys is None else {*keys, "_mask"}
-        plan = Plan(len(source), config.seed)
+        plan = plan_of(source, config.seed)
         assemble = _Assembler(source, tokenizer, config)
         rows = _local_rows(config.data.batch_size, process_index, process_count)
         permute = config.data.permute_captions
@@ -164,10 +164,16 @@ def eval_batches(
     assemble = _Assembler(source, tokenizer, config, labels)
     rows = _local_rows(batch_size, process_index, process_count)
     count = min(count, len(source))
+    plan = plan_of(source, config.seed, shuffle=False)
+
+    def row(position: int) -> _Row | None:
+        if position >= count:
+            return None
+        _, record = plan.locate(position)
+        return _Row(record, record, None)
 
     def make(step: int) -> _Made:
-        records = (step * batch_size + index for index in rows)
-        return assemble([_Row(record, record, None) if record < count else None for record in records])
+        return assemble([row(step * batch_size + index) for index in rows])
 
     return _logged(source.spec, _in_threads(make, -(-count // batch_size), config.data))
 
@@ -191,10 +197,9 @@ def _logged(spec: str, made: Iterator[_Made]) -> Iterator[dict[str, np.ndarray]]
 
 def read_captions(source: Source, limit: int) -> Iterator[str]:
     """The captions of at most `limit` records, spread evenly over the source; damaged records are left out."""
-    count = min(limit, len(source))
-    for index in range(count):
+    for index in plan_of(source, seed=0, shuffle=False).spread(min(limit, len(source))):
         try:
-            yield from _captions(source, index * len(source) // count)
+            yield from _text(source, index).captions
         except BadRecord:
             continue
 
@@ -212,6 +217,7 @@ class _Assembler:
         self._tokenizer = tokenizer
         self._config = config
         self._families = {family: source.families[family] for family in labels}
+        self._augments = any(augmentation.wanted(config.image).values())
 
     def __call__(self, rows: _Rows) -> _Made:
         batch = self._empty(len(rows))
@@ -244,12 +250,11 @@ class _Assembler:
     def _fill(self, batch: dict[str, np.ndarray], index: int, row: _Row) -> None:
         """Writes an example into row `index`, or raises BadRecord and leaves the row as it is."""
         record = _read(self._source, row.record)
-        captions = record.captions if row.caption == row.record else _captions(self._source, row.caption)
-        texts = self._tokenize(captions, row)
+        text = record if row.caption == row.record else _text(self._source, row.caption)
+        texts = self._tokenize(self._choose(text, row))
         if not texts and not self._families:
             raise BadRecord("no caption")
-        crop = self._rng(row, _CROP) if self._config.image.random_crop < 1 else None
-        batch["image"][index] = images.prepare(record.image, self._config.image, crop)
+        batch["image"][index] = self._pixels(record.image, row)
         for number, ids in enumerate(texts):
             batch["text"][index, number, : len(ids)] = ids
             batch["length"][index, number] = len(ids)
@@ -257,16 +262,29 @@ class _Assembler:
             batch[LABEL_PREFIX + family][index] = record.labels[family]
         batch["_mask"][index] = True
 
-    def _tokenize(self, captions: Sequence[str], row: _Row) -> list[list[int]]:
-        """Token ids of at most C captions that have words: the first ones, or in training any."""
-        data = self._config.data
-        captions = [caption for caption in captions if caption and not caption.isspace()]
-        if len(captions) > data.captions_per_image:
+    def _pixels(self, image: bytes | np.ndarray, row: _Row) -> np.ndarray:
+        settings = self._config.image
+        rng = self._rng(row, _AUGMENTATION) if self._augments else None
+        pixels = images.prepare(image, settings, rng)
+        return pixels if rng is None else augmentation.augment(pixels, settings, rng)
+
+    def _choose(self, text: Record, row: _Row) -> Sequence[str]:
+        """At most C captions that have words: the first ones, or in training any.
+
+        Weighted captions are drawn before those without words are left out, so that a missing one takes the place of
+        no other.
+        """
+        captions, count = text.captions, self._config.data.captions_per_image
+        if not text.weights:
+            captions = [caption for caption in captions if _has_words(caption)]
+        if len(captions) > count:
             rng = self._rng(row, _CAPTIONS)
             if rng is not None:
-                captions = [captions[choice] for choice in rng.permutation(len(captions))]
-            captions = captions[: data.captions_per_image]
-        texts = [self._tokenizer.encode(caption, data.max_tokens) for caption in captions]
+                captions = [captions[choice] for choice in _draw(rng, len(captions), count, text.weights)]
+        return [caption for caption in captions[:count] if _has_words(caption)]
+
+    def _tokenize(self, captions: Sequence[str]) -> list[list[int]]:
+        texts = (self._tokenizer.encode(caption, self._config.data.max_tokens) for caption in captions)
         return [ids for ids in texts if len(ids) > 1]
 
     def _rng(self, row: _Row, purpose: int) -> np.random.Generator | None:
@@ -306,11 +324,22 @@ def _read(source: Source, index: int) -> Record:
     return _retried(source.__getitem__, source.spec, index)
 
 
-def _captions(source: Source, index: int) -> tuple[str, ...]:
-    """The captions of a record alone, at less cost where the source has a way."""
+def _text(source: Source, index: int) -> Record:
+    """A record for its captions alone, without the image where the source has them at less cost."""
     if hasattr(source, "captions"):
-        return _retried(source.captions, source.spec, index)
-    return _read(source, index).captions
+        return Record(b"", _retried(source.captions, source.spec, index))
+    return _read(source, index)
+
+
+def _has_words(caption: str) -> bool:
+    return bool(caption) and not caption.isspace()
+
+
+def _draw(rng: np.random.Generator, number: int, count: int, weights: Sequence[float]) -> np.ndarray:
+    """`count` of range(number), none twice; fewer where fewer have a weight above 0."""
+    if not weights:
+        return rng.permutation(number)[:count]
+    return rng.choice(number, min(count, np.count_nonzero(weights)), replace=False, p=weights)
 
 
 def _retried(read: Callable[[int], _T], spec: str, index: int) -> _T:

@@ -22,6 +22,7 @@ from etils import epath
 
 from mdc_jax import evaluators
 from mdc_jax.config import ConfigError, dumps, duration, sections, steps, to_dict
+from mdc_jax.data import caption_safety
 from mdc_jax.data.pipeline import TrainBatches, read_captions
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
@@ -50,6 +51,7 @@ def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, floa
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(config.data.batch_size, config.optimizer.accumulation, mesh)
     source = open_source(config.data.train)
+    caption_safety.check(source, config.image)
     checkpointer = checkpoint.Checkpointer(
         workdir, keep_latest=config.checkpoint.keep_latest, keep_best=config.checkpoint.keep_best
     )
@@ -88,6 +90,7 @@ class _Run:
                 "restore the data, or use another --workdir",
             )
             self.tokenizer = checkpoint.load_tokenizer(workdir, self.meta["tokenizer"])
+            _check_tokenizer(config.tokenizer.model, self.meta["tokenizer"])
         else:
             self.tokenizer = _make_tokenizer(config, source, workdir)
         self.start = saved[-1] if saved else 0
@@ -314,6 +317,17 @@ def _make_tokenizer(config: sections.Config, source: Source, workdir: epath.Path
         files.write(path, tokenizer.model_bytes)
     distributed.barrier("tokenizer")
     return Tokenizer.load(path)
+
+
+def _check_tokenizer(model: str, stored: str) -> None:
+    """Raises ConfigError where tokenizer.model names another vocabulary; a file that is gone is not needed any more."""
+    if model and epath.Path(model).exists():
+        compatibility.check_same(
+            "tokenizer (tokenizer.model)",
+            stored,
+            Tokenizer.load(model).hash,
+            "give the file that the run was started with, or use another --workdir",
+        )
 
 
 def _last_periodic(workdir: epath.Path, step: int) -> dict[str, float]:

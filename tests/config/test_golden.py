@@ -12,7 +12,17 @@ from mdc_jax.config import dumps, parse
 
 ROOT = pathlib.Path(__file__).parents[2]
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-CONFIGS = ("scenes.py", "scenes.py:runlocal", "pictures.py", "vitb_recap.py", "vitb_recap.py:objective=autoregressive")
+CONFIGS = (
+    "scenes.py",
+    "scenes.py:runlocal",
+    "pictures.py",
+    "vits_cc3m.py",
+    "vitb_cc12m.py",
+    "vitb_recap.py",
+    "vitb_recap.py:objective=autoregressive",
+    "vitb_recap.py:subset=10M,original=0.2",
+    "vitl_recap.py",
+)
 
 
 def path_of(name: str) -> pathlib.Path:

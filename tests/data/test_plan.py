@@ -1,13 +1,16 @@
 """The plan: every epoch a permutation of its own."""
 
+import bisect
 import collections
+import itertools
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdc_jax.data.plan import Plan
+from mdc_jax.data.plan import MixedPlan, Part, Plan, sample
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 8, 9, 64, 65, 97, 1000, 1021, 4096, 4097])
@@ -85,3 +88,79 @@ def test_without_shuffling_records_keep_their_order():
 def test_no_records_are_refused():
     with pytest.raises(ValueError, match="at least one record"):
         Plan(0, seed=0)
+
+
+PARTS = (Part(Fraction("0.7"), 50), Part(Fraction("0.2"), 7), Part(Fraction("0.1"), 1000))
+
+
+def _part_of(record, parts):
+    ends = list(itertools.accumulate(part.num_records for part in parts))
+    return bisect.bisect_right(ends, record)
+
+
+def test_a_mixture_keeps_its_weights_at_every_position():
+    plan = MixedPlan(PARTS, seed=3)
+    seen = collections.Counter()
+    for position in range(2000):
+        seen[_part_of(plan.locate(position)[1], PARTS)] += 1
+        for number, part in enumerate(PARTS):
+            assert abs(seen[number] - (position + 1) * part.weight) < len(PARTS)
+    assert [seen[number] for number in range(3)] == [1400, 400, 200]
+
+
+@settings(deadline=None)
+@given(
+    weights=st.lists(st.fractions(Fraction(1, 1000), 10, max_denominator=1000), min_size=1, max_size=5),
+    start=st.integers(0, 10**15),
+)
+def test_any_mixture_is_exact_far_out(weights, start):
+    parts = [Part(weight, 3 + number) for number, weight in enumerate(weights)]
+    plan = MixedPlan(parts, seed=1)
+    run = 60
+    seen = collections.Counter(_part_of(plan.locate(start + offset)[1], parts) for offset in range(run))
+    for number, part in enumerate(parts):
+        assert abs(seen[number] - run * part.weight / sum(weights)) < 2 * len(parts)
+
+
+def test_parts_of_a_mixture_have_epochs_of_their_own():
+    plan = MixedPlan(PARTS, seed=3)
+    first = PARTS[0].num_records
+    visits = [plan.locate(position) for position in range(3000)]
+    for number, low in enumerate((0, first, first + 7)):
+        count = PARTS[number].num_records
+        own = [(epoch, record) for epoch, record in visits if low <= record < low + count]
+        for turn in range(len(own) // count):
+            one = own[turn * count : (turn + 1) * count]
+            assert {epoch for epoch, _ in one} == {turn}
+            assert sorted(record for _, record in one) == list(range(low, low + count))
+
+
+def test_equal_parts_of_a_mixture_are_in_orders_of_their_own():
+    parts = [Part(Fraction(1), 200)] * 2
+    plan = MixedPlan(parts, seed=0)
+    pairs = [(plan.locate(2 * turn)[1], plan.locate(2 * turn + 1)[1]) for turn in range(200)]
+    assert sum(abs(first - second) == 200 for first, second in pairs) < 10
+
+
+def test_permuted_captions_of_a_mixture_stay_within_their_part():
+    plan = MixedPlan(PARTS, seed=3)
+    for position in range(500):
+        own, other = plan.locate(position)[1], plan.permuted_caption(position)
+        assert _part_of(own, PARTS) == _part_of(other, PARTS)
+
+
+def test_a_spread_takes_every_part_at_its_weight():
+    assert list(Plan(10, 0).spread(4)) == [0, 2, 5, 7]
+    spread = list(MixedPlan(PARTS, seed=0, shuffle=False).spread(100))
+    by_part = [[record for record in spread if _part_of(record, PARTS) == number] for number in range(3)]
+    assert [len(records) for records in by_part] == [70, 20, 10]
+    assert by_part[0][:7] == [0, 0, 1, 2, 2, 3, 4]
+    assert by_part[2] == [57 + 100 * turn for turn in range(10)]
+
+
+def test_a_sample_is_fair_for_every_length():
+    order = [sample(index, 1000) for index in range(1000)]
+    assert sorted(order) == list(range(1000))
+    for count in (100, 400):
+        tenths = collections.Counter(record // 100 for record in order[:count])
+        assert all(abs(tenths[tenth] - count / 10) < 4.5 * math.sqrt(count / 10) for tenth in range(10))

@@ -1,14 +1,18 @@
-"""SentencePiece: the contract's ids, the same model from the same captions."""
+"""Tokenizers of every kind keep the contract; SentencePiece trains the same model from the same captions."""
 
 import hashlib
 import io
+import json
+import sys
 
 import pytest
 import sentencepiece
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from mdc_jax.config import sections
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import tokenizer
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
 
@@ -73,15 +77,149 @@ def test_files_and_bytes(trained, tmp_path):
     assert loaded.encode(CAPTIONS[3], 64) == trained.encode(CAPTIONS[3], 64)
 
 
-def test_other_models_are_refused():
-    with pytest.raises(ValueError, match="no SentencePiece model"):
-        tokenizer.Tokenizer.from_bytes(b"nonsense")
+def _sentence_piece(**ids):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CAPTIONS), model_writer=model, vocab_size=100, hard_vocab_limit=False, minloglevel=2
+        sentence_iterator=iter(CAPTIONS),
+        model_writer=model,
+        vocab_size=100,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **ids,
     )
-    with pytest.raises(ValueError, match="expected \\(0, 1, 2\\)"):
-        tokenizer.Tokenizer.from_bytes(model.getvalue())
+    return model.getvalue()
+
+
+def _hugging_face(model, trainer, pre_tokenizer, decoder, padding=None):
+    file = tokenizers.Tokenizer(model)
+    file.normalizer = normalizers.Lowercase()
+    file.pre_tokenizer, file.decoder = pre_tokenizer, decoder
+    file.train_from_iterator(CAPTIONS, trainer)
+    # What such files set for their own models must not matter here.
+    file.enable_truncation(3)
+    file.enable_padding(length=20)
+    return file.to_str().encode()
+
+
+def _bert():
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return _hugging_face(
+        models.WordPiece(unk_token="[UNK]"),
+        trainers.WordPieceTrainer(vocab_size=120, special_tokens=special, show_progress=False),
+        pre_tokenizers.BertPreTokenizer(),
+        decoders.WordPiece(),
+    )
+
+
+def _clip():
+    end = "<|endoftext|>"
+    # CLIP has every byte twice, within a word and at its end.
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|startoftext|>", end, *(f"{byte}</w>" for byte in alphabet)]
+    file = json.loads(
+        _hugging_face(
+            models.BPE(end_of_word_suffix="</w>", unk_token=end),
+            trainers.BpeTrainer(
+                vocab_size=900,
+                special_tokens=special,
+                end_of_word_suffix="</w>",
+                initial_alphabet=alphabet,
+                show_progress=False,
+            ),
+            pre_tokenizers.Sequence(
+                [
+                    pre_tokenizers.Split(tokenizers.Regex(r"\w+|[^\w\s]+"), "removed", invert=True),
+                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+                ]
+            ),
+            decoders.ByteLevel(),
+        )
+    )
+    file["added_tokens"] = file["added_tokens"][:2]
+    return json.dumps(file).encode()
+
+
+def _t5():
+    special = ["<pad>", "</s>", "<unk>"]
+    return _hugging_face(
+        models.Unigram(),
+        trainers.UnigramTrainer(vocab_size=100, special_tokens=special, unk_token="<unk>", show_progress=False),
+        pre_tokenizers.Metaspace(),
+        decoders.Metaspace(),
+    )
+
+
+MODELS = {
+    "T5's ids": lambda: _sentence_piece(pad_id=0, eos_id=1, unk_id=2, bos_id=-1),
+    "no pad, as Llama": _sentence_piece,
+    "Gemma's ids": lambda: _sentence_piece(pad_id=0, eos_id=1, bos_id=2, unk_id=3),
+    "others": lambda: _sentence_piece(pad_id=3, eos_id=-1, bos_id=1, unk_id=0),
+    "BERT": _bert,
+    "CLIP": _clip,
+    "T5's JSON": _t5,
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def any_model(request):
+    return tokenizer.Tokenizer.from_bytes(MODELS[request.param]())
+
+
+def test_every_kind_of_model_keeps_the_contract(any_model):
+    for caption in CAPTIONS:
+        ids = any_model.encode(caption, 64)
+        assert ids[-1] == EOS_ID
+        assert not {PAD_ID, EOS_ID, UNK_ID} & set(ids[:-1])
+        assert all(0 <= token < any_model.vocab_size for token in ids)
+        assert "".join(any_model.decode([*ids, PAD_ID, 5]).lower().split()) == "".join(caption.lower().split())
+        assert any_model.encode(caption, 5) == [*ids[:4], EOS_ID]
+    assert any_model.hash == hashlib.sha256(any_model.model_bytes).hexdigest()
+    again = tokenizer.Tokenizer.from_bytes(any_model.model_bytes)
+    assert again.encode(CAPTIONS[0], 64) == any_model.encode(CAPTIONS[0], 64)
+
+
+@settings(max_examples=50, deadline=None)
+@given(text=st.text(st.characters(), max_size=80), length=st.integers(1, 12))
+def test_no_text_breaks_any_model(any_model, text, length):
+    for caption in (text, f"[SEP]{text}</s><pad>", f"{text}<|endoftext|>"):
+        ids = any_model.encode(caption, length)
+        assert 1 <= len(ids) <= length
+        assert ids[-1] == EOS_ID
+        assert all(UNK_ID <= token < any_model.vocab_size for token in ids[:-1])
+        any_model.decode(ids)
+    any_model.decode(range(any_model.vocab_size + 3))
+
+
+def test_ids_are_the_models_own_where_they_fit(trained):
+    model = sentencepiece.SentencePieceProcessor(model_proto=trained.model_bytes)
+    assert trained.encode(CAPTIONS[0], 64) == [*model.encode(CAPTIONS[0]), EOS_ID]
+    assert trained.vocab_size == model.get_piece_size()
+
+
+def test_ids_are_moved_where_they_do_not_fit():
+    data = _sentence_piece(pad_id=3, eos_id=-1, bos_id=1, unk_id=0)
+    moved, model = tokenizer.Tokenizer.from_bytes(data), sentencepiece.SentencePieceProcessor(model_proto=data)
+    # unk 0 → 2, bos 1 → 3, pad 3 → 0; id 2 is the first after bos, and all from 4 on stay.
+    assert moved.vocab_size == model.get_piece_size() + 1
+    expected = [{0: 2, 2: 4}.get(id_, id_ + 1) for id_ in model.encode(CAPTIONS[0])]
+    assert moved.encode(CAPTIONS[0], 64) == [*expected, EOS_ID]
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="neither a SentencePiece model nor"):
+        tokenizer.Tokenizer.from_bytes(b"nonsense")
+    for content in (b"{}", b'{"model": 3}', b"{"):
+        with pytest.raises(ValueError, match=r"but no tokenizer\.json"):
+            tokenizer.Tokenizer.from_bytes(content)
+    (tmp_path / "vocab").write_bytes(b"[PAD]\n[UNK]")
+    with pytest.raises(ConfigError, match="vocab: these 11 bytes"):
+        tokenizer.Tokenizer.load(tmp_path / "vocab")
+
+
+def test_a_json_file_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ValueError, match=r"pip install -r requirements-tokenizers\.txt"):
+        tokenizer.Tokenizer.from_bytes(b"{}")
 
 
 def test_no_captions_are_refused():

@@ -15,7 +15,10 @@ from tests.end_to_end.command_line import train
     [
         "configs/scenes.py:runlocal,layout=free,objective=autoregressive",
         "configs/pictures.py:runlocal",
+        "configs/vits_cc3m.py:runlocal",
+        "configs/vitb_cc12m.py:runlocal,objective=autoregressive",
         "configs/vitb_recap.py:runlocal",
+        "configs/vitl_recap.py:runlocal",
     ],
 )
 def test_runlocal(config: str, tmp_path: pathlib.Path) -> None:

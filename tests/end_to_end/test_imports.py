@@ -63,7 +63,8 @@ def requirements(file: str) -> list[Requirement]:
 
 
 def test_everything_imported_is_required() -> None:
-    listed = {requirement.name.lower() for requirement in requirements("requirements.txt")}
+    files = {path.name for path in ROOT.glob("requirements*.txt")} - {"requirements-dev.txt"}
+    listed = {requirement.name.lower() for file in files for requirement in requirements(file)}
     roots = {name.partition(".")[0] for path in MODULES for name in imported(path)}
     third_party = roots - set(sys.stdlib_module_names) - {"mdc_jax"}
     assert {PACKAGES.get(root, root).lower() for root in third_party} <= listed

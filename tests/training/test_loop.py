@@ -1,11 +1,13 @@
 """The loop from inside: one compilation, a known loss curve, interrupted evaluations, a loss that explodes."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 
 import numpy as np
 import pytest
+import tokenizers
 from etils import epath
 
 from mdc_jax import command
@@ -86,6 +88,32 @@ def test_another_run_in_the_same_workdir_is_refused(tmp_path: pathlib.Path) -> N
     loop.train(tiny(duration="1 steps"), tmp_path)
     with pytest.raises(ConfigError, match=r"data\.train"):
         loop.train(tiny(data=dataclasses.replace(tiny().data, train="fake:train,size=32")), tmp_path)
+
+
+def test_a_tokenizer_json_trains_and_another_vocabulary_is_refused(tmp_path: pathlib.Path) -> None:
+    files = []
+    for name, words in {"first": ["a", "red", "blue"], "second": ["blue", "red", "a"]}.items():
+        vocabulary = {word: id_ for id_, word in enumerate(["[UNK]", *words])}
+        files.append(tmp_path / f"{name}.json")
+        json_file = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+        json_file.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        json_file.save(str(files[-1]))
+
+    def run(path: pathlib.Path, duration: str) -> None:
+        loop.train(tiny(tokenizer=sections.Tokenizer(model=str(path)), duration=duration), tmp_path / "run")
+
+    run(files[0], "1 steps")
+    loaded = checkpoint.load(tmp_path / "run")
+    assert loaded.tokenizer.model_bytes == files[0].read_bytes()
+    assert loaded.tokenizer.vocab_size == 6
+    hashes = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
+    with pytest.raises(ConfigError, match=f"tokenizer.model.*{hashes[0]}.*{hashes[1]}"):
+        run(files[1], "2 steps")
+    files[0].unlink()
+    run(files[0], "2 steps")
+    (tmp_path / "run" / checkpoint.TOKENIZER).write_bytes(files[1].read_bytes())
+    with pytest.raises(ConfigError, match=f"{hashes[1]}.*{hashes[0]}"):
+        checkpoint.load(tmp_path / "run")
 
 
 def test_a_stop_during_evaluation_saves_and_the_evaluation_is_made_up_for(

@@ -4,7 +4,8 @@ One ArrayRecord entry is one example:
 
     bytes 0-3    "MDC1"
     bytes 4-7    length of the header, unsigned, little endian
-    header       JSON: {"captions": [text, ...], "labels": {family: number or list}, "about": {...}}
+    header       JSON: {"captions": [text, ...], "labels": {family: number or list}, "about": {...}},
+                 and where there are other texts by name "columns": {name: [text, ...]}
     the rest     the image as it was encoded (JPEG, PNG ...)
 
 `manifest.json` beside the shards holds what `Manifest` lists. It is written after every shard, so that a second run
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
 
 from mdc_jax.data.sources.base import BadRecord, Family, Record
 
@@ -44,10 +46,13 @@ class Example:
     captions: tuple[str, ...]
     labels: Mapping[str, int | list[int]] = dataclasses.field(default_factory=dict)
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def pack(self) -> bytes:
         """The entry of the module's docstring."""
         header = {"captions": self.captions, "labels": self.labels, "about": self.about}
+        if self.columns:
+            header["columns"] = self.columns
         header = json.dumps(header, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
         return b"".join((_MAGIC, _LENGTH.pack(len(header)), header, self.image))
 
@@ -60,11 +65,10 @@ class Example:
                 raise ValueError("no magic bytes")
             (length,) = _LENGTH.unpack_from(entry, len(_MAGIC))
             header = json.loads(entry[start : start + length])
-            captions = tuple(header["captions"])
-            if not all(isinstance(caption, str) for caption in captions):
-                raise TypeError("a caption is no text")
-            return cls(entry[start + length :], captions, dict(header["labels"]), dict(header["about"]))
-        except (ValueError, TypeError, KeyError, struct.error, RecursionError) as error:
+            captions = _texts(header["captions"])
+            columns = {name: _texts(texts) for name, texts in header.get("columns", {}).items()}
+            return cls(entry[start + length :], captions, dict(header["labels"]), dict(header["about"]), columns)
+        except (ValueError, TypeError, KeyError, AttributeError, struct.error, RecursionError) as error:
             raise BadRecord("damaged entry") from error
 
     def record(self, families: Mapping[str, Family]) -> Record:
@@ -73,7 +77,13 @@ class Example:
             labels = {name: _label(self.labels[name], family) for name, family in families.items()}
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadRecord("damaged labels") from error
-        return Record(self.image, self.captions, labels)
+        return Record(self.image, self.captions, labels, self.columns)
+
+
+def _texts(texts: list[str]) -> tuple[str, ...]:
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("texts are a list of strings")
+    return tuple(texts)
 
 
 def _label(value: int | list[int], family: Family) -> np.ndarray:
@@ -140,7 +150,7 @@ class Manifest:
         _replace(directory / MANIFEST, text.encode())
 
     @classmethod
-    def read(cls, directory: pathlib.Path) -> "Manifest":
+    def read(cls, directory: pathlib.Path | epath.Path) -> "Manifest":
         """Raises FileNotFoundError, or ValueError where the file is none of ours."""
         path = directory / MANIFEST
         try:

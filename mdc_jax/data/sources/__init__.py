@@ -8,10 +8,14 @@ from mdc_jax.data.sources.base import Source
 
 _MODULES = {
     "array_record": "array_record",
+    "columns": "columns",
     "fake": "fake",
     "folder": "folder",
+    "mix": "mix",
     "pictures": "array_record",  # written by `mdc_jax.data.prepare.pictures`
     "scenes": "scenes",
+    "subset": "subset",
+    "tfds": "tfds",
 }
 
 

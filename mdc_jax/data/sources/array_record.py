@@ -1,25 +1,29 @@
-"""Records that a `prepare` command wrote: "array_record:DIR:train", "array_record:DIR/train-*.arrayrecord"."""
+"""Records that a `prepare` command wrote: "array_record:DIR:train", "array_record:DIR/train-*.arrayrecord".
+
+DIR may be a folder of a bucket, gs://...: manifest and names are read by epath, the shards by ArrayRecord itself.
+"""
 
 import bisect
-import glob
 import hashlib
 import itertools
-import pathlib
 import threading
+from concurrent import futures
 
 from array_record.python.array_record_module import ArrayRecordReader
+from etils import epath
 
 from mdc_jax.data.prepare.records import MANIFEST, Example, Manifest
 from mdc_jax.data.sources.base import BadRecord, Record
 
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # for reading at random
-_DAMAGE = "Corrupted"  # how the reader's messages tell broken checksums from what it could not read
+_REQUESTS = 32  # at a time, about the lengths of shards
+DAMAGE = "Corrupted"  # how the reader's messages tell broken checksums from what it could not read
 
 
 class ArrayRecordSource:
     """Shards, one after the other; safe to read from several threads."""
 
-    def __init__(self, spec: str, paths: list[pathlib.Path], manifest: Manifest) -> None:
+    def __init__(self, spec: str, paths: list[epath.Path], manifest: Manifest) -> None:
         self.spec = spec
         self.families = manifest.families
         self.fingerprint = hashlib.sha256(
@@ -42,7 +46,7 @@ class ArrayRecordSource:
         try:
             entry = self._reader(shard).read([index - first])[0]
         except RuntimeError as error:
-            if _DAMAGE in str(error):
+            if DAMAGE in str(error):
                 raise BadRecord("damaged shard") from error
             raise OSError(f"{self._paths[shard]}: {error}") from error
         return Example.unpack(entry).record(self.families)
@@ -68,46 +72,56 @@ def open(rest: str) -> ArrayRecordSource:
         manifest = _manifest(directory)
         paths = [directory / name for name in _split_names(manifest, directory, split)]
     else:
-        paths = [pathlib.Path(path) for pattern in rest.split(",") for path in sorted(glob.glob(pattern))]
+        paths = [path for pattern in rest.split(",") for path in _matching(epath.Path(pattern))]
         if not paths:
             raise FileNotFoundError(f"no file matches {rest!r}, and it is no prepared folder with a {MANIFEST}")
         directories = {path.parent for path in paths}
         if len(directories) > 1:
             raise ValueError(f"{rest!r} matches shards in {len(directories)} folders; name shards of one")
         manifest = _manifest(directories.pop())
-    for path in paths:
-        if path.name not in manifest.shards:
-            raise ValueError(f"{path} is not in the {MANIFEST} beside it: it is no finished shard of this data set")
-        if path.stat().st_size != manifest.shards[path.name].bytes:
-            raise ValueError(
-                f"{path} has {path.stat().st_size} bytes, it was written with {manifest.shards[path.name].bytes}: "
-                "copy it again, or run the prepare command again, which rewrites what is damaged"
-            )
+    _check(paths, manifest)
     return ArrayRecordSource(f"array_record:{rest}", paths, manifest)
 
 
-def _directory(rest: str) -> tuple[pathlib.Path | None, str]:
+def _matching(pattern: epath.Path) -> list[epath.Path]:
+    return sorted(pattern.parent.glob(pattern.name)) if pattern.parent.exists() else []
+
+
+def _check(paths: list[epath.Path], manifest: Manifest) -> None:
+    """Raises ValueError for a shard that is not what the manifest says, FileNotFoundError for one that is gone."""
+    for path in paths:
+        if path.name not in manifest.shards:
+            raise ValueError(f"{path} is not in the {MANIFEST} beside it: it is no finished shard of this data set")
+    with futures.ThreadPoolExecutor(_REQUESTS) as threads:  # a bucket takes its time to answer
+        lengths = threads.map(lambda path: path.stat().length, paths)
+        for path, length in zip(paths, lengths, strict=True):
+            if length != manifest.shards[path.name].bytes:
+                raise ValueError(
+                    f"{path} has {length} bytes, it was written with {manifest.shards[path.name].bytes}: "
+                    "copy it again, or run the prepare command again, which rewrites what is damaged"
+                )
+
+
+def _directory(rest: str) -> tuple[epath.Path | None, str]:
     """A prepared folder and a split ("" for the only one); None if `rest` is a glob of shards."""
-    if (pathlib.Path(rest) / MANIFEST).exists():
-        return pathlib.Path(rest), ""
+    if (epath.Path(rest) / MANIFEST).exists():
+        return epath.Path(rest), ""
     directory, colon, split = rest.rpartition(":")
-    if colon and not rest.endswith(".arrayrecord"):
-        if not (pathlib.Path(directory) / MANIFEST).exists():
-            raise FileNotFoundError(
-                f"{directory} holds no prepared data ({MANIFEST} is missing); run a prepare command"
-            )
-        return pathlib.Path(directory), split
-    return None, ""
+    if not colon or rest.endswith(".arrayrecord") or split.startswith("//"):  # the colon of gs://
+        return None, ""
+    if not (epath.Path(directory) / MANIFEST).exists():
+        raise FileNotFoundError(f"{directory} holds no prepared data ({MANIFEST} is missing); run a prepare command")
+    return epath.Path(directory), split
 
 
-def _manifest(directory: pathlib.Path) -> Manifest:
+def _manifest(directory: epath.Path) -> Manifest:
     manifest = Manifest.read(directory)
     if not manifest.complete:
         raise ValueError(f"{directory} was not finished; run its prepare command again, which goes on where it stopped")
     return manifest
 
 
-def _split_names(manifest: Manifest, directory: pathlib.Path, split: str) -> list[str]:
+def _split_names(manifest: Manifest, directory: epath.Path, split: str) -> list[str]:
     splits = manifest.splits()
     if not split and len(splits) == 1:
         (split,) = splits

@@ -36,11 +36,17 @@ class Family:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One image (encoded bytes, or u8[H, W, 3] where it was drawn) with its captions and labels."""
+    """One image (encoded bytes, or u8[H, W, 3] where it was drawn) with its captions and labels.
+
+    `columns` are other texts of the image by name, as a second describer's. `weights`, where there are any, say how
+    often training draws each caption, and sum to 1; without them every caption is as likely.
+    """
 
     image: bytes | np.ndarray
     captions: tuple[str, ...]
     labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    weights: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +74,16 @@ class Verdict:
         return self.grammatical and all(claim.right for claim in self.claims)
 
 
+OPTIONAL = ("captions", "check", "claims")
+
+
 class Source(Protocol):
     """Reading the same index twice gives the same record, or the same BadRecord; nothing is filtered.
 
-    A source whose captions can be parsed also has `check(index, caption) -> Verdict` and
-    `claims(index) -> Mapping[str, int]` (how many claims of each kind the image's own caption
-    makes).
+    A source may offer more (OPTIONAL): `captions(index)`, where they cost less than the record; where captions can be
+    parsed, `check(index, caption) -> Verdict` and `claims(index) -> Mapping[str, int]` (how many claims of each kind
+    the image's own caption makes). `unsafe` says which augmentations can make its captions false, and why, see
+    `caption_safety.py`. A mixture has `parts`, see `plan.py`.
     """
 
     spec: str

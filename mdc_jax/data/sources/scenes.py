@@ -55,6 +55,11 @@ class ScenesSource:
     """Scenes of one split; `source[i]` draws scene i. Labels are computed when asked for."""
 
     families: Mapping[str, Family] = labels.FAMILIES
+    unsafe: Mapping[str, str] = {
+        "flip": "they say left and right",
+        "random_crop": "it cuts away objects that they name, count or place",
+        "color_jitter": "they name colours and textures",
+    }
 
     def __init__(self, spec: str, settings: Settings):
         self.spec = spec

@@ -1,0 +1,84 @@
+"""What the configs for image-text pairs of the web share; each config says what differs.
+
+Sizes, image size, caption length and optimizer are CapPa's (arXiv 2306.07915) where nothing else is said. Batch size,
+b2 and warm-up are our choice, as is common for runs of some million pairs.
+"""
+
+import ml_collections
+
+from mdc_jax.config.parse import defaults, evaluator
+
+
+def web(objective: str, *, variant: str, data: str, seed: int) -> ml_collections.ConfigDict:
+    """A complete config but for its duration.
+
+    Args:
+      objective: its name.
+      variant: of the encoder, as in "B/16"; the decoder has half its depth.
+      data: folder with the folders train, validation and test of a prepare command.
+      seed: of initialisation, masks and data order.
+    """
+    config = defaults(
+        objective,
+        evaluators={
+            "held_out": evaluator("held_out_loss", every="4000 steps", examples=10_000, batch_size=1024),
+            "captions": evaluator("captioning", examples=1024, batch_size=256),
+        },
+    )
+    config.seed = seed
+    for split in ("train", "validation", "test"):
+        config.data[split] = f"array_record:{data}/{split}"
+    config.data.batch_size = 2048
+    config.data.max_tokens = 64
+    config.data.threads = 16
+    config.data.prefetch = 16
+    config.tokenizer.vocab_size = 32_000
+    config.image.size = 224
+    config.image.resize = "resize"
+
+    config.model.encoder.variant = variant
+    config.model.dtype = "bfloat16"
+
+    config.optimizer.lr = 1e-3
+    config.optimizer.b2 = 0.95
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.warmup = "2000 steps"
+    config.checkpoint.every = "2000 steps"
+    config.log.every = "50 steps"
+    return config
+
+
+def local(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The same on a CPU within a minute: a small model, small batches, fake data of the right shapes."""
+    for split in ("train", "validation", "test"):
+        config.data[split] = f"fake:{split},size=256,words=25"
+    config.duration = "6 steps"
+    config.data.batch_size = 8
+    config.data.threads = config.data.prefetch = 2
+    config.tokenizer.vocab_size = 400
+    config.tokenizer.train_captions = 200
+    config.model.encoder.variant = "Ti/16"
+    config.model.encoder.depth = 2
+    config.model.decoder.depth = 1
+    config.model.dtype = "float32"  # faster than bfloat16 on a CPU
+    config.optimizer.warmup = "2 steps"
+    config.log.every = "1 steps"
+    config.checkpoint.every = config.evaluators.held_out.every = "3 steps"
+    config.evaluators.held_out.examples = config.evaluators.captions.examples = 16
+    config.evaluators.held_out.batch_size = config.evaluators.captions.batch_size = 8
+    config.evaluators.captions.picture = 4
+    return config
+
+
+def recap(config: ml_collections.ConfigDict, *, subset: str, original: float) -> None:
+    """Chooses the pairs of Recap-DataComp-1B and their captions.
+
+    Args:
+      config: its training data is changed.
+      subset: number of pairs, as in "10M"; smaller subsets are contained in larger ones. "": all.
+      original: share of the captions that are the page's own text instead of the model's.
+    """
+    if subset:
+        config.data.train = f"subset:{subset}:{config.data.train}"
+    if original:
+        config.data.train = f"columns:re_caption={1 - original:g},org_caption={original:g}:{config.data.train}"

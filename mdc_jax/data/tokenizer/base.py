@@ -1,0 +1,88 @@
+"""The contract of a tokenizer: whatever its model calls them, PAD, EOS and UNK have the ids of the batch contract."""
+
+import abc
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+
+from etils import epath
+
+from mdc_jax.config import ConfigError
+from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
+
+_SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can spell these halves of a character, and no model reads them
+_CHARACTERS_PER_TOKEN = 64  # far above what any token covers: a huge caption costs no time, and loses nothing
+
+
+class Tokenizer(abc.ABC):
+    """A model of tokens; `hash` is that of its bytes.
+
+    Its ids are the model's own where PAD, EOS and UNK have the right ones there. Else these three come first, and the
+    other tokens follow in the model's order. A begin of text, like [CLS] and [MASK], is a token that is never used.
+    """
+
+    def __init__(self, model_bytes: bytes, size: int, *, pad: int | None, eos: int | None, unk: int | None) -> None:
+        """Takes the number of the model's tokens and its ids of three of them, None for one that it does not have.
+
+        Where they share an id, as in CLIP, it is EOS before PAD, and PAD before UNK.
+        """
+        self.model_bytes = model_bytes
+        self.hash = hashlib.sha256(model_bytes).hexdigest()
+        special = {id_: own for own, id_ in ((UNK_ID, unk), (PAD_ID, pad), (EOS_ID, eos)) if id_ is not None}
+        others = (id_ for id_ in range(size) if id_ not in special)
+        own_ids = special | {id_: own for own, id_ in enumerate(others, start=max(PAD_ID, EOS_ID, UNK_ID) + 1)}
+        self._models = {own: id_ for id_, own in own_ids.items()}
+        # A text holds no PAD and no EOS: where a model gives their id, the character was unknown to it.
+        self._encoded = {id_: max(own, UNK_ID) for id_, own in own_ids.items()}
+        self.vocab_size: int = max(own_ids.values(), default=UNK_ID) + 1
+
+    @classmethod
+    def from_bytes(cls, model_bytes: bytes) -> "Tokenizer":
+        """The tokenizer of the kind that the bytes are: JSON, or a serialised SentencePiece model.
+
+        Raises:
+          ValueError: they are neither, or an optional package is missing; says which.
+        """
+        if model_bytes.lstrip()[:1] == b"{":
+            from mdc_jax.data.tokenizer import hugging_face
+
+            return hugging_face.HuggingFace(model_bytes)
+        from mdc_jax.data.tokenizer import sentence_piece
+
+        return sentence_piece.SentencePiece(model_bytes)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
+        """Reads a model file; raises FileNotFoundError, and ConfigError for what `from_bytes` cannot take."""
+        path = epath.Path(path)
+        try:
+            return cls.from_bytes(path.read_bytes())
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def encode(self, caption: str, max_tokens: int) -> list[int]:
+        """Token ids, EOS last; a longer caption keeps its first max_tokens - 1 tokens and EOS."""
+        caption = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", caption[: _CHARACTERS_PER_TOKEN * max_tokens])
+        ids = self._encode(caption)[: max_tokens - 1]
+        ids = [self._encoded[id_] for id_ in ids]
+        ids.append(EOS_ID)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text before the first EOS; PAD, and ids that the model does not have, are skipped."""
+        kept = []
+        for token in map(int, ids):
+            if token == EOS_ID:
+                break
+            if token != PAD_ID and token in self._models:
+                kept.append(self._models[token])
+        return self._decode(kept)
+
+    @abc.abstractmethod
+    def _encode(self, caption: str) -> list[int]:
+        """The model's own ids, without a begin or end of text."""
+
+    @abc.abstractmethod
+    def _decode(self, ids: list[int]) -> str:
+        """The text of the model's own ids."""

@@ -1,0 +1,50 @@
+"""`tokenizer.json` files, as BERT, CLIP, GPT-2 and most models on Hugging Face have one."""
+
+import json
+
+from mdc_jax.data.tokenizer.base import Tokenizer
+
+# What models call them; the first that the file has. CLIP has one token for all three.
+_PAD = ("[PAD]", "<pad>", "<|padding|>")
+_EOS = ("[SEP]", "</s>", "<|endoftext|>", "<eos>", "<|end_of_text|>")
+_UNK = ("[UNK]", "<unk>")
+
+
+class HuggingFace(Tokenizer):
+    """A tokenizer.json; the package `tokenizers` reads it."""
+
+    def __init__(self, model_bytes: bytes) -> None:
+        """Takes the file's bytes.
+
+        Raises:
+          ValueError: they are no tokenizer.json, or `tokenizers` is not installed.
+        """
+        try:
+            import tokenizers
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                "a tokenizer.json needs the package tokenizers: pip install -r requirements-tokenizers.txt"
+            ) from error
+        try:
+            self._model = tokenizers.Tokenizer.from_buffer(model_bytes)
+            suffix = json.loads(model_bytes)["model"].get("end_of_word_suffix")
+        except Exception as error:  # the package raises plain Exception
+            raise ValueError(f"these {len(model_bytes)} bytes are JSON, but no tokenizer.json: {error}") from error
+        self._suffix: str = suffix or ""
+        # A caption that spells "[SEP]" is text, and of any length.
+        self._model.encode_special_tokens = True
+        self._model.no_truncation()
+        self._model.no_padding()
+        size = 1 + max(self._model.get_vocab(with_added_tokens=True).values(), default=-1)
+        super().__init__(model_bytes, size, pad=self._id(_PAD), eos=self._id(_EOS), unk=self._id(_UNK))
+
+    def _id(self, names: tuple[str, ...]) -> int | None:
+        return next((id_ for id_ in map(self._model.token_to_id, names) if id_ is not None), None)
+
+    def _encode(self, caption: str) -> list[int]:
+        return self._model.encode(caption, add_special_tokens=False).ids
+
+    def _decode(self, ids: list[int]) -> str:
+        text = self._model.decode(ids, skip_special_tokens=False)
+        # The end of a word, which not every file's own decoder takes away.
+        return text.replace(self._suffix, " ").strip() if self._suffix else text

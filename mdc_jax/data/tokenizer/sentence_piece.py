@@ -1,0 +1,78 @@
+"""SentencePiece models, given or trained on captions."""
+
+import io
+from collections.abc import Iterable, Iterator
+
+import sentencepiece
+
+from mdc_jax.config import sections
+from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
+from mdc_jax.data.tokenizer.base import Tokenizer
+
+_THREADS = 4  # fixed, since sums over threads, and with them the model, depend on their number
+
+
+class SentencePiece(Tokenizer):
+    """A SentencePiece model: those trained here, T5's, Gemma's, Llama's ..."""
+
+    def __init__(self, model_bytes: bytes) -> None:
+        """Takes a serialised model; raises ValueError for anything else."""
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_proto=model_bytes)
+        except RuntimeError as error:
+            raise ValueError(
+                f"these {len(model_bytes)} bytes are neither a SentencePiece model nor a tokenizer.json"
+            ) from error
+        ids = {"pad": self._model.pad_id(), "eos": self._model.eos_id(), "unk": self._model.unk_id()}
+        given = {name: None if id_ < 0 else id_ for name, id_ in ids.items()}
+        super().__init__(model_bytes, self._model.get_piece_size(), **given)
+
+    def _encode(self, caption: str) -> list[int]:
+        return self._model.encode(caption)
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._model.decode(ids)
+
+
+def train(captions: Iterable[str], settings: sections.Tokenizer) -> SentencePiece:
+    """Trains on the first `settings.train_captions` captions (unigram: arXiv 1804.10959, bpe: arXiv 1508.07909).
+
+    The same captions give the same bytes. `settings.vocab_size` is a bound: few captions give fewer pieces.
+
+    Raises:
+      ValueError: there is no caption with a word in it, or the vocabulary cannot hold the characters.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_sentences(captions, settings.train_captions),
+            model_writer=model,
+            model_type=settings.algorithm,
+            vocab_size=settings.vocab_size,
+            hard_vocab_limit=False,
+            byte_fallback=settings.byte_fallback,
+            normalization_rule_name="nmt_nfkc_cf" if settings.lower_case else "nmt_nfkc",
+            pad_id=PAD_ID,
+            eos_id=EOS_ID,
+            unk_id=UNK_ID,
+            bos_id=-1,
+            num_threads=_THREADS,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"no tokenizer of {settings.vocab_size} pieces could be trained on these captions: {error}. "
+            "Check that the source has captions, or change tokenizer.vocab_size."
+        ) from error
+    return SentencePiece(model.getvalue())
+
+
+def _sentences(captions: Iterable[str], limit: int) -> Iterator[str]:
+    count = 0
+    for caption in captions:
+        caption = " ".join(caption.split())
+        if caption:
+            yield caption
+            count += 1
+            if count == limit:
+                return

@@ -1,0 +1,49 @@
+"""Prepared data in a bucket: the manifest by epath, the shards by ArrayRecord's own reader."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+from mdc_jax.config import ConfigError
+from mdc_jax.data.prepare import records
+from mdc_jax.data.sources import open_source
+
+_spec = importlib.util.spec_from_file_location("fake_bucket", pathlib.Path(__file__).with_name("fake_bucket.py"))
+fake_bucket = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(fake_bucket)
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """Two shards of 20 records at gs://bucket/data, as a dict that a test may change."""
+
+    def examples():
+        return (records.Example(b"image %d" % index, (f"caption {index}",)) for index in range(20))
+
+    plans = [records.ShardPlan(f"train-{n}.arrayrecord", "train", "1", 20, examples) for n in range(2)]
+    records.write_all(tmp_path, records.Manifest("test", "CC0", "nobody", {}, {}), plans)
+    objects = {f"bucket/data/{path.name}": path.read_bytes() for path in tmp_path.iterdir()}
+    with fake_bucket.serve(objects) as (address, _):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)  # of epath's gcsfs
+        monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", address)  # of ArrayRecord
+        yield objects
+
+
+def test_a_bucket_is_read_as_a_folder_is(bucket, tmp_path):
+    local = open_source(f"array_record:{tmp_path}:train")
+    for spec in ("array_record:gs://bucket/data:train", "array_record:gs://bucket/data/train-*.arrayrecord"):
+        source = open_source(spec)
+        assert len(source) == 40
+        assert source.fingerprint == local.fingerprint
+        for index in (0, 25, 39):
+            assert source[index] == local[index]
+    assert open_source("array_record:gs://bucket/data").fingerprint == local.fingerprint
+
+
+def test_what_is_missing_or_cut_off_is_explained(bucket):
+    with pytest.raises(ConfigError, match="gs://bucket/none holds no prepared data"):
+        open_source("array_record:gs://bucket/none:train")
+    bucket["bucket/data/train-1.arrayrecord"] = bucket["bucket/data/train-1.arrayrecord"][:-5]
+    with pytest.raises(ConfigError, match=r"gs://bucket/data/train-1\.arrayrecord has .* bytes, it was written with"):
+        open_source("array_record:gs://bucket/data:train")
