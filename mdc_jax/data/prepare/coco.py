@@ -20,6 +20,8 @@ def read(annotations: pathlib.Path, root: pathlib.Path) -> list[files.Entry]:
         images = {image["id"]: image for image in content["images"]}
         captions: dict[Any, list[str]] = {identity: [] for identity in images}
         for annotation in sorted(content["annotations"], key=lambda annotation: annotation["id"]):
+            if not isinstance(annotation["caption"], str):
+                raise TypeError(f"the caption of annotation {annotation['id']} is no text")
             captions[annotation["image_id"]].append(annotation["caption"])
         licences = {licence["id"]: licence.get("name", "") for licence in content.get("licenses", ())}
         return [_entry(root, image, captions[identity], licences) for identity, image in sorted(images.items())]

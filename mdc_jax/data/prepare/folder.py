@@ -6,30 +6,43 @@ become labels.
 """
 
 import collections
+import dataclasses
 import pathlib
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
 from mdc_jax.data.prepare import arguments, collection, files
 from mdc_jax.data.prepare.collection import Picture, words
+from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.lengths import CAPTION
 from mdc_jax.data.sources import folder
+from mdc_jax.data.sources.base import Family
 
 
-def main(argv: list[str]) -> None:
-    (given,), columns = flags.FLAGS["from"].value, tuple(flags.FLAGS.columns)
-    root = pathlib.Path(given)
-    if not root.is_dir():
-        raise FileNotFoundError(f"--from={given}: there is no such folder")
-    images = folder.image_files(root, folder.SUFFIXES | {".svg"})
-    texts = {column: folder.read_captions(root, images, column) for column in columns}
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """What a folder holds, and how many images were left out, by reason."""
+
+    splits: Mapping[str, Sequence[files.Entry]]
+    families: Mapping[str, Family]
+    dropped: dict[str, int]
+
+    def plans(self, encoding: Encoding) -> list[files.FilesPlan]:
+        return [plan for split, entries in self.splits.items() for plan in files.plans(split, entries, encoding)]
+
+
+def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
+    """Lists a folder; raises FileNotFoundError where no image has a caption, ValueError for a bad table of captions."""
+    paths = folder.image_files(root, folder.SUFFIXES | {".svg"})
+    texts = {column: folder.read_captions(root, paths, column) for column in columns}
     pictures, dropped = [], collections.Counter()
-    for file in images:
-        captions = texts[columns[0]][file]
+    for path in paths:
+        captions = texts[columns[0]][path]
         worded = tuple(text for text in captions or () if words(text))
         if worded:
             concepts = tuple(("title", words(text)) for text in worded)
-            pictures.append(Picture(root / file, file.as_posix(), worded, concepts))
+            pictures.append(Picture(root / path, path.as_posix(), worded, concepts))
         else:
             dropped["captions not UTF-8" if captions is None else "empty caption" if captions else "no caption"] += 1
     if not pictures:
@@ -42,17 +55,31 @@ def main(argv: list[str]) -> None:
             name: family.names.index(picture.folder) if picture.folder in family.names else -1
             for name, family in families.items()
         }
-        file = picture.path.relative_to(root)
-        several = {column: texts[column][file] or () for column in columns} if len(columns) > 1 else {}
+        path = picture.path.relative_to(root)
+        several = {column: texts[column][path] or () for column in columns} if len(columns) > 1 else {}
         return files.Entry(picture.path, picture.captions, labels, {"file": picture.name}, several)
 
-    splits = collection.split_by_concept(pictures)
-    plans = [
-        plan
-        for split, chosen in splits.items()
-        for plan in files.plans(split, [entry(picture) for picture in chosen], arguments.encoding())
-    ]
-    arguments.write(argv, f"folder {root.name}", plans, columns=columns, families=families, dropped=dict(dropped))
+    splits = {
+        split: [entry(picture) for picture in chosen] for split, chosen in collection.split_by_concept(pictures).items()
+    }
+    return Folder(splits, families, dict(dropped))
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    (given,), columns = values["from"].value, tuple(values.columns)
+    root = pathlib.Path(given)
+    if not root.is_dir():
+        raise FileNotFoundError(f"--from={given}: there is no such folder")
+    found = read(root, columns)
+    arguments.write(
+        argv,
+        f"folder {root.resolve().name}",
+        found.plans(arguments.encoding()),
+        columns=columns,
+        families=found.families,
+        dropped=found.dropped,
+    )
 
 
 if __name__ == "__main__":

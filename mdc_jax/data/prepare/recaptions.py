@@ -68,8 +68,8 @@ class Captions:
                         fits = pyarrow.compute.is_in(batch["key"].cast(pyarrow.string()), value_set=wanted)
                         for row in batch.filter(fits).to_pylist():
                             rows.setdefault(row["key"], row)
-            except pyarrow.ArrowException as error:
-                raise OSError(f"{path} is damaged: {error}") from error
+            except (pyarrow.ArrowException, OSError) as error:
+                raise OSError(f"{path} cannot be read: {error}") from error
         return rows
 
 

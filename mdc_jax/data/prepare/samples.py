@@ -143,13 +143,11 @@ def _listed(path: pathlib.Path) -> dict[str, None]:
         return {}
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            names = [name for name in ("key", "status") if name in file.schema_arrow.names]
-            if "key" not in names:
-                return {}
-            rows = itertools.chain.from_iterable(
-                batch.to_pylist() for batch in file.iter_batches(_BATCH, columns=names, use_threads=False)
-            )
-            return dict.fromkeys(str(row["key"]) for row in rows if row.get("status", "success") == "success")
+            if not {"key", "status"} <= set(file.schema_arrow.names):
+                return {}  # it is something else
+            batches = file.iter_batches(_BATCH, columns=["key", "status"], use_threads=False)
+            rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+            return dict.fromkeys(str(row["key"]) for row in rows if row["status"] == "success")
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:  # the disk's fault, not the file's
             raise

@@ -85,7 +85,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
         header = _block(file, position)
         if not any(header):
             return
-        if _number(header[148:156]) != sum(header) - sum(header[148:156]) + 8 * ord(" "):
+        if not _checks(header):
             raise BadTar("damaged tar" if position else "no tar archive")
         kind, start = header[156:157], position + _BLOCK
         size = _decimal(pax[b"size"]) if b"size" in pax else 0 if kind in _WITHOUT_DATA else _number(header[124:136])
@@ -118,6 +118,14 @@ def _block(file: BinaryIO, position: int) -> bytes:
     if len(block) < _BLOCK:
         raise BadTar("tar cut short")
     return block
+
+
+def _checks(header: bytes) -> bool:
+    """Whether the checksum fits, which counts its own field as spaces."""
+    try:
+        return _number(header[148:156]) == sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    except BadTar:
+        return False
 
 
 def _short_name(header: bytes) -> bytes:
