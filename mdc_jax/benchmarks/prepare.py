@@ -7,12 +7,15 @@ that what was not damaged is there, and that all three give the same bytes. Need
 """
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
 import pathlib
 import random
+import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -21,6 +24,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -208,34 +212,40 @@ class _Tar:
         pyarrow.parquet.write_table(table, self.path.with_suffix(".parquet"))
 
 
-def convert(tars: pathlib.Path, out: pathlib.Path, *more: str, kill_after: float | None = None) -> tuple[bool, int]:
-    """Runs the command; gives whether it ended by itself, and the most memory of all its processes, in bytes.
+class Run(NamedTuple):
+    """A run of the converter."""
 
-    Raises:
-      RuntimeError: it failed.
-    """
+    ended: bool  # by itself
+    peak: int  # bytes of memory of all its processes
+    seconds: float
+    cpu_seconds: float
+
+
+def convert(tars: pathlib.Path, out: pathlib.Path, workers: int, kill_after: float | None = None) -> Run:
+    """Runs the command, and kills it after so many seconds; raises RuntimeError where it fails."""
     import psutil
 
-    command = [sys.executable, "-m", "mdc_jax.data.prepare.webdataset", f"--from={tars}", f"--out={out}", *more]
-    command += ["--max_bad_share=0.6"]
-    start, peak = time.monotonic(), 0
+    command = [sys.executable, "-m", "mdc_jax.data.prepare.webdataset", f"--from={tars}", f"--out={out}"]
+    command += [f"--workers={workers}", "--max_bad_share=0.6"]
+    start, cpu, peak = time.monotonic(), _cpu_seconds(), 0
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         root = psutil.Process(process.pid)
         while process.poll() is None:
             if kill_after is not None and time.monotonic() - start > kill_after:
                 process.kill()
-                process.wait()
-                return False, peak
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 peak = max(peak, sum(one.memory_info().rss for one in [root, *root.children(recursive=True)]))
-            except psutil.NoSuchProcess:
-                continue
             time.sleep(0.02)
-        if process.returncode:
+        if process.returncode > 0:
             log.seek(0)
             raise RuntimeError(f"{' '.join(command)} failed:\n{log.read()[-3000:]}")
-    return True, peak
+    return Run(process.returncode == 0, peak, time.monotonic() - start, _cpu_seconds() - cpu)
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def content(directory: pathlib.Path) -> dict[str, str]:
@@ -268,35 +278,34 @@ def measure(root: pathlib.Path, megabytes: float, workers: int, kills: int, seed
     tars = root / "tars"
     tars.mkdir()
     expected = write_tars(tars, megabytes, every)
-    start = time.monotonic()
-    _, peak = convert(tars, root / "whole", f"--workers={workers}")
-    seconds = time.monotonic() - start
+    run = convert(tars, root / "whole", workers)
     check(root / "whole", expected)
     whole = content(root / "whole")
 
-    start = time.monotonic()
-    _, one_peak = convert(tars, root / "one", "--workers=1")
-    one_seconds = time.monotonic() - start
+    one = convert(tars, root / "one", 1)
     assert content(root / "one") == whole, "one process gave other bytes"
-    _, _ = convert(tars, root / "one", f"--workers={workers}")
+    convert(tars, root / "one", workers)
     assert content(root / "one") == whole, "repetition gave other bytes"
 
     rng, killed = random.Random(seed), 0
-    for _ in range(kills):
-        done, _ = convert(tars, root / "killed", f"--workers={workers}", kill_after=rng.uniform(0.3, seconds))
-        killed += not done
-    convert(tars, root / "killed", f"--workers={workers}")
+    while killed < kills:
+        if convert(tars, root / "killed", workers, rng.uniform(0.3, run.seconds)).ended:
+            shutil.rmtree(root / "killed")  # it was quicker: begin again
+        else:
+            killed += 1
+    convert(tars, root / "killed", workers)
     assert content(root / "killed") == whole, "a killed and resumed run gave other bytes"
     return {
         "megabytes": expected.bytes / 1e6,
         "examples kept": len(expected.kept),
         "examples dropped": expected.dropped.total(),
         "reasons": len(expected.dropped),
-        f"seconds, {workers} processes": seconds,
-        f"peak MiB, {workers} processes": peak / 2**20,
-        "seconds, 1 process": one_seconds,
-        "peak MiB, 1 process": one_peak / 2**20,
         "times killed": killed,
+        f"peak MiB, {workers} processes": run.peak / 2**20,
+        "peak MiB, 1 process": one.peak / 2**20,
+        f"seconds, {workers} processes": run.seconds,
+        "seconds, 1 process": one.seconds,
+        "CPU seconds, 1 process": one.cpu_seconds,
     }
 
 

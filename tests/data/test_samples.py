@@ -10,6 +10,8 @@ import PIL.Image
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mdc_jax.config import sections
 from mdc_jax.data import images, tokenizer
@@ -196,6 +198,21 @@ def test_a_tar_of_nothing_but_damage_is_an_empty_shard(tmp_path):
     source = open_source(f"array_record:{tmp_path / 'out'}:train")
     assert len(source) == 1
     assert source[0].captions == ("a caption",)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_random_damage_drops_examples_and_never_crashes(tmp_path_factory, data):
+    tar = tmp_path_factory.mktemp("damage") / "0.tar"
+    content = bytearray(write_tar(tar, [sample(f"{n}", f"caption {n}") for n in range(4)]).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content)))
+        content[start : start + data.draw(st.integers(0, 600))] = data.draw(st.binary(max_size=600))
+    tar.write_bytes(content)
+    for example in examples(TarPlan(tar)):
+        images.decode(example.image)
+        assert example.captions[0].strip()
+        assert records.Example.unpack(example.pack()) == example
 
 
 def test_names_within_a_tar_are_labels_and_never_paths(tmp_path):

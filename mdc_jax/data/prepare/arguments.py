@@ -7,7 +7,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from mdc_jax.data.prepare import records, runners
 from mdc_jax.data.prepare.encode import Encoding
@@ -31,6 +31,22 @@ def define(given: str, licence: str, quality: int = Encoding().quality) -> None:
 
 def encoding() -> Encoding:
     return Encoding(flags.FLAGS.short_side, flags.FLAGS.quality)
+
+
+def columns() -> tuple[str, ...]:
+    """The names in --columns; raises ValueError where there are none."""
+    names = tuple(dict.fromkeys(name for name in flags.FLAGS.columns if name))
+    if not names:
+        raise ValueError("--columns is empty; name at least one column of text")
+    return names
+
+
+def folder() -> pathlib.Path:
+    """The one folder in --from; raises FileNotFoundError where it is not there."""
+    given = ",".join(flags.FLAGS["from"].value)
+    if not pathlib.Path(given).is_dir():
+        raise FileNotFoundError(f"--from={given}: there is no such folder")
+    return pathlib.Path(given)
 
 
 def paths(flag: str, suffix: str) -> list[pathlib.Path]:
@@ -59,8 +75,13 @@ def write(
     families: dict | None = None,
     dropped: dict[str, int] | None = None,
     unit: str = " examples",
+    replace: bool = False,
 ) -> None:
-    """Writes what the flags ask for, and prints what was written; raises ValueError where two shards have one name."""
+    """Writes what the flags ask for, and prints what was written.
+
+    Raises:
+      ValueError: two shards have one name; or the folder has other shards, which only `replace` may remove.
+    """
     values = flags.FLAGS
     out = pathlib.Path(values.out)
     for name, count in collections.Counter(plan.name for plan in plans).items():
@@ -68,6 +89,12 @@ def write(
             raise ValueError(
                 f"{count} inputs would give {out / name}: rename them, or prepare them to different folders"
             )
+    other = [] if replace else sorted(_shards(out) - {plan.name for plan in plans})
+    if other:
+        raise ValueError(
+            f"{out} holds {len(other)} shards that this run does not write, as {other[0]}: prepare to another folder, "
+            "or remove that one first"
+        )
     manifest = Manifest(
         source=source,
         licence=values.licence,
@@ -88,6 +115,10 @@ def write(
     show(out, manifest)
 
 
+def _shards(out: pathlib.Path) -> set[str]:
+    return set(Manifest.read(out).shards) if (out / records.MANIFEST).exists() else set()
+
+
 def show(out: pathlib.Path, manifest: Manifest) -> None:
     """Prints counts, and the specs by which a run reads them."""
     print(f"\n{out}: {manifest.source}, {manifest.licence}")
@@ -101,6 +132,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command; what a user can mend ends without a traceback."""
 
     def reported(argv: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # libraries stay silent
         try:
             main(argv)
         except (OSError, ValueError, records.TooManyDropped) as error:

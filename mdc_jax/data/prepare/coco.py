@@ -44,11 +44,7 @@ def _entry(
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
-    (given,) = values["from"].value
-    root = pathlib.Path(given)
-    if not root.is_dir():
-        raise FileNotFoundError(f"--from={given}: there is no such folder of images")
-    entries = read(pathlib.Path(values.annotations), root)
+    entries = read(pathlib.Path(values.annotations), arguments.folder())
     plans = files.plans(values.split, entries, arguments.encoding())
     arguments.write(argv, f"coco {pathlib.Path(values.annotations).name}", plans)
 

@@ -23,11 +23,18 @@ class Encoding:
         """The bytes to store; raises BadRecord where training could not decode them."""
         # Twice the size is enough to start from; for a check alone the smallest scale reads the file to its end too.
         pixels = images.decode(data, (max(1, 2 * self.short_side),) * 2)
-        short = min(pixels.shape[:2])
-        if not self.short_side or short <= self.short_side:
+        if not self.short_side or min(pixels.shape[:2]) <= self.short_side:
             return data
-        picture = PIL.Image.fromarray(np.ascontiguousarray(pixels))
-        size = tuple(max(1, round(side * self.short_side / short)) for side in picture.size)
-        file = io.BytesIO()
-        picture.resize(size, PIL.Image.Resampling.LANCZOS).save(file, "JPEG", quality=self.quality, subsampling="4:4:4")
-        return file.getvalue()
+        return jpeg(pixels, self.short_side, self.quality)
+
+
+def jpeg(pixels: np.ndarray, short_side: int, quality: int) -> bytes:
+    """u8[H, W, 3] as JPEG, its shorter side at most `short_side`."""
+    picture = PIL.Image.fromarray(np.ascontiguousarray(pixels))
+    shrink = short_side / min(picture.size)
+    if shrink < 1:
+        size = tuple(max(1, round(side * shrink)) for side in picture.size)
+        picture = picture.resize(size, PIL.Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality, subsampling="4:4:4")
+    return file.getvalue()

@@ -66,11 +66,7 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
 
 
 def main(argv: list[str]) -> None:
-    values = flags.FLAGS
-    (given,), columns = values["from"].value, tuple(values.columns)
-    root = pathlib.Path(given)
-    if not root.is_dir():
-        raise FileNotFoundError(f"--from={given}: there is no such folder")
+    root, columns = arguments.folder(), arguments.columns()
     found = read(root, columns)
     arguments.write(
         argv,
@@ -79,6 +75,7 @@ def main(argv: list[str]) -> None:
         columns=columns,
         families=found.families,
         dropped=found.dropped,
+        replace=True,  # a folder that grew has more shards, which are called otherwise
     )
 
 

@@ -233,7 +233,7 @@ class Task:
 
     def __call__(self) -> Shard:
         path = self.directory / self.plan.name
-        inputs = hashlib.sha256(repr((self.plan.inputs, self.lengths.describe())).encode()).hexdigest()
+        inputs = hashlib.sha256(repr((FORMAT_VERSION, self.plan.inputs, self.lengths.describe())).encode()).hexdigest()
         shard = self.earlier
         if shard is None or shard.inputs != inputs or not _whole(path, shard):
             shard = write_shard(path, self.plan.split, inputs, self.plan.examples(), self.lengths)

@@ -14,7 +14,7 @@ from mdc_jax.data.prepare.samples import TarPlan
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
-    columns = tuple(values.columns)
+    columns = arguments.columns()
     paths = arguments.paths("from", ".tar")
     plans = [TarPlan(path, values.split, arguments.encoding(), columns) for path in paths]
     source = f"webdataset {' '.join(values['from'].value)}"
