@@ -5,7 +5,8 @@ import glob
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -13,15 +14,16 @@ from mdc_jax.data.prepare import records, runners
 from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.lengths import CAPTION, Lengths
 from mdc_jax.data.prepare.records import Manifest, Plan
+from mdc_jax.data.sources.base import Family
 
 
-def define(given: str, licence: str, quality: int = Encoding().quality) -> None:
+def define(given: str, licence: str) -> None:
     """Defines the flags; `given` says what --from is."""
     flags.DEFINE_list("from", None, given, required=True)
     flags.DEFINE_string("out", None, "Folder to write to.", required=True)
     flags.DEFINE_integer("workers", os.cpu_count(), "Processes.", lower_bound=1)
     flags.DEFINE_integer("short_side", 0, "Bound of the shorter side in pixels; 0 keeps every image.", lower_bound=0)
-    flags.DEFINE_integer("quality", quality, "JPEG quality of images that are made smaller.", 1, 100)
+    flags.DEFINE_integer("quality", Encoding.quality, "JPEG quality of images that are made smaller.", 1, 100)
     flags.DEFINE_string("tokenizer", "", "SentencePiece model that measures captions; without it words are counted.")
     flags.DEFINE_float("max_bad_share", 0.05, "Share of examples that may be dropped.", 0, 1)
     flags.DEFINE_string("licence", licence, "Noted in the manifest.")
@@ -71,8 +73,8 @@ def write(
     plans: Sequence[Plan],
     *,
     columns: tuple[str, ...] = (CAPTION,),
-    settings: dict | None = None,
-    families: dict | None = None,
+    settings: Mapping[str, Any] | None = None,
+    families: Mapping[str, Family] | None = None,
     dropped: dict[str, int] | None = None,
     unit: str = " examples",
     replace: bool = False,
@@ -89,7 +91,7 @@ def write(
             raise ValueError(
                 f"{count} inputs would give {out / name}: rename them, or prepare them to different folders"
             )
-    other = [] if replace else sorted(_shards(out) - {plan.name for plan in plans})
+    other = [] if replace else sorted(records.finished(out).keys() - {plan.name for plan in plans})
     if other:
         raise ValueError(
             f"{out} holds {len(other)} shards that this run does not write, as {other[0]}: prepare to another folder, "
@@ -113,10 +115,6 @@ def write(
         run=runners.runner(values.workers, values.runner, argv[1:]),
     )
     show(out, manifest)
-
-
-def _shards(out: pathlib.Path) -> set[str]:
-    return set(Manifest.read(out).shards) if (out / records.MANIFEST).exists() else set()
 
 
 def show(out: pathlib.Path, manifest: Manifest) -> None:

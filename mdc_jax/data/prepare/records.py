@@ -283,11 +283,11 @@ def write_all(
       TooManyDropped: see there; what was finished is kept.
       OSError: something could not be read or written.
     """
-    finished = _finished(directory)
-    tasks = [Task(directory, plan, lengths, finished.get(plan.name)) for plan in plans]
+    earlier = finished(directory)
+    tasks = [Task(directory, plan, lengths, earlier.get(plan.name)) for plan in plans]
     (directory / _JOURNAL).mkdir(parents=True, exist_ok=True)
     manifest = dataclasses.replace(manifest, shards={}, lengths=lengths.describe(), complete=False)
-    dataclasses.replace(manifest, shards=finished).write(directory)
+    dataclasses.replace(manifest, shards=earlier).write(directory)
     tally = _Tally(manifest.dropped, max_dropped)
     bar = tqdm.tqdm(total=sum(plan.size for plan in plans), unit=unit, unit_scale=unit == "B")
     with bar, contextlib.closing(run(tasks)) as done:
@@ -297,7 +297,7 @@ def write_all(
             tally.add(shard)
             tally.judge(_JUDGE_AFTER)
     tally.judge(0)
-    for name in finished.keys() - manifest.shards.keys():
+    for name in earlier.keys() - manifest.shards.keys():
         (directory / name).unlink(missing_ok=True)
         _lengths_path(directory / name).unlink(missing_ok=True)
     for path in directory.glob(f"*{_TEMPORARY}"):  # of plans that a killed run had and this one has not
@@ -352,8 +352,8 @@ def _packed(example: Example) -> tuple[Example | BadRecord, bytes]:
         return BadRecord("text not UTF-8", str(example.about.get("key", ""))), b""
 
 
-def _finished(directory: pathlib.Path) -> dict[str, Shard]:
-    """Shards of earlier runs, by name: of the manifest and of the journal."""
+def finished(directory: pathlib.Path) -> dict[str, Shard]:
+    """Shards that earlier runs wrote to a folder, by name: those of its manifest and of its journal."""
     shards = Manifest.read(directory).shards if (directory / MANIFEST).exists() else {}
     for path in (directory / _JOURNAL).glob("*.json"):
         shards[path.name.removesuffix(".json")] = Shard(**json.loads(path.read_bytes()))
