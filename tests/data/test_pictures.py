@@ -144,20 +144,6 @@ def test_pictures_of_one_concept_stay_in_one_split():
     assert sum(collection.SHARES.values()) == pytest.approx(1)
 
 
-def test_a_plain_folder_goes_the_same_way(tmp_path):
-    root = tmp_path / "photos"
-    for number in range(40):
-        path = root / f"{number:06d}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        PIL.Image.new("RGB", (9, 9), (number, 0, 0)).save(path)
-        path.with_suffix(".txt").write_text(f"number {number}\nanother caption of {number}\n" if number else "")
-    manifest = pictures.prepare(tmp_path / "out", "folder", str(root))
-    assert sum(manifest.counts().values()) == 39
-    assert manifest.all_dropped() == {"no caption": 1}
-    assert manifest.families == {}
-    assert all(len(record.captions) == 2 for record in _all(tmp_path / "out"))
-
-
 def _run(*arguments, **environment):
     command = [sys.executable, "-m", "mdc_jax.data.prepare.pictures", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment or None)
@@ -184,8 +170,6 @@ def test_a_source_that_cannot_be_had_is_explained(tmp_path, monkeypatch):
     (tmp_path / "bad.deb").write_bytes(b"nothing")
     with pytest.raises(FileNotFoundError, match=r"cannot be unpacked|needs dpkg-deb"):
         pictures.prepare(tmp_path / "out", given=str(tmp_path / "bad.deb"))
-    with pytest.raises(FileNotFoundError, match="needs --from=FOLDER"):
-        pictures.prepare(tmp_path / "out", "folder")
 
     monkeypatch.setattr(tuxpaint, "_INSTALLED", tmp_path / "not-installed")
     monkeypatch.setattr(shutil, "which", lambda _: None)

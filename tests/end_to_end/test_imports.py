@@ -21,6 +21,7 @@ FLOORS = {
 COMMANDS = 5
 PACKAGES = {  # where the module is not named as its package is
     "absl": "absl-py",
+    "apache_beam": "apache-beam",
     "array_record": "array-record",
     "cv2": "opencv-python-headless",
     "ml_collections": "ml-collections",
@@ -30,6 +31,7 @@ PACKAGES = {  # where the module is not named as its package is
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
 }
+OPTIONAL = {"apache_beam", "psutil", "tokenizers", "webdataset"}  # imported where they are used, never with a module
 MODULES = sorted((ROOT / "mdc_jax").rglob("*.py"))
 
 
@@ -67,8 +69,21 @@ def test_everything_imported_is_required() -> None:
     listed = {requirement.name.lower() for file in files for requirement in requirements(file)}
     roots = {name.partition(".")[0] for path in MODULES for name in imported(path)}
     third_party = roots - set(sys.stdlib_module_names) - {"mdc_jax"}
-    assert {PACKAGES.get(root, root).lower() for root in third_party} <= listed
+    assert {PACKAGES.get(root, root).lower() for root in third_party - OPTIONAL} <= listed
     assert "tensorflow" not in third_party
+
+
+def test_optional_packages_are_listed_and_imported_late() -> None:
+    others = requirements("requirements-dev.txt") + requirements("requirements-beam.txt")
+    assert {PACKAGES.get(root, root) for root in OPTIONAL} <= {requirement.name.lower() for requirement in others}
+    early = {
+        name.partition(".")[0]
+        for path in MODULES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module])
+    }
+    assert not early & OPTIONAL
 
 
 @pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])

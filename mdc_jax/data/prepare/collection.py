@@ -4,16 +4,14 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import io
 import os
 import pathlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-import numpy as np
-import PIL.Image
 import resvg_py
 
 from mdc_jax.data import images
+from mdc_jax.data.prepare import encode
 from mdc_jax.data.prepare.records import Example, ShardPlan
 from mdc_jax.data.sources.base import BadRecord, Family
 
@@ -119,15 +117,7 @@ def render(path: pathlib.Path) -> bytes:
     """A picture file as JPEG on white, its short side at most SETTINGS["short_side"]; raises BadRecord."""
     short = SETTINGS["short_side"]
     data = _render_svg(path, short) if path.suffix.lower() == ".svg" else path.read_bytes()
-    pixels = images.decode(data)
-    shrink = short / min(pixels.shape[:2])
-    picture = PIL.Image.fromarray(np.ascontiguousarray(pixels))
-    if shrink < 1:
-        size = tuple(max(1, round(side * shrink)) for side in picture.size)
-        picture = picture.resize(size, PIL.Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    picture.save(file, SETTINGS["format"], quality=SETTINGS["quality"], subsampling="4:4:4")
-    return file.getvalue()
+    return encode.jpeg(images.decode(data), short, SETTINGS["quality"])
 
 
 def _render_svg(path: pathlib.Path, short: int) -> bytes:

@@ -4,28 +4,35 @@ One ArrayRecord entry is one example:
 
     bytes 0-3    "MDC1"
     bytes 4-7    length of the header, unsigned, little endian
-    header       JSON: {"captions": [text, ...], "labels": {family: number or list}, "about": {...}},
-                 and where there are other texts by name "columns": {name: [text, ...]}
+    header       JSON: {"captions": [text, ...], "labels": {family: number or list}, "about": {...}}; with several
+                 columns of text also "columns": {name: [text, ...]}, "captions" being those of the default one
     the rest     the image as it was encoded (JPEG, PNG ...)
 
-`manifest.json` beside the shards holds what `Manifest` lists. It is written after every shard, so that a second run
-keeps the finished ones, and says `complete` when all are there.
+Beside NAME.arrayrecord lies NAME.lengths.npy: u16[records, columns], see `lengths.py`. `manifest.json` holds what
+`Manifest` lists, and says `complete` when all shards are there. Until then what is known of a finished shard stands in
+a journal, a file per shard, so that a second run keeps it.
 """
 
+import collections
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import pathlib
+import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
+from mdc_jax.data.prepare.lengths import WORDS, Lengths
 from mdc_jax.data.sources.base import BadRecord, Family, Record
 
 MANIFEST = "manifest.json"
@@ -33,14 +40,26 @@ FORMAT_VERSION = 1
 
 _MAGIC = b"MDC1"
 _LENGTH = struct.Struct("<I")
+_SUFFIX = ".arrayrecord"
+_LENGTHS_SUFFIX = ".lengths.npy"
 _TEMPORARY = ".unfinished"
+_JOURNAL = ".finished"  # folder of the journal
+_NAMED_OF_A_REASON = 3  # dropped examples that a shard names, of every reason
+_NAMED = 1_000  # ... and all shards together
+_SHOWN = 20  # ... and the terminal
+_NAME_LENGTH = 120  # characters; names come from the data
+_JUDGE_AFTER = 1_000  # examples before the share of dropped ones is judged, except at the end
 # Encoded images do not compress; one record a group makes reading at random as fast as in order.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """What is stored of one example; `about` is free (file name, size, author ...) and JSON."""
+    """What is stored of one example.
+
+    `about` is free (file name, size, author ...) and JSON. `columns` are the texts by name where there are several
+    columns of them; `captions` are then those of the default one.
+    """
 
     image: bytes
     captions: tuple[str, ...]
@@ -49,7 +68,7 @@ class Example:
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def pack(self) -> bytes:
-        """The entry of the module's docstring."""
+        """The entry of the module's docstring; raises UnicodeEncodeError for a text with half a character in it."""
         header = {"captions": self.captions, "labels": self.labels, "about": self.about}
         if self.columns:
             header["columns"] = self.columns
@@ -66,9 +85,9 @@ class Example:
             (length,) = _LENGTH.unpack_from(entry, len(_MAGIC))
             header = json.loads(entry[start : start + length])
             captions = _texts(header["captions"])
-            columns = {name: _texts(texts) for name, texts in header.get("columns", {}).items()}
+            columns = {name: _texts(texts) for name, texts in dict(header.get("columns", {})).items()}
             return cls(entry[start + length :], captions, dict(header["labels"]), dict(header["about"]), columns)
-        except (ValueError, TypeError, KeyError, AttributeError, struct.error, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, struct.error, RecursionError) as error:
             raise BadRecord("damaged entry") from error
 
     def record(self, families: Mapping[str, Family]) -> Record:
@@ -82,7 +101,7 @@ class Example:
 
 def _texts(texts: list[str]) -> tuple[str, ...]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise TypeError("texts are a list of strings")
+        raise TypeError("a caption is no text")
     return tuple(texts)
 
 
@@ -109,6 +128,8 @@ class Shard:
     bytes: int
     sha256: str
     dropped: Mapping[str, int]
+    lengths_sha256: str = ""  # of the file of lengths
+    named: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)  # some of the dropped ones, by reason
 
 
 @dataclasses.dataclass
@@ -122,6 +143,7 @@ class Manifest:
     settings: Mapping[str, Any]
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)  # by reason, before any shard was written
     shards: dict[str, Shard] = dataclasses.field(default_factory=dict)  # by file name
+    lengths: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # unit, columns and tokenizer
     complete: bool = False
     format_version: int = FORMAT_VERSION
 
@@ -157,6 +179,7 @@ class Manifest:
             content = json.loads(path.read_bytes())
             if content["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format_version {content['format_version']}, expected {FORMAT_VERSION}")
+            content.setdefault("lengths", {})  # came later than the format
             fields = {field.name: content[field.name] for field in dataclasses.fields(cls)}
             fields["families"] = {
                 name: Family(**family | {"names": tuple(family["names"])})
@@ -170,66 +193,235 @@ class Manifest:
             ) from error
 
 
-def write_shard(path: pathlib.Path, split: str, inputs: str, examples: Iterable[Example | BadRecord]) -> Shard:
-    """Writes one file, under another name until it is whole; every BadRecord is counted as dropped."""
-    unfinished = path.with_name(path.name + _TEMPORARY)
-    writer = ArrayRecordWriter(str(unfinished), _WRITER_OPTIONS)
-    records, dropped = 0, {}
-    try:
-        for example in examples:
-            if isinstance(example, BadRecord):
-                dropped[example.reason] = dropped.get(example.reason, 0) + 1
-            else:
-                writer.write(example.pack())
-                records += 1
-    finally:
-        writer.close()
-    size, digest = unfinished.stat().st_size, _sha256(unfinished)
-    os.replace(unfinished, path)
-    return Shard(split, inputs, records, size, digest, dict(sorted(dropped.items())))
+class TooManyDropped(RuntimeError):
+    """More examples than `max_dropped` could not be used."""
+
+
+class Plan(Protocol):
+    """A file to be written. Plans are pickled where shards are written in several processes."""
+
+    name: str  # of the file
+    split: str
+    size: int  # for the progress bar: examples, or bytes
+
+    @property
+    def inputs(self) -> str:
+        """Hash of everything that decides the content."""
+
+    def examples(self) -> Iterable[Example | BadRecord]:
+        """Is called only if the file is not there yet."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardPlan:
-    """A file to be written: `examples` is called only if it is not there yet."""
+    """A plan that knows its inputs."""
 
     name: str
     split: str
     inputs: str
-    size: int  # examples that are tried, for the progress bar
+    size: int  # examples that are tried
     examples: Callable[[], Iterable[Example | BadRecord]]
 
 
-def write_all(directory: pathlib.Path, manifest: Manifest, plans: Sequence[ShardPlan]) -> Manifest:
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Calling it writes the planned file, unless it is there already; `earlier` is what is known of such a file."""
+
+    directory: pathlib.Path
+    plan: Plan
+    lengths: Lengths
+    earlier: Shard | None
+
+    def __call__(self) -> Shard:
+        path = self.directory / self.plan.name
+        inputs = hashlib.sha256(repr((FORMAT_VERSION, self.plan.inputs, self.lengths.describe())).encode()).hexdigest()
+        shard = self.earlier
+        if shard is None or shard.inputs != inputs or not _whole(path, shard):
+            shard = write_shard(path, self.plan.split, inputs, self.plan.examples(), self.lengths)
+        _replace(self.journal, json.dumps(dataclasses.asdict(shard)).encode())
+        return shard
+
+    @property
+    def journal(self) -> pathlib.Path:
+        """The file that says that this shard is finished."""
+        return self.directory / _JOURNAL / f"{self.plan.name}.json"
+
+
+Runner = Callable[[Sequence[Task]], Generator[tuple[Task, Shard], None, None]]
+
+
+def in_process(tasks: Sequence[Task]) -> Generator[tuple[Task, Shard], None, None]:
+    """Calls the tasks here, one after the other. The other ways are in `runners.py`."""
+    for task in tasks:
+        yield task, task()
+
+
+def write_all(
+    directory: pathlib.Path,
+    manifest: Manifest,
+    plans: Sequence[Plan],
+    *,
+    lengths: Lengths = WORDS,
+    max_dropped: float = 1.0,
+    unit: str = " examples",
+    run: Runner = in_process,
+) -> Manifest:
     """Writes every shard that is not there yet, then the complete manifest.
 
-    A shard of an earlier run is kept if the manifest of then says that it was made from the same inputs and
-    its checksum still holds. Files of earlier runs that are not planned now are removed.
+    A shard of an earlier run is kept if it was made from the same inputs and its checksum still holds. Files of earlier
+    runs that are not planned now are removed.
+
+    Args:
+      directory: where to; is made if need be.
+      manifest: what is known of the data beforehand.
+      plans: a shard each, with different names.
+      lengths: measures captions.
+      max_dropped: the share of examples that may be dropped, of those which the plans try.
+      unit: of the plans' sizes.
+      run: where the work is done.
+
+    Raises:
+      TooManyDropped: see there; what was finished is kept.
+      OSError: something could not be read or written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    finished = Manifest.read(directory).shards if (directory / MANIFEST).exists() else {}
-    manifest = dataclasses.replace(manifest, shards={}, complete=False)
-    with tqdm.tqdm(total=sum(plan.size for plan in plans), unit=" examples") as bar:
-        for plan in plans:
-            shard, path = finished.get(plan.name), directory / plan.name
-            if shard and shard.inputs == plan.inputs and path.exists() and _sha256(path) == shard.sha256:
-                bar.update(plan.size)
-            else:
-                shard = write_shard(path, plan.split, plan.inputs, _counted(plan.examples(), bar))
-            manifest.shards[plan.name] = shard
-            # Later shards of an earlier run stay on record: if this one ends here, the next can still keep them.
-            dataclasses.replace(manifest, shards=finished | manifest.shards).write(directory)
-    for name in finished.keys() - manifest.shards.keys():
+    earlier = finished(directory)
+    tasks = [Task(directory, plan, lengths, earlier.get(plan.name)) for plan in plans]
+    (directory / _JOURNAL).mkdir(parents=True, exist_ok=True)
+    manifest = dataclasses.replace(manifest, shards={}, lengths=lengths.describe(), complete=False)
+    dataclasses.replace(manifest, shards=earlier).write(directory)
+    tally = _Tally(manifest.dropped, max_dropped)
+    bar = tqdm.tqdm(total=sum(plan.size for plan in plans), unit=unit, unit_scale=unit == "B")
+    with bar, contextlib.closing(run(tasks)) as done:
+        for task, shard in done:
+            manifest.shards[task.plan.name] = shard
+            bar.update(task.plan.size)
+            tally.add(shard)
+            tally.judge(_JUDGE_AFTER)
+    tally.judge(0)
+    for name in earlier.keys() - manifest.shards.keys():
         (directory / name).unlink(missing_ok=True)
+        _lengths_path(directory / name).unlink(missing_ok=True)
+    for path in directory.glob(f"*{_TEMPORARY}"):  # of plans that a killed run had and this one has not
+        path.unlink()
+    manifest.shards = _bounded(manifest.shards)
     manifest.complete = True
     manifest.write(directory)
+    shutil.rmtree(directory / _JOURNAL)
     return manifest
 
 
-def _counted(examples: Iterable[Example | BadRecord], bar: tqdm.tqdm) -> Iterator[Example | BadRecord]:
-    for example in examples:
-        yield example
-        bar.update()
+def write_shard(
+    path: pathlib.Path, split: str, inputs: str, examples: Iterable[Example | BadRecord], lengths: Lengths
+) -> Shard:
+    """Writes one file and its lengths, under other names until they are whole; every BadRecord is counted as dropped.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    unfinished = path.with_name(path.name + _TEMPORARY)
+    dropped: dict[str, int] = {}
+    named: dict[str, list[str]] = {}
+    measured = []
+    try:
+        writer = ArrayRecordWriter(str(unfinished), _WRITER_OPTIONS)
+        try:
+            for example in examples:
+                if isinstance(example, Example):
+                    example, entry = _packed(example)
+                if isinstance(example, BadRecord):
+                    dropped[example.reason] = dropped.get(example.reason, 0) + 1
+                    if example.name and len(named.setdefault(example.reason, [])) < _NAMED_OF_A_REASON:
+                        named[example.reason].append(_printable(example.name))
+                else:
+                    writer.write(entry)
+                    measured.append(lengths(example))
+        finally:
+            writer.close()
+    except RuntimeError as error:  # what the writer says to a full disk
+        raise OSError(f"{path} cannot be written: {error}") from error
+    size, digest = unfinished.stat().st_size, _sha256(unfinished)
+    sidecar = _lengths_path(path)
+    _replace(sidecar, _npy(np.array(measured, np.uint16).reshape(len(measured), len(lengths.columns))))
+    os.replace(unfinished, path)
+    return Shard(split, inputs, len(measured), size, digest, dict(sorted(dropped.items())), _sha256(sidecar), named)
+
+
+def _packed(example: Example) -> tuple[Example | BadRecord, bytes]:
+    try:
+        return example, example.pack()
+    except UnicodeEncodeError:
+        return BadRecord("text not UTF-8", str(example.about.get("key", ""))), b""
+
+
+def finished(directory: pathlib.Path) -> dict[str, Shard]:
+    """Shards that earlier runs wrote to a folder, by name: those of its manifest and of its journal."""
+    shards = Manifest.read(directory).shards if (directory / MANIFEST).exists() else {}
+    for path in (directory / _JOURNAL).glob("*.json"):
+        shards[path.name.removesuffix(".json")] = Shard(**json.loads(path.read_bytes()))
+    return shards
+
+
+def _whole(path: pathlib.Path, shard: Shard) -> bool:
+    lengths = _lengths_path(path)
+    return (
+        path.exists()
+        and lengths.exists()
+        and _sha256(lengths) == shard.lengths_sha256
+        and _sha256(path) == shard.sha256
+    )
+
+
+class _Tally:
+    """What was kept and dropped so far; names the first dropped examples on the terminal."""
+
+    def __init__(self, dropped: Mapping[str, int], max_dropped: float) -> None:
+        self._max_dropped = max_dropped
+        self._records = 0
+        self._dropped = collections.Counter(dropped)
+        self._shown = 0
+
+    def add(self, shard: Shard) -> None:
+        self._records += shard.records
+        self._dropped.update(shard.dropped)
+        named = [(reason, name) for reason, names in shard.named.items() for name in names]
+        for reason, name in named[: _SHOWN - self._shown]:
+            tqdm.tqdm.write(f"dropped {name}: {reason}", file=sys.stderr)
+            self._shown += 1
+
+    def judge(self, after: int) -> None:
+        """Raises TooManyDropped where that is so, from `after` examples on."""
+        dropped = self._dropped.total()
+        if self._records + dropped >= after and dropped > self._max_dropped * (self._records + dropped):
+            reasons = ", ".join(f"{count} x {reason}" for reason, count in self._dropped.most_common())
+            raise TooManyDropped(
+                f"{dropped} of {self._records + dropped} examples cannot be used ({reasons}), more than the allowed "
+                f"share of {self._max_dropped:g}. What is finished is kept: repair the data, or allow more "
+                "(--max_bad_share), and run again."
+            )
+
+
+def _bounded(shards: Mapping[str, Shard]) -> dict[str, Shard]:
+    """Shards in the order of their names; from the `_NAMED`th dropped example on none is named."""
+    left, bounded = _NAMED, {}
+    for name, shard in sorted(shards.items()):
+        named = shard.named if left > 0 else {}
+        left -= sum(len(names) for names in named.values())
+        bounded[name] = dataclasses.replace(shard, named=named)
+    return bounded
+
+
+def _printable(name: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in name[:_NAME_LENGTH])
+
+
+def _lengths_path(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(path.name.removesuffix(_SUFFIX) + _LENGTHS_SUFFIX)
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
 
 
 def _replace(path: pathlib.Path, content: bytes) -> None:

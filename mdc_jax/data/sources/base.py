@@ -8,15 +8,16 @@ import numpy as np
 
 
 class BadRecord(ValueError):
-    """The bytes of a record are damaged; `reason` is one of a few short texts, to be counted.
+    """The bytes of a record are damaged; `reason` is one of a few short texts, to be counted, `name` says which it is.
 
     Reading the same record again gives the same error. What another attempt may cure (a network, a
     disk) is an OSError instead.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, name: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.name = name
 
 
 @dataclasses.dataclass(frozen=True)

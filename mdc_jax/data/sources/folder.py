@@ -4,6 +4,7 @@ Captions of an image, the first of these that is there:
 
     captions.csv     columns file, caption; several rows of a file are several captions
     captions.jsonl   the same, an object a line
+    captions.parquet the same
     NAME.txt         beside NAME.jpg; every line is a caption
 
 Where the images lie in subfolders, the first of them is the label of family "folder".
@@ -74,51 +75,77 @@ def image_files(root: pathlib.Path, suffixes: Iterable[str] = SUFFIXES) -> list[
     return sorted(found)
 
 
-def read_captions(root: pathlib.Path, files: Iterable[pathlib.Path]) -> dict[pathlib.Path, tuple[str, ...] | None]:
+def read_captions(
+    root: pathlib.Path, files: Iterable[pathlib.Path], column: str = "caption"
+) -> dict[pathlib.Path, tuple[str, ...] | None]:
     """Captions of every file; () where there are none, None where they are not UTF-8.
+
+    Args:
+      root: the folder.
+      files: images below it, relative to it.
+      column: of the table; text files beside the images have but "caption".
 
     Raises:
       ValueError: a table of captions is malformed, or names files that are not there.
     """
     files = list(files)
-    for name, parse in (("captions.csv", _csv_rows), ("captions.jsonl", _jsonl_rows)):
+    for name, parse in (
+        ("captions.csv", _csv_rows),
+        ("captions.jsonl", _jsonl_rows),
+        ("captions.parquet", _parquet_rows),
+    ):
         if (root / name).exists():
-            return _from_table(root / name, parse, files)
+            return _from_table(root / name, parse, files, column)
+    if column != "caption":
+        raise ValueError(f"{root} has no table of captions, and so no column {column}; add captions.csv")
     return {file: _from_sidecar(root / file.with_suffix(".txt")) for file in files}
 
 
 def _from_table(
-    path: pathlib.Path, parse: Callable[[str], Iterable[tuple[str, str]]], files: Iterable[pathlib.Path]
+    path: pathlib.Path,
+    parse: Callable[[pathlib.Path, str], Iterable[tuple[str, str]]],
+    files: Iterable[pathlib.Path],
+    column: str,
 ) -> dict[pathlib.Path, tuple[str, ...]]:
     captions: dict[pathlib.Path, list[str]] = {file: [] for file in files}
     try:
-        for file, caption in parse(path.read_bytes().decode("utf-8-sig")):
+        for file, caption in parse(path, column):
             captions[pathlib.Path(file)].append(caption)
     except KeyError as error:
         raise ValueError(f"{path} names {error.args[0]}, which is not below {path.parent}") from error
     except (ValueError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path} is no table of captions with file and caption: {error}") from error
+        raise ValueError(f"{path} is no table of captions with file and {column}: {error}") from error
     return {file: tuple(texts) for file, texts in captions.items()}
 
 
-def _csv_rows(text: str) -> Iterable[tuple[str, str]]:
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    if not {"file", "caption"} <= set(rows.fieldnames or ()):
+def _csv_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
+    rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
+    if not {"file", column} <= set(rows.fieldnames or ()):
         raise ValueError(f"its columns are {rows.fieldnames}")
-    return ((row["file"], row["caption"] or "") for row in rows)
+    return ((row["file"], row[column] or "") for row in rows)
 
 
-def _jsonl_rows(text: str) -> Iterable[tuple[str, str]]:
-    for number, line in enumerate(text.splitlines(), 1):
+def _jsonl_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
+    for number, line in enumerate(path.read_bytes().decode("utf-8-sig").splitlines(), 1):
         if line.strip():
             row = json.loads(line)
             if (
                 not isinstance(row, dict)
                 or not isinstance(row.get("file"), str)
-                or not isinstance(row.get("caption"), str)
+                or not isinstance(row.get(column), str)
             ):
                 raise ValueError(f"line {number} is {line[:80]!r}")
-            yield row["file"], row["caption"]
+            yield row["file"], row[column]
+
+
+def _parquet_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
+    import pyarrow.parquet  # costs time where it is not needed
+
+    with pyarrow.parquet.ParquetFile(path) as table:
+        if not {"file", column} <= set(table.schema_arrow.names):
+            raise ValueError(f"its columns are {table.schema_arrow.names}")
+        for batch in table.iter_batches(columns=["file", column]):
+            yield from ((str(row["file"]), str(row[column] or "")) for row in batch.to_pylist())
 
 
 def _from_sidecar(path: pathlib.Path) -> tuple[str, ...] | None:

@@ -1,0 +1,142 @@
+"""The flags that the converters share, and what they do with their plans."""
+
+import collections
+import glob
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from absl import app, flags, logging
+
+from mdc_jax.data.prepare import records, runners
+from mdc_jax.data.prepare.encode import Encoding
+from mdc_jax.data.prepare.lengths import CAPTION, Lengths
+from mdc_jax.data.prepare.records import Manifest, Plan
+from mdc_jax.data.sources.base import Family
+
+
+def define(given: str, licence: str) -> None:
+    """Defines the flags; `given` says what --from is."""
+    flags.DEFINE_list("from", None, given, required=True)
+    flags.DEFINE_string("out", None, "Folder to write to.", required=True)
+    flags.DEFINE_integer("workers", os.cpu_count(), "Processes.", lower_bound=1)
+    flags.DEFINE_integer("short_side", 0, "Bound of the shorter side in pixels; 0 keeps every image.", lower_bound=0)
+    flags.DEFINE_integer("quality", Encoding.quality, "JPEG quality of images that are made smaller.", 1, 100)
+    flags.DEFINE_string("tokenizer", "", "SentencePiece model that measures captions; without it words are counted.")
+    flags.DEFINE_float("max_bad_share", 0.05, "Share of examples that may be dropped.", 0, 1)
+    flags.DEFINE_string("licence", licence, "Noted in the manifest.")
+    flags.DEFINE_string("attribution", "", "Noted in the manifest.")
+    flags.DEFINE_string("runner", "", "Apache Beam runner, as DirectRunner; its options follow after --.")
+
+
+def encoding() -> Encoding:
+    return Encoding(flags.FLAGS.short_side, flags.FLAGS.quality)
+
+
+def columns() -> tuple[str, ...]:
+    """The names in --columns; raises ValueError where there are none."""
+    names = tuple(dict.fromkeys(name for name in flags.FLAGS.columns if name))
+    if not names:
+        raise ValueError("--columns is empty; name at least one column of text")
+    return names
+
+
+def folder() -> pathlib.Path:
+    """The one folder in --from; raises FileNotFoundError where it is not there."""
+    given = ",".join(flags.FLAGS["from"].value)
+    if not pathlib.Path(given).is_dir():
+        raise FileNotFoundError(f"--from={given}: there is no such folder")
+    return pathlib.Path(given)
+
+
+def paths(flag: str, suffix: str) -> list[pathlib.Path]:
+    """The files that a flag names: files, globs, or folders with files of this suffix; in order, each once.
+
+    Raises:
+      FileNotFoundError: a name stands for no file.
+    """
+    found: dict[pathlib.Path, None] = {}
+    for pattern in flags.FLAGS[flag].value:
+        inside = sorted(pathlib.Path(pattern).glob(f"*{suffix}")) if pathlib.Path(pattern).is_dir() else None
+        named = sorted(map(pathlib.Path, glob.glob(pattern))) if inside is None else inside
+        if not named:
+            raise FileNotFoundError(f"--{flag}={pattern}: no {suffix} file is there; name files, globs or folders")
+        found |= dict.fromkeys(named)
+    return list(found)
+
+
+def write(
+    argv: Sequence[str],
+    source: str,
+    plans: Sequence[Plan],
+    *,
+    columns: tuple[str, ...] = (CAPTION,),
+    settings: Mapping[str, Any] | None = None,
+    families: Mapping[str, Family] | None = None,
+    dropped: dict[str, int] | None = None,
+    unit: str = " examples",
+    replace: bool = False,
+) -> None:
+    """Writes what the flags ask for, and prints what was written.
+
+    Raises:
+      ValueError: two shards have one name; or the folder has other shards, which only `replace` may remove.
+    """
+    values = flags.FLAGS
+    out = pathlib.Path(values.out)
+    for name, count in collections.Counter(plan.name for plan in plans).items():
+        if count > 1:
+            raise ValueError(
+                f"{count} inputs would give {out / name}: rename them, or prepare them to different folders"
+            )
+    other = [] if replace else sorted(records.finished(out).keys() - {plan.name for plan in plans})
+    if other:
+        raise ValueError(
+            f"{out} holds {len(other)} shards that this run does not write, as {other[0]}: prepare to another folder, "
+            "or remove that one first"
+        )
+    manifest = Manifest(
+        source=source,
+        licence=values.licence,
+        attribution=values.attribution,
+        families=families or {},
+        settings={"short_side": values.short_side, "quality": values.quality} | (settings or {}),
+        dropped=dropped or {},
+    )
+    manifest = records.write_all(
+        out,
+        manifest,
+        plans,
+        lengths=Lengths(values.tokenizer, columns),
+        max_dropped=values.max_bad_share,
+        unit=unit,
+        run=runners.runner(values.workers, values.runner, argv[1:]),
+    )
+    show(out, manifest)
+
+
+def show(out: pathlib.Path, manifest: Manifest) -> None:
+    """Prints counts, and the specs by which a run reads them."""
+    print(f"\n{out}: {manifest.source}, {manifest.licence}")
+    for split, count in manifest.counts().items():
+        print(f"  {split:<12}{count:>8}    array_record:{out}:{split}")
+    for reason, count in manifest.all_dropped().items():
+        print(f"  left out    {count:>8}    {reason}")
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs a command; what a user can mend ends without a traceback."""
+
+    def reported(argv: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # libraries stay silent
+        try:
+            main(argv)
+        except (OSError, ValueError, records.TooManyDropped) as error:
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            sys.exit("interrupted; the same command goes on where this one stopped")
+
+    app.run(reported)

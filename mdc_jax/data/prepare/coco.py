@@ -1,0 +1,56 @@
+"""COCO's captions: `python -m mdc_jax.data.prepare.coco --from=IMAGES --annotations=captions_train2017.json --out=DIR`.
+
+Every image keeps all its captions (five or so). COCO comes in splits: prepare each to its own folder.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from absl import flags
+
+from mdc_jax.data.prepare import arguments, files
+
+
+def read(annotations: pathlib.Path, root: pathlib.Path) -> list[files.Entry]:
+    """The images that a file of annotations names, in order of their ids; raises ValueError if it is none of COCO's."""
+    try:
+        content = json.loads(annotations.read_bytes())
+        images = {image["id"]: image for image in content["images"]}
+        captions: dict[Any, list[str]] = {identity: [] for identity in images}
+        for annotation in sorted(content["annotations"], key=lambda annotation: annotation["id"]):
+            if not isinstance(annotation["caption"], str):
+                raise TypeError(f"the caption of annotation {annotation['id']} is no text")
+            captions[annotation["image_id"]].append(annotation["caption"])
+        licences = {licence["id"]: licence.get("name", "") for licence in content.get("licenses", ())}
+        return [_entry(root, image, captions[identity], licences) for identity, image in sorted(images.items())]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{annotations} is no file of COCO captions ({error!r}): it needs images (id, file_name) and annotations "
+            "(id, image_id, caption)"
+        ) from error
+
+
+def _entry(
+    root: pathlib.Path, image: Mapping[str, Any], captions: list[str], licences: Mapping[Any, str]
+) -> files.Entry:
+    path = pathlib.PurePath(image["file_name"])
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{image['file_name']} lies outside of the folder of images")
+    about = {"file": path.as_posix(), "id": image["id"], "licence": licences.get(image.get("license"), "")}
+    return files.Entry(root / path, tuple(captions), {}, about)
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    entries = read(pathlib.Path(values.annotations), arguments.folder())
+    plans = files.plans(values.split, entries, arguments.encoding())
+    arguments.write(argv, f"coco {pathlib.Path(values.annotations).name}", plans)
+
+
+if __name__ == "__main__":
+    arguments.define("The folder of images.", "annotations CC-BY-4.0; images as stated by their owners")
+    flags.DEFINE_string("annotations", None, "JSON file of captions.", required=True)
+    flags.DEFINE_string("split", "train", "Name of the split.")
+    arguments.run(main)

@@ -1,0 +1,85 @@
+"""A folder of images with captions: `python -m mdc_jax.data.prepare.folder --from=photos --out=data/mine`.
+
+`mdc_jax/data/sources/folder.py` says where captions may stand; with --columns=caption,alt a table's further columns are
+kept apart by name. Images are split into train, validation and test so that equal captions are on one side; subfolders
+become labels.
+"""
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from absl import flags
+
+from mdc_jax.data.prepare import arguments, collection, files
+from mdc_jax.data.prepare.collection import Picture, words
+from mdc_jax.data.prepare.encode import Encoding
+from mdc_jax.data.prepare.lengths import CAPTION
+from mdc_jax.data.sources import folder
+from mdc_jax.data.sources.base import Family
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """What a folder holds, and how many images were left out, by reason."""
+
+    splits: Mapping[str, Sequence[files.Entry]]
+    families: Mapping[str, Family]
+    dropped: dict[str, int]
+
+    def plans(self, encoding: Encoding) -> list[files.FilesPlan]:
+        return [plan for split, entries in self.splits.items() for plan in files.plans(split, entries, encoding)]
+
+
+def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
+    """Lists a folder; raises FileNotFoundError where no image has a caption, ValueError for a bad table of captions."""
+    paths = folder.image_files(root, folder.SUFFIXES | {".svg"})
+    texts = {column: folder.read_captions(root, paths, column) for column in columns}
+    pictures, dropped = [], collections.Counter()
+    for path in paths:
+        captions = texts[columns[0]][path]
+        worded = tuple(text for text in captions or () if words(text))
+        if worded:
+            concepts = tuple(("title", words(text)) for text in worded)
+            pictures.append(Picture(root / path, path.as_posix(), worded, concepts))
+        else:
+            dropped["captions not UTF-8" if captions is None else "empty caption" if captions else "no caption"] += 1
+    if not pictures:
+        raise FileNotFoundError(f"{root} has no images with captions; see mdc_jax/data/README.md for where they go")
+
+    families = collection.families(pictures)
+
+    def entry(picture: Picture) -> files.Entry:
+        labels = {
+            name: family.names.index(picture.folder) if picture.folder in family.names else -1
+            for name, family in families.items()
+        }
+        path = picture.path.relative_to(root)
+        several = {column: texts[column][path] or () for column in columns} if len(columns) > 1 else {}
+        return files.Entry(picture.path, picture.captions, labels, {"file": picture.name}, several)
+
+    splits = {
+        split: [entry(picture) for picture in chosen] for split, chosen in collection.split_by_concept(pictures).items()
+    }
+    return Folder(splits, families, dict(dropped))
+
+
+def main(argv: list[str]) -> None:
+    root, columns = arguments.folder(), arguments.columns()
+    found = read(root, columns)
+    arguments.write(
+        argv,
+        f"folder {root.resolve().name}",
+        found.plans(arguments.encoding()),
+        columns=columns,
+        families=found.families,
+        dropped=found.dropped,
+        replace=True,  # a folder that grew has more shards, which are called otherwise
+    )
+
+
+if __name__ == "__main__":
+    arguments.define("The folder.", "as stated by the owner of the folder")
+    flags.DEFINE_list("columns", [CAPTION], "Columns of text in the table of captions; the first is the default one.")
+    arguments.run(main)

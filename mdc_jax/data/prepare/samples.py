@@ -1,0 +1,194 @@
+"""A tar in img2dataset's layout (KEY.jpg, KEY.txt, KEY.json; a parquet file beside the tar) as a shard's plan."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import pyarrow
+import pyarrow.parquet
+
+from mdc_jax.data.prepare import tar
+from mdc_jax.data.prepare.encode import Encoding
+from mdc_jax.data.prepare.lengths import CAPTION
+from mdc_jax.data.prepare.records import Example
+from mdc_jax.data.sources.base import BadRecord
+from mdc_jax.data.sources.folder import SUFFIXES
+
+MAX_CAPTION = 10_000  # characters; longer ones are no captions
+
+_TXT, _JSON = "txt", "json"
+_IMAGES = frozenset(suffix.removeprefix(".") for suffix in SUFFIXES)
+_MAX_IMAGE = 2**26  # bytes
+_MAX_TEXT = 2**17  # bytes of a caption or of metadata
+_CHUNK = 10_000  # keys that are looked up together
+_BATCH = 4_096  # rows of a parquet file at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class TarPlan:
+    """The shard of one tar, see `records.Plan`.
+
+    A column is "caption", the member KEY.txt, or a key of KEY.json; the first one is the default.
+    """
+
+    path: pathlib.Path
+    split: str = "train"
+    encoding: Encoding = dataclasses.field(default_factory=Encoding)
+    columns: tuple[str, ...] = (CAPTION,)
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{re.sub(r'[^A-Za-z0-9._-]', '_', self.path.stem)}.arrayrecord"
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.path.stat().st_size
+
+    @property
+    def inputs(self) -> str:
+        """Reads the tar once."""
+        parts = [repr((self.path.name, self.encoding, self.columns))]
+        for path in (self.path, self._listing):
+            if path.exists():
+                with path.open("rb") as file:
+                    parts.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def examples(self) -> Iterator[Example | BadRecord]:
+        """The example or the fault of every key; then the faults of those that the tar should have and has not."""
+        for outcome in self._outcomes():
+            if isinstance(outcome, BadRecord):
+                outcome.name = " ".join((self.path.name, outcome.name)).strip()
+            yield outcome
+
+    def _outcomes(self) -> Iterator[Example | BadRecord]:
+        missing: dict[str, None] = {}
+        try:
+            missing = _listed(self._listing)
+        except BadRecord as fault:
+            yield fault
+        with self.path.open("rb") as file:
+            try:
+                for chunk in _chunks(tar.samples(file, _IMAGES | {_TXT, _JSON})):
+                    rows = self._rows([sample.key for sample in chunk])
+                    for sample in chunk:
+                        missing.pop(sample.key, None)
+                        try:
+                            yield self._example(file, sample, rows)
+                        except BadRecord as fault:
+                            yield BadRecord(fault.reason, sample.key)
+            except tar.BadTar as fault:
+                yield fault
+        yield from (BadRecord("in the parquet, not in the tar", key) for key in missing)
+
+    def _rows(self, _: Sequence[str]) -> Mapping[str, Any]:
+        """What is known of these keys from elsewhere."""
+        return {}
+
+    def _example(self, file: BinaryIO, sample: tar.Sample, rows: Mapping[str, Any]) -> Example:
+        image = _image(file, sample)
+        about = _about(file, sample) | {"key": sample.key}
+        texts = self._texts(file, sample, image, about, rows)
+        texts = {name: text.strip() for name, text in texts.items()}
+        if max(map(len, texts.values())) > MAX_CAPTION:
+            raise BadRecord("huge caption")
+        if not texts[self.columns[0]]:
+            raise BadRecord("empty caption")
+        columns = {name: (text,) if text else () for name, text in texts.items()} if len(texts) > 1 else {}
+        return Example(self.encoding(image), (texts[self.columns[0]],), {}, about, columns)
+
+    def _texts(
+        self, file: BinaryIO, sample: tar.Sample, image: bytes, about: dict[str, Any], rows: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """The text of every column; keys of the metadata that are columns are taken out of it."""
+        del image, rows
+        texts = {}
+        for name in self.columns:
+            text = _caption(file, sample) if name == CAPTION else about.pop(name, "")
+            texts[name] = text if isinstance(text, str) else ""
+        return texts
+
+    @property
+    def _listing(self) -> pathlib.Path:
+        return self.path.with_suffix(".parquet")
+
+
+def _chunks(samples: Iterator[tar.Sample]) -> Iterator[list[tar.Sample]]:
+    """Runs of samples; those before a fault are given before it is raised."""
+    fault = None
+
+    def until_fault() -> Iterator[tar.Sample]:
+        nonlocal fault
+        try:
+            yield from samples
+        except tar.BadTar as error:
+            fault = error
+
+    rest = until_fault()
+    while chunk := list(itertools.islice(rest, _CHUNK)):
+        yield chunk
+    if fault:
+        raise fault
+
+
+def _listed(path: pathlib.Path) -> dict[str, None]:
+    """Keys of the images that img2dataset says it got; raises BadRecord for a file that cannot be read."""
+    if not path.exists():
+        return {}
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            if not {"key", "status"} <= set(file.schema_arrow.names):
+                return {}  # it is something else
+            batches = file.iter_batches(_BATCH, columns=["key", "status"], use_threads=False)
+            rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+            return dict.fromkeys(str(row["key"]) for row in rows if row["status"] == "success")
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # the disk's fault, not the file's
+            raise
+        raise BadRecord("damaged parquet") from error
+
+
+def _image(file: BinaryIO, sample: tar.Sample) -> bytes:
+    found = [member for extension, member in sample.members.items() if extension in _IMAGES]
+    if sample.repeated or len(found) > 1:
+        raise BadRecord("member twice")
+    if not found:
+        raise BadRecord("no image member")
+    return _read(file, found[0], _MAX_IMAGE, "huge image")
+
+
+def _caption(file: BinaryIO, sample: tar.Sample) -> str:
+    if _TXT not in sample.members:
+        raise BadRecord("no caption member")
+    try:
+        return _read(file, sample.members[_TXT], _MAX_TEXT, "huge caption").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRecord("caption not UTF-8") from error
+
+
+def _about(file: BinaryIO, sample: tar.Sample) -> dict[str, Any]:
+    if _JSON not in sample.members:
+        return {}
+    try:
+        about = json.loads(_read(file, sample.members[_JSON], _MAX_TEXT, "huge metadata"))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, BadRecord):
+            raise
+        raise BadRecord("metadata no JSON") from error
+    if not isinstance(about, dict):
+        raise BadRecord("metadata no JSON")
+    return about
+
+
+def _read(file: BinaryIO, member: tar.Member, limit: int, too_large: str) -> bytes:
+    if not member.regular:
+        raise BadRecord("member is a link or sparse")
+    if member.size > limit:
+        raise BadRecord(too_large)
+    return member.read(file)

@@ -1,0 +1,167 @@
+"""Reads tars that may be damaged or hostile, in bounded memory: where the members lie, and which make an example.
+
+The standard library's tarfile takes a broken header for the end of the archive, and reads extended headers and maps of
+sparse files into memory whatever their size. Nothing is unpacked here: names are labels, never paths.
+"""
+
+import dataclasses
+import posixpath
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from mdc_jax.data.sources.base import BadRecord
+
+MAX_HEADER = 2**16  # bytes of an extended header
+
+_BLOCK = 512
+_REGULAR = frozenset((b"0", b"\0", b"7"))
+_WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))  # links, devices, directories, pipes
+_LONG_NAME, _SPARSE = b"L", b"S"
+_PAX = frozenset((b"x", b"X"))
+_ASIDE = frozenset((b"K", b"g"))  # long targets of links, headers of the whole archive
+
+
+class BadTar(BadRecord):
+    """The archive cannot be read on from here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A file of an archive: `size` bytes from `start` on. A link, a sparse file ... is not regular."""
+
+    name: str
+    start: int
+    size: int
+    regular: bool
+
+    def read(self, file: BinaryIO) -> bytes:
+        file.seek(self.start)
+        return file.read(self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Members that follow each other and are named alike up to the first dot, by the rest of their names."""
+
+    key: str
+    members: dict[str, Member]
+    repeated: bool  # a name came twice; the first one is kept
+
+
+def samples(file: BinaryIO, wanted: frozenset[str]) -> Iterator[Sample]:
+    """The examples of an archive in WebDataset's layout, as far as their members end in one of `wanted`.
+
+    Raises:
+      BadTar: the rest cannot be read. The example that was begun there is not given.
+    """
+    sample: Sample | None = None
+    for member in members(file):
+        folder, base = posixpath.split(member.name)
+        stem, _, extension = base.partition(".")
+        key, extension = posixpath.join(folder, stem), extension.lower()
+        if not stem or extension not in wanted:
+            continue
+        if sample is None or sample.key != key:
+            if sample is not None:
+                yield sample
+            sample = Sample(key, {}, False)
+        if extension in sample.members:
+            sample = dataclasses.replace(sample, repeated=True)
+        else:
+            sample.members[extension] = member
+    if sample is not None:
+        yield sample
+
+
+def members(file: BinaryIO) -> Iterator[Member]:
+    """The members in order, their data left alone; `file` may be moved between two of them.
+
+    Raises:
+      BadTar: the archive is cut short, damaged, or none.
+    """
+    length = file.seek(0, 2)
+    position, name, pax = 0, b"", {}
+    while True:
+        header = _block(file, position)
+        if not any(header):
+            return
+        if not _checks(header):
+            raise BadTar("damaged tar" if position else "no tar archive")
+        kind, start = header[156:157], position + _BLOCK
+        size = _decimal(pax[b"size"]) if b"size" in pax else 0 if kind in _WITHOUT_DATA else _number(header[124:136])
+        more = kind == _SPARSE and header[482]
+        while more:  # blocks of a sparse file's map
+            more = _block(file, start)[504]
+            start += _BLOCK
+        extended = kind == _LONG_NAME or kind in _PAX
+        if extended and size > MAX_HEADER:
+            raise BadTar("tar header too large")
+        if start + size > length:
+            raise BadTar("tar cut short")
+        position = start + -(-size // _BLOCK) * _BLOCK
+        if extended:
+            content = file.read(size)
+            if kind == _LONG_NAME:
+                name = _text(content)
+            else:
+                pax = _pax(content)
+        elif kind not in _ASIDE:
+            full = pax.get(b"GNU.sparse.name") or pax.get(b"path") or name or _short_name(header)
+            regular = kind in _REGULAR and not any(key.startswith(b"GNU.sparse") for key in pax)
+            yield Member(full.decode(errors="replace"), start, size, regular)
+            name, pax = b"", {}
+
+
+def _block(file: BinaryIO, position: int) -> bytes:
+    file.seek(position)
+    block = file.read(_BLOCK)
+    if len(block) < _BLOCK:
+        raise BadTar("tar cut short")
+    return block
+
+
+def _checks(header: bytes) -> bool:
+    """Whether the checksum fits, which counts its own field as spaces."""
+    try:
+        return _number(header[148:156]) == sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    except BadTar:
+        return False
+
+
+def _short_name(header: bytes) -> bytes:
+    name, prefix = _text(header[:100]), _text(header[345:500])
+    return prefix + b"/" + name if prefix and header[257:263] == b"ustar\0" else name
+
+
+def _text(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
+
+
+def _number(field: bytes) -> int:
+    """A number of a header: octal digits, or binary where the first bit alone is set."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    digits = _text(field).strip() or b"0"
+    if not digits.isdigit() or b"8" in digits or b"9" in digits:
+        raise BadTar("damaged tar")
+    return int(digits, 8)
+
+
+def _decimal(field: bytes) -> int:
+    if not field.isdigit() or len(field) > 20:
+        raise BadTar("damaged tar")
+    return int(field)
+
+
+def _pax(content: bytes) -> dict[bytes, bytes]:
+    """The records "LENGTH KEY=VALUE\\n" of an extended header."""
+    records, position = {}, 0
+    while position < len(content):
+        digits, space, _ = content[position : position + 20].partition(b" ")
+        end = position + (_decimal(digits) if space else 0)
+        key, equals, value = content[position + len(digits) + 1 : end].partition(b"=")
+        if not equals or not value.endswith(b"\n"):
+            raise BadTar("damaged tar")
+        records[key] = value[:-1]
+        position = end
+    return records

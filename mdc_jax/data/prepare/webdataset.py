@@ -1,0 +1,28 @@
+"""Tars as img2dataset writes them: `python -m mdc_jax.data.prepare.webdataset --from=cc3m --out=data/cc3m`.
+
+A key's files are KEY.jpg (or png, webp ...), KEY.txt and KEY.json, whose fields are kept as metadata. Every tar becomes
+a shard. Where a parquet file lies beside a tar, what it lists as downloaded and the tar has not is counted. Several
+columns of text are kept apart by name: --columns=caption,alt takes KEY.txt and the field "alt" of KEY.json.
+"""
+
+from absl import flags
+
+from mdc_jax.data.prepare import arguments
+from mdc_jax.data.prepare.lengths import CAPTION
+from mdc_jax.data.prepare.samples import TarPlan
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    columns = arguments.columns()
+    paths = arguments.paths("from", ".tar")
+    plans = [TarPlan(path, values.split, arguments.encoding(), columns) for path in paths]
+    source = f"webdataset {' '.join(values['from'].value)}"
+    arguments.write(argv, source, plans, columns=columns, unit="B")
+
+
+if __name__ == "__main__":
+    arguments.define("Folders of tars, or globs of them.", "as stated by the owners of the images")
+    flags.DEFINE_string("split", "train", "Name of the split.")
+    flags.DEFINE_list("columns", [CAPTION], "Columns of text: caption is KEY.txt, others are fields of KEY.json.")
+    arguments.run(main)

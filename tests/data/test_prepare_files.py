@@ -1,0 +1,171 @@
+"""Folders and COCO as records."""
+
+import json
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from mdc_jax.data import images
+from mdc_jax.data.prepare import coco, collection, files, folder, records
+from mdc_jax.data.prepare.encode import Encoding
+from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources.folder import read_captions
+from tests.data.test_samples import picture, prepare
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="10"><rect width="9" height="9" fill="red"/></svg>'
+
+
+def _write(root, name, data):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(data)
+
+
+def _all(out):
+    for split in records.Manifest.read(out).splits():
+        source = open_source(f"array_record:{out}:{split}")
+        yield from (source[index] for index in range(len(source)))
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.setattr(collection, "MIN_IN_FOLDER", 8)
+    monkeypatch.setattr(files, "SHARD_SIZE", 9)
+    root = tmp_path / "photos"
+    for number in range(30):
+        _write(root, f"{'cat' if number % 2 else 'dog'}/{number}.jpg", picture(shade=number))
+    _write(root, "cat/drawing.svg", SVG.encode())
+    _write(root, "dog/broken.png", b"\x89PNG")
+    return root
+
+
+def _prepare(root, out, columns=("caption",), encoding=None):
+    found = folder.read(root, columns)
+    manifest = records.Manifest("test", "", "", found.families, {}, found.dropped)
+    return records.write_all(out, manifest, found.plans(encoding or Encoding()))
+
+
+def test_a_folder_keeps_bytes_captions_and_labels(photos, tmp_path):
+    for path in photos.rglob("*.*"):
+        path.with_suffix(".txt").write_text(f"A picture, {path.stem}.\n\nThe same: {path.stem}!\n")
+    _write(photos, "dog/1000.jpg", picture())
+    _write(photos, "dog/1001.jpg", picture())
+    (photos / "dog/1001.txt").write_bytes(b"\xff")
+    manifest = _prepare(photos, tmp_path / "out")
+    assert manifest.all_dropped() == {"captions not UTF-8": 1, "no caption": 1, "unknown format": 1}
+    assert set(manifest.counts()) <= {"train", "validation", "test"}
+    assert sum(manifest.counts().values()) == 31
+    assert manifest.families["folder"].names == ("cat", "dog")
+    found = {record.captions[0]: record for record in _all(tmp_path / "out")}
+    record = found["A picture, 7."]
+    assert record.captions == ("A picture, 7.", "The same: 7!")
+    assert record.image == picture(shade=7)
+    assert record.labels["folder"] == 0
+    assert images.decode(found["A picture, drawing."].image).shape[0] == collection.SETTINGS["short_side"]
+
+
+def test_equal_captions_are_on_one_side(photos, tmp_path):
+    for path in photos.rglob("*.jpg"):
+        path.with_suffix(".txt").write_text(f"one of {int(path.stem) % 5}")
+    _prepare(photos, tmp_path / "out")
+    sides = {}
+    for split in records.Manifest.read(tmp_path / "out").splits():
+        source = open_source(f"array_record:{tmp_path / 'out'}:{split}")
+        for index in range(len(source)):
+            sides.setdefault(source[index].captions, set()).add(split)
+    assert len(sides) == 5
+    assert all(len(splits) == 1 for splits in sides.values())
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_tables_may_have_several_columns(photos, tmp_path, kind):
+    rows = [{"file": f"cat/{n}.jpg", "caption": f"cat {n}", "alt": f"alt {n}" if n > 5 else ""} for n in (1, 3, 5, 7)]
+    rows.append({"file": "cat/1.jpg", "caption": "again", "alt": "more"})
+    table = photos / f"captions.{kind}"
+    if kind == "csv":
+        table.write_text("caption,alt,file\n" + "".join(f"{r['caption']},{r['alt']},{r['file']}\n" for r in rows))
+    elif kind == "jsonl":
+        table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), table)
+    assert _prepare(photos, tmp_path / "one").all_dropped()["no caption"] == 28
+    assert all(not record.columns for record in _all(tmp_path / "one"))
+
+    _prepare(photos, tmp_path / "two", ("caption", "alt"))
+    columns = {record.captions[0]: record.columns for record in _all(tmp_path / "two")}
+    assert columns == {
+        "cat 1": {"caption": ("cat 1", "again"), "alt": ("more",)},
+        "cat 3": {"caption": ("cat 3",), "alt": ()},
+        "cat 5": {"caption": ("cat 5",), "alt": ()},
+        "cat 7": {"caption": ("cat 7",), "alt": ("alt 7",)},
+    }
+    with pytest.raises(ValueError, match=r"no table of captions with file and title: (its columns are|line 1 is)"):
+        folder.read(photos, ("title",))
+
+
+def test_columns_need_a_table(photos):
+    with pytest.raises(ValueError, match=r"no table of captions, and so no column alt; add captions\.csv"):
+        read_captions(photos, [], "alt")
+
+
+def test_a_changed_file_is_written_again(photos, tmp_path):
+    for path in photos.rglob("*.jpg"):
+        path.with_suffix(".txt").write_text(path.stem)
+    first = _prepare(photos, tmp_path / "out")
+    _write(photos, "dog/4.jpg", picture(shade=200))
+    second = _prepare(photos, tmp_path / "out")
+    assert sum(first.shards[name] != second.shards[name] for name in first.shards) == 1
+    assert picture(shade=200) in [record.image for record in _all(tmp_path / "out")]
+
+
+COCO = {
+    "images": [
+        {"id": 9, "file_name": "9.jpg", "license": 4, "width": 40},
+        {"id": 3, "file_name": "sub/3.jpg"},
+        {"id": 5, "file_name": "missing.jpg"},
+        {"id": 6, "file_name": "6.jpg"},
+        {"id": 7, "file_name": "7.jpg"},
+    ],
+    "annotations": [
+        {"id": 30, "image_id": 9, "caption": "third"},
+        {"id": 10, "image_id": 9, "caption": " first\n"},
+        {"id": 20, "image_id": 9, "caption": ""},
+        {"id": 40, "image_id": 3, "caption": "three"},
+        {"id": 50, "image_id": 5, "caption": "five"},
+        {"id": 60, "image_id": 6, "caption": " "},
+    ],
+    "licenses": [{"id": 4, "name": "Attribution License", "url": "u"}],
+}
+
+
+def test_coco_keeps_all_captions_of_an_image(tmp_path):
+    for name in ("9.jpg", "sub/3.jpg", "6.jpg", "7.jpg"):
+        _write(tmp_path / "images", name, picture())
+    (tmp_path / "captions.json").write_text(json.dumps(COCO))
+    entries = coco.read(tmp_path / "captions.json", tmp_path / "images")
+    manifest = prepare(tmp_path / "out", *files.plans("train", entries, Encoding()))
+    assert manifest.all_dropped() == {"empty caption": 1, "no caption": 1, "no image file": 1}
+    source = open_source(f"array_record:{tmp_path / 'out'}")
+    assert [source[index].captions for index in range(len(source))] == [("three",), ("first", "third")]
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "train-00000-of-00001.lengths.npy"), [[1], [1]])
+    about = entries[-1].about
+    assert about == {"file": "9.jpg", "id": 9, "licence": "Attribution License"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "no file of COCO captions"),
+        ("[]", "no file of COCO captions"),
+        ('{"images": [{"id": 1}], "annotations": []}', "file_name"),
+        ('{"images": [{"id": 1, "file_name": "../../etc/passwd"}], "annotations": []}', "lies outside"),
+        ('{"images": [{"id": 1, "file_name": "/etc/passwd"}], "annotations": []}', "lies outside"),
+        ('{"images": [], "annotations": [{"id": 1, "image_id": 4, "caption": "x"}]}', "KeyError"),
+        ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"id": 1, "image_id": 1, "caption": 3}]}', "text"),
+    ],
+)
+def test_other_json_is_explained(tmp_path, content, message):
+    (tmp_path / "captions.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        coco.read(tmp_path / "captions.json", tmp_path)

@@ -1,0 +1,119 @@
+"""Wherever shards are written, they are the same; what ends a run leaves no process behind."""
+
+import dataclasses
+import importlib.util
+import os
+import pathlib
+import signal
+import time
+
+import pytest
+
+from mdc_jax.data.prepare import records, runners
+from tests.data.test_samples import prepare, sample, write_tar
+
+TARS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Writes one example; or does what its kind says. Instances go to other processes."""
+
+    number: int
+    kind: str = ""
+
+    name = property(lambda self: f"train-{self.number}.arrayrecord")
+    split = "train"
+    size = 1
+    inputs = property(lambda self: f"inputs {self.number}")
+
+    def examples(self):
+        if self.kind == "fails":
+            raise OSError(f"disk {self.number} is gone")
+        if self.kind == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kind == "sleeps":
+            pathlib.Path(os.environ["PIDS"], str(os.getpid())).touch()
+            time.sleep(60)
+        yield records.Example(b"image", (f"caption {self.number}",))
+
+
+def _content(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture
+def tars(tmp_path):
+    return [
+        write_tar(tmp_path / f"{n}.tar", [sample(f"{n}{k}", "" if k == 3 else f"{n} {k}") for k in range(5)])
+        for n in range(TARS)
+    ]
+
+
+def _prepare(out, tars, run):
+    from mdc_jax.data.prepare.samples import TarPlan
+
+    return prepare(out, *[TarPlan(tar) for tar in tars], run=run)
+
+
+def test_two_processes_write_the_same_bytes_as_one(tars, tmp_path):
+    _prepare(tmp_path / "one", tars, runners.runner(1))
+    manifest = _prepare(tmp_path / "two", tars, runners.runner(2))
+    assert manifest.all_dropped() == {"empty caption": TARS}
+    assert _content(tmp_path / "one") == _content(tmp_path / "two")
+
+
+def test_a_failure_or_a_killed_process_ends_the_run_and_the_rest_is_kept(tmp_path):
+    plans = [Plan(0), Plan(1), Plan(2, "fails")]
+    with pytest.raises(OSError, match="disk 2 is gone"):
+        prepare(tmp_path / "out", *plans, run=runners.runner(2))
+    with pytest.raises(OSError, match=r"a process was killed.*fewer --workers"):
+        prepare(tmp_path / "out", Plan(0), Plan(1), Plan(2, "dies"), run=runners.runner(2))
+    manifest = prepare(tmp_path / "out", Plan(0), Plan(1), Plan(2), run=runners.runner(2))
+    assert manifest.counts() == {"train": 3}
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+    (tmp_path / "pids").mkdir()
+    parent = os.fork()
+    if parent == 0:
+        prepare(tmp_path / "out", Plan(0, "sleeps"), Plan(1, "sleeps"), run=runners.runner(2))
+        os._exit(0)
+    deadline = time.monotonic() + 60
+    while len(pids := [int(path.name) for path in (tmp_path / "pids").iterdir()]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    while any(pathlib.Path("/proc", str(pid)).exists() and _alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "workers outlived their parent"
+        time.sleep(0.05)
+
+
+def _alive(pid):
+    try:
+        return "\nState:\tZ" not in pathlib.Path("/proc", str(pid), "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_wrong_ways_are_explained(tmp_path):
+    with pytest.raises(ValueError, match=r"--direct_num_workers=2: further arguments are for Apache Beam"):
+        runners.runner(1, "", ["--direct_num_workers=2"])
+    if importlib.util.find_spec("apache_beam") is None:
+        with pytest.raises(ValueError, match=r"pip install -r requirements-beam\.txt"):
+            prepare(tmp_path / "out", Plan(0), run=runners.runner(1, "DirectRunner"))
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("apache_beam") is None,
+    reason="the pipeline was not run: install requirements-beam.txt in an environment of its own",
+)
+def test_beams_local_runner_writes_the_same_bytes(tars, tmp_path):
+    _prepare(tmp_path / "one", tars, runners.runner(1))
+    options = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    for number, more in enumerate(([], options)):
+        manifest = _prepare(tmp_path / f"beam{number}", tars, runners.runner(1, "DirectRunner", more))
+        assert manifest.counts() == {"train": 4 * TARS}
+        assert _content(tmp_path / f"beam{number}") == _content(tmp_path / "one")
