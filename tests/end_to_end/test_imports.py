@@ -65,8 +65,7 @@ def requirements(file: str) -> list[Requirement]:
 
 
 def test_everything_imported_is_required() -> None:
-    files = {path.name for path in ROOT.glob("requirements*.txt")} - {"requirements-dev.txt"}
-    listed = {requirement.name.lower() for file in files for requirement in requirements(file)}
+    listed = {requirement.name.lower() for requirement in requirements("requirements.txt")}
     roots = {name.partition(".")[0] for path in MODULES for name in imported(path)}
     third_party = roots - set(sys.stdlib_module_names) - {"mdc_jax"}
     assert {PACKAGES.get(root, root).lower() for root in third_party - OPTIONAL} <= listed
@@ -74,8 +73,9 @@ def test_everything_imported_is_required() -> None:
 
 
 def test_optional_packages_are_listed_and_imported_late() -> None:
-    others = requirements("requirements-dev.txt") + requirements("requirements-beam.txt")
-    assert {PACKAGES.get(root, root) for root in OPTIONAL} <= {requirement.name.lower() for requirement in others}
+    files = {path.name for path in ROOT.glob("requirements-*.txt")}
+    listed = {requirement.name.lower() for file in files for requirement in requirements(file)}
+    assert {PACKAGES.get(root, root) for root in OPTIONAL} <= listed
     early = {
         name.partition(".")[0]
         for path in MODULES
@@ -86,7 +86,7 @@ def test_optional_packages_are_listed_and_imported_late() -> None:
     assert not early & OPTIONAL
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt", "requirements-tokenizers.txt"])
 def test_installed_versions_are_within_the_bounds(file: str) -> None:
     outside = [
         f"{requirement} (installed: {metadata.version(requirement.name)})"
