@@ -1,14 +1,17 @@
-"""Joins the linear probes of several runs into one table, with intervals over runs.
+"""Joins the results of several runs into one table, with intervals over runs.
 
     python -m mdc_jax.report.collect --csv=probes.csv "mdc=runs/seed*" "permuted captions=runs/permuted*"
+    python -m mdc_jax.report.collect --table=metrics --csv=metrics.csv "mdc=runs/seed*"
 
-Each argument is NAME=GLOB of workdirs: the trained encoders of those runs become the row NAME, over
-seeds. The other rows (chance, raw pixels, untrained encoder) are those of the first argument. Beside
-the CSV lies the same as Markdown.
+Each argument is NAME=GLOB of workdirs. Of linear probes, the trained encoders of those runs become the
+row NAME, over seeds; the other rows (chance, raw pixels, untrained encoder) are those of the first
+argument. Metrics are what the runs printed when they ended, a row each. Beside the CSV lies the same
+as Markdown.
 """
 
 import glob
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import scipy.stats
@@ -17,11 +20,13 @@ from etils import epath
 
 from mdc_jax.report import probe_tables, tables
 
+_TABLE = flags.DEFINE_enum("table", "probes", ["probes", "metrics"], "What to join.")
 _CSV = flags.DEFINE_string("csv", None, "CSV file to write; the Markdown beside it ends in .md.", required=True)
 
 _TRAINED = "trained encoder"
 _KEY = ("family", "bound", "row", "features", "metric")
 HEADER = (*_KEY, "value", "low", "high", "runs", "interval")
+METRICS_HEADER = ("metric", "row", "value", "low", "high", "runs")
 
 
 def latest_probe(workdir: epath.Path) -> list[dict[str, str]]:
@@ -48,19 +53,44 @@ def collect(groups: Sequence[tuple[str, Sequence[Iterable[dict[str, str]]]]]) ->
                 found.setdefault(tuple(line[column] for column in _KEY), []).append(line)
     rows = []
     for key, lines in found.items():
-        values = np.array([float(line["value"]) for line in lines])
-        mean, n = values.mean(), len(values)
-        if np.ptp(values) > 0:
-            half = scipy.stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
-            low, high, over = max(mean - half, 0.0), min(mean + half, 1.0), "runs"
-        else:
-            low, high = (np.mean([float(line[column]) for line in lines]) for column in ("low", "high"))
+        mean, low, high = mean_and_interval([float(line["value"]) for line in lines])
+        over = "runs"
+        if low == high:
+            low, high = (float(np.mean([float(line[column]) for line in lines])) for column in ("low", "high"))
             over = "test examples"
-        rows.append([*key, float(mean), float(low), float(high), n, over])
+        rows.append([*key, mean, max(low, 0.0), min(high, 1.0), len(lines), over])
     return rows
 
 
+def latest_results(workdir: epath.Path) -> dict[str, float]:
+    """What a finished run printed; raises FileNotFoundError where it has not finished."""
+    path = workdir / "results.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir} has no results.json: let the run finish first")
+    return json.loads(path.read_text())["results"]
+
+
+def collect_metrics(groups: Sequence[tuple[str, Sequence[Mapping[str, float]]]]) -> list[list[tables.Cell]]:
+    """Rows of METRICS_HEADER from (name, the results of each of its runs), in order of first mention."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for name, runs in groups:
+        for results in runs:
+            for metric, value in results.items():
+                found.setdefault((metric, name), []).append(value)
+    return [[*key, *mean_and_interval(values), len(values)] for key, values in found.items()]
+
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """(mean, low, high) of a value over runs: Student's t at 95%; without a width where they do not differ."""
+    mean, n = float(np.mean(values)), len(values)
+    if np.ptp(values) == 0:
+        return mean, mean, mean
+    half = float(scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return mean, mean - half, mean + half
+
+
 def main(arguments: Sequence[str]) -> None:
+    read = latest_probe if _TABLE.value == "probes" else latest_results
     groups = []
     for argument in arguments[1:]:
         name, equals, pattern = argument.partition("=")
@@ -68,15 +98,20 @@ def main(arguments: Sequence[str]) -> None:
         if not equals or not workdirs:
             raise app.UsageError(f"{argument!r} names no run: give NAME=GLOB, where GLOB matches workdirs")
         try:
-            groups.append((name, [latest_probe(workdir) for workdir in workdirs]))
+            groups.append((name, [read(workdir) for workdir in workdirs]))
         except FileNotFoundError as error:
             raise app.UsageError(str(error)) from None
     if not groups:
         raise app.UsageError("name at least one group of runs, as NAME=GLOB")
-    rows = collect(groups)
     out = epath.Path(_CSV.value)
-    tables.write_csv(out, HEADER, rows)
-    text = probe_tables.markdown(dict(zip(HEADER, row, strict=True)) for row in rows)
+    if _TABLE.value == "probes":
+        rows = collect(groups)
+        tables.write_csv(out, HEADER, rows)
+        text = probe_tables.markdown(dict(zip(HEADER, row, strict=True)) for row in rows)
+    else:
+        rows = collect_metrics(groups)
+        tables.write_csv(out, METRICS_HEADER, rows)
+        text = tables.grid({(str(row[0]), str(row[1])): tables.interval(*row[2:5]) for row in rows})
     out.with_suffix(".md").write_text(text)
     print(text)
 

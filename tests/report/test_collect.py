@@ -34,3 +34,17 @@ def test_the_latest_probe_of_a_run_is_read(tmp_path):
     assert collect.latest_probe(run) == [{"row": "new"}]
     with pytest.raises(FileNotFoundError, match="run its linear probe first"):
         collect.latest_probe(run / "evaluations")
+
+
+def test_metrics_are_means_over_runs_with_an_interval():
+    groups = [("mdc", [{"captions/right": 0.8, "loss": 1.0}, {"captions/right": 0.9, "loss": 1.0}])]
+    right, loss = (dict(zip(collect.METRICS_HEADER, row, strict=True)) for row in collect.collect_metrics(groups))
+    low, high = scipy.stats.t.interval(0.95, 1, loc=0.85, scale=scipy.stats.sem([0.8, 0.9]))
+    assert (right["metric"], right["row"], right["runs"]) == ("captions/right", "mdc", 2)
+    assert (right["value"], right["low"], right["high"]) == pytest.approx((0.85, low, high))
+    assert loss["value"] == loss["low"] == loss["high"] == 1.0
+
+
+def test_a_run_that_has_not_finished_has_no_metrics(tmp_path):
+    with pytest.raises(FileNotFoundError, match="let the run finish"):
+        collect.latest_results(epath.Path(tmp_path))
