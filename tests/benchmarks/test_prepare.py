@@ -1,9 +1,12 @@
 """A small run of the benchmark: counts to the last one, the same bytes however often, also after SIGKILL."""
 
+import pytest
+
 from mdc_jax.benchmarks import prepare
 from mdc_jax.data.prepare.records import Manifest
 
 
+@pytest.mark.slow
 def test_damage_is_counted_and_bytes_are_the_same_after_a_kill(tmp_path):
     every, megabytes = 6, 7
     numbers = prepare.measure(tmp_path, megabytes, workers=2, kills=1, seed=0, every=every)
