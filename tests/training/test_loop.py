@@ -90,30 +90,27 @@ def test_another_run_in_the_same_workdir_is_refused(tmp_path: pathlib.Path) -> N
         loop.train(tiny(data=dataclasses.replace(tiny().data, train="fake:train,size=32")), tmp_path)
 
 
-def test_a_tokenizer_json_trains_and_another_vocabulary_is_refused(tmp_path: pathlib.Path) -> None:
-    files = []
+def test_a_tokenizer_json_is_kept_and_another_vocabulary_is_refused(tmp_path: pathlib.Path) -> None:
+    files, hashes = [], []
     for name, words in {"first": ["a", "red", "blue"], "second": ["blue", "red", "a"]}.items():
         vocabulary = {word: id_ for id_, word in enumerate(["[UNK]", *words])}
-        files.append(tmp_path / f"{name}.json")
         json_file = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
-        json_file.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        files.append(tmp_path / f"{name}.json")
         json_file.save(str(files[-1]))
+        hashes.append(hashlib.sha256(files[-1].read_bytes()).hexdigest())
 
-    def run(path: pathlib.Path, duration: str) -> None:
-        loop.train(tiny(tokenizer=sections.Tokenizer(model=str(path)), duration=duration), tmp_path / "run")
+    workdir = epath.Path(tmp_path)
+    made = loop._make_tokenizer(tiny(tokenizer=sections.Tokenizer(model=str(files[0]))), None, workdir)
+    assert checkpoint.load_tokenizer(workdir, hashes[0]).model_bytes == made.model_bytes == files[0].read_bytes()
+    assert made.vocab_size == 6
 
-    run(files[0], "1 steps")
-    loaded = checkpoint.load(tmp_path / "run")
-    assert loaded.tokenizer.model_bytes == files[0].read_bytes()
-    assert loaded.tokenizer.vocab_size == 6
-    hashes = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
-    with pytest.raises(ConfigError, match=f"tokenizer.model.*{hashes[0]}.*{hashes[1]}"):
-        run(files[1], "2 steps")
-    files[0].unlink()
-    run(files[0], "2 steps")
-    (tmp_path / "run" / checkpoint.TOKENIZER).write_bytes(files[1].read_bytes())
+    loop._check_tokenizer(str(files[0]), hashes[0])
+    loop._check_tokenizer(str(tmp_path / "gone.json"), hashes[0])
+    with pytest.raises(ConfigError, match=rf"tokenizer\.model.*{hashes[0][:16]}.*{hashes[1][:16]}"):
+        loop._check_tokenizer(str(files[1]), hashes[0])
+    (workdir / checkpoint.TOKENIZER).write_bytes(files[1].read_bytes())
     with pytest.raises(ConfigError, match=f"{hashes[1]}.*{hashes[0]}"):
-        checkpoint.load(tmp_path / "run")
+        checkpoint.load_tokenizer(workdir, hashes[0])
 
 
 def test_a_stop_during_evaluation_saves_and_the_evaluation_is_made_up_for(

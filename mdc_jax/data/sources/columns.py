@@ -24,11 +24,11 @@ class Columns(Derived):
     offers = ("check", "claims")
 
     def __init__(self, source: Source, probabilities: Mapping[str, float]) -> None:
-        named = ",".join(f"{name}={probability:g}" for name, probability in probabilities.items())
-        super().__init__(f"columns:{named}:{source.spec}", [source], "columns", named)
-        self._source = source
         total = sum(probabilities.values())
         self._probabilities = {name: probability / total for name, probability in probabilities.items()}
+        named = ",".join(f"{name}={probability:g}" for name, probability in self._probabilities.items())
+        super().__init__(f"columns:{named}:{source.spec}", [source], "columns", named)
+        self._source = source
 
     def __len__(self) -> int:
         return len(self._source)
