@@ -19,6 +19,7 @@ from mdc_jax.config import sections
 from mdc_jax.data import images
 from mdc_jax.data.batch import LABEL_PREFIX, PAD_ID
 from mdc_jax.data.plan import Plan
+from mdc_jax.data.readers import Readers
 from mdc_jax.data.sources.base import BadRecord, Record, Source
 from mdc_jax.data.tokenizer import Tokenizer
 
@@ -87,7 +88,7 @@ class TrainBatches:
         self._max_bad_share = config.data.max_bad_share
         self._keys = None if keys is None else {*keys, "_mask"}
         plan = Plan(len(source), config.seed)
-        assemble = _Assembler(source, tokenizer, config)
+        self._assemble = assemble = _Assembler(source, tokenizer, config)
         rows = _local_rows(config.data.batch_size, process_index, process_count)
         permute, repeat = config.data.permute_captions, config.data.repeat_batch
 
@@ -127,9 +128,15 @@ class TrainBatches:
                 f"data.max_bad_share = {self._max_bad_share}. Repair the data, or raise data.max_bad_share."
             )
 
+    @property
+    def readers(self) -> int:
+        """Records read at once; 0: not measured yet."""
+        return self._assemble.readers.count
+
     def close(self) -> None:
         """Ends the threads."""
         self._batches.close()
+        self._assemble.close()
 
     def __enter__(self) -> "TrainBatches":
         return self
@@ -167,10 +174,10 @@ def eval_batches(
         records = (step * batch_size + index for index in rows)
         return assemble([_Row(record, record, None) if record < count else None for record in records])
 
-    return _logged(source.spec, _in_threads(make, -(-count // batch_size), config.data))
+    return _logged(source.spec, _in_threads(make, -(-count // batch_size), config.data), assemble)
 
 
-def _logged(spec: str, made: Iterator[_Made]) -> Iterator[dict[str, np.ndarray]]:
+def _logged(spec: str, made: Iterator[_Made], assemble: "_Assembler") -> Iterator[dict[str, np.ndarray]]:
     total = 0
     try:
         for batch, faults in made:
@@ -180,6 +187,7 @@ def _logged(spec: str, made: Iterator[_Made]) -> Iterator[dict[str, np.ndarray]]
             yield batch
     finally:
         made.close()
+        assemble.close()
 
 
 def read_captions(source: Source, limit: int) -> Iterator[str]:
@@ -205,19 +213,32 @@ class _Assembler:
         self._tokenizer = tokenizer
         self._config = config
         self._families = {family: source.families[family] for family in labels}
+        self.readers = Readers(self._attempt, config.data)
 
     def __call__(self, rows: _Rows) -> _Made:
         batch = self._empty(len(rows))
         faults = []
-        for index, row in enumerate(rows):
-            if row is None:
-                continue
+        there = [(index, row) for index, row in enumerate(rows) if row is not None]
+        for (index, row), read in zip(there, self.readers([row for _, row in there]), strict=True):
             batch["id"][index] = row.record
             try:
-                self._fill(batch, index, row)
+                if isinstance(read, BadRecord):
+                    raise read
+                self._fill(batch, index, row, *read)
             except BadRecord as fault:
                 faults.append(_Fault(row.record, fault.reason))
         return batch, faults
+
+    def close(self) -> None:
+        self.readers.close()
+
+    def _attempt(self, row: _Row) -> tuple[Record, Sequence[str]] | BadRecord:
+        """The record of a row and the captions that go with it, or what is wrong with them."""
+        try:
+            record = _read(self._source, row.record)
+            return record, record.captions if row.caption == row.record else _captions(self._source, row.caption)
+        except BadRecord as fault:
+            return fault
 
     def _empty(self, size: int) -> dict[str, np.ndarray]:
         data, pixels = self._config.data, self._config.image.size
@@ -234,10 +255,10 @@ class _Assembler:
             batch[LABEL_PREFIX + name] = label
         return batch
 
-    def _fill(self, batch: dict[str, np.ndarray], index: int, row: _Row) -> None:
+    def _fill(
+        self, batch: dict[str, np.ndarray], index: int, row: _Row, record: Record, captions: Sequence[str]
+    ) -> None:
         """Writes an example into row `index`, or raises BadRecord and leaves the row as it is."""
-        record = _read(self._source, row.record)
-        captions = record.captions if row.caption == row.record else _captions(self._source, row.caption)
         texts = self._tokenize(captions, row)
         if not texts and not self._families:
             raise BadRecord("no caption")
