@@ -263,7 +263,7 @@ class _Assembler:
         if not texts and not self._families:
             raise BadRecord("no caption")
         crop = self._rng(row, _CROP) if self._config.image.random_crop < 1 else None
-        batch["image"][index] = images.prepare(record.image, self._config.image, crop)
+        images.prepare(record.image, self._config.image, crop, batch["image"][index])
         for number, ids in enumerate(texts):
             batch["text"][index, number, : len(ids)] = ids
             batch["length"][index, number] = len(ids)

@@ -1,7 +1,6 @@
 """How many records are read at once: one by each thread, or as many as it takes where reading waits, as on a bucket."""
 
 import concurrent.futures
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -57,8 +56,8 @@ class Readers:
             yield result
         if keys:
             work = max((time.thread_time() - begin) / len(keys), 1e-6)
-            # The median, since the first one may open a file, and any may be interrupted.
-            self._start(wanted(statistics.median(waits), work, self._threads))
+            # The least wait: what makes others longer is opening files, and other work on the machine.
+            self._start(wanted(min(waits), work, self._threads))
 
     def _start(self, count: int) -> None:
         with self._lock:

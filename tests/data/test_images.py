@@ -292,6 +292,14 @@ def test_an_array_of_the_right_size_passes_untouched():
     np.testing.assert_array_equal(images.prepare(pixels, sections.Image(size=48)), pixels)
 
 
+@pytest.mark.parametrize("image", [_photo(48, 48), _photo(96, 70), _encode(_photo(96, 70), "JPEG")])
+def test_pixels_are_written_where_asked(image):
+    rows = np.zeros((2, 48, 48, 3), np.uint8)
+    images.prepare(image, sections.Image(size=48), out=rows[1])
+    np.testing.assert_array_equal(rows[1], images.prepare(image, sections.Image(size=48)))
+    assert not rows[0].any()
+
+
 @pytest.mark.parametrize("pixels", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
 def test_other_arrays_are_refused(pixels):
     with pytest.raises(images.BadImage, match="instead of uint8"):
