@@ -84,6 +84,11 @@ def decode(data: bytes, needed: tuple[float, float] = (math.inf, math.inf)) -> n
     return _decode_any(data)
 
 
+def pixels_needed(settings: sections.Image) -> tuple[float, float]:
+    """Height and width that `prepare` asks of `decode` where it draws no crop."""
+    return _window(settings, None).needed(settings.size)
+
+
 def _decode_jpeg(data: bytes, needed: tuple[float, float]) -> np.ndarray | None:
     """The fast way, for upright RGB and grey JPEGs without any fault; None leaves it to Pillow."""
     try:

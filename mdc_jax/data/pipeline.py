@@ -15,13 +15,14 @@ import grain
 import numpy as np
 from absl import logging
 
-from mdc_jax.config import sections
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import images
 from mdc_jax.data.batch import LABEL_PREFIX, PAD_ID
 from mdc_jax.data.plan import Plan
 from mdc_jax.data.readers import Readers
 from mdc_jax.data.sources.base import BadRecord, Record, Source
 from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.data.tokenizer import train as train_tokenizer
 
 _T = TypeVar("_T")
 
@@ -198,6 +199,16 @@ def read_captions(source: Source, limit: int) -> Iterator[str]:
             yield from _captions(source, index * len(source) // count)
         except BadRecord:
             continue
+
+
+def make_tokenizer(config: sections.Config, source: Source) -> Tokenizer:
+    """Loads the configured tokenizer, or trains one on the captions of `source`; raises ConfigError."""
+    try:
+        if config.tokenizer.model:
+            return Tokenizer.load(config.tokenizer.model)
+        return train_tokenizer(read_captions(source, config.tokenizer.train_captions), config.tokenizer)
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError(f"tokenizer: {error}") from error
 
 
 class _Assembler:

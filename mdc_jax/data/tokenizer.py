@@ -52,6 +52,10 @@ class Tokenizer:
         ids.append(EOS_ID)
         return ids
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The piece that each token stands for, as the model spells it."""
+        return [self._model.id_to_piece(token) for token in map(int, ids)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text before the first EOS, PAD skipped."""
         kept = []

@@ -73,7 +73,7 @@ class Source(Protocol):
 
     A source whose captions can be parsed also has `check(index, caption) -> Verdict` and
     `claims(index) -> Mapping[str, int]` (how many claims of each kind the image's own caption
-    makes).
+    makes). One with a vocabulary of its own has `word_kind(word) -> str` (see `mdc_jax/data/leakage.py`).
     """
 
     spec: str
