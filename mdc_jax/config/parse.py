@@ -171,6 +171,7 @@ def _check(config: sections.Config) -> None:
     _require(
         data.max_tokens >= 2, "data.max_tokens", data.max_tokens, "a caption needs room for a token and EOS: at least 2"
     )
+    _require(data.readers >= 0, "data.readers", data.readers, "a number of records; 0: measured")
     _require(bool(data.train), "data.train", data.train, 'name a source, as in "scenes:train"')
     _require(0 < image.random_crop <= 1, "image.random_crop", image.random_crop, "a share of the area, in (0, 1]")
     _require(0 <= image.color_jitter < 1, "image.color_jitter", image.color_jitter, "a share, in [0, 1)")

@@ -52,7 +52,8 @@ class Data:
     batch_size: int = 256  # over all hosts
     max_tokens: int = 64  # caption length in tokens, EOS included; longer captions keep their first ones and EOS
     captions_per_image: int = 1  # C of the batch contract
-    threads: int = 2
+    threads: int = 2  # that make batches
+    readers: int = 0  # records read at once; 0: as many as keep the threads busy, measured on the first ones
     prefetch: int = 4  # batches
     permute_captions: bool = False  # a control: every image gets another image's caption, afresh every epoch
     repeat_batch: bool = False  # a diagnosis: the first batch again and again

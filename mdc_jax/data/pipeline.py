@@ -15,12 +15,14 @@ import grain
 import numpy as np
 from absl import logging
 
-from mdc_jax.config import sections
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import augmentation, images
 from mdc_jax.data.batch import LABEL_PREFIX, PAD_ID
 from mdc_jax.data.plan import plan_of
+from mdc_jax.data.readers import Readers
 from mdc_jax.data.sources.base import BadRecord, Record, Source
 from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.data.tokenizer import train as train_tokenizer
 
 _T = TypeVar("_T")
 
@@ -87,7 +89,7 @@ class TrainBatches:
         self._max_bad_share = config.data.max_bad_share
         self._keys = None if keys is None else {*keys, "_mask"}
         plan = plan_of(source, config.seed)
-        assemble = _Assembler(source, tokenizer, config)
+        self._assemble = assemble = _Assembler(source, tokenizer, config)
         rows = _local_rows(config.data.batch_size, process_index, process_count)
         permute = config.data.permute_captions
 
@@ -129,9 +131,15 @@ class TrainBatches:
                 f"data.max_bad_share = {self._max_bad_share}. Repair the data, or raise data.max_bad_share."
             )
 
+    @property
+    def readers(self) -> int:
+        """Records read at once; 0: not measured yet."""
+        return self._assemble.readers.count
+
     def close(self) -> None:
         """Ends the threads."""
         self._batches.close()
+        self._assemble.close()
 
     def __enter__(self) -> "TrainBatches":
         return self
@@ -175,7 +183,7 @@ def eval_batches(
     def make(step: int) -> _Made:
         return assemble([row(step * batch_size + index) for index in rows])
 
-    return _logged(source.spec, _in_threads(make, -(-count // batch_size), config.data))
+    return _logged(source.spec, _in_threads(make, -(-count // batch_size), config.data), assemble)
 
 
 def _again_and_again(made: _Made) -> Iterator[_Made]:
@@ -183,7 +191,7 @@ def _again_and_again(made: _Made) -> Iterator[_Made]:
         yield made
 
 
-def _logged(spec: str, made: Iterator[_Made]) -> Iterator[dict[str, np.ndarray]]:
+def _logged(spec: str, made: Iterator[_Made], assemble: "_Assembler") -> Iterator[dict[str, np.ndarray]]:
     total = 0
     try:
         for batch, faults in made:
@@ -193,6 +201,7 @@ def _logged(spec: str, made: Iterator[_Made]) -> Iterator[dict[str, np.ndarray]]
             yield batch
     finally:
         made.close()
+        assemble.close()
 
 
 def read_captions(source: Source, limit: int) -> Iterator[str]:
@@ -202,6 +211,16 @@ def read_captions(source: Source, limit: int) -> Iterator[str]:
             yield from _text(source, index).captions
         except BadRecord:
             continue
+
+
+def make_tokenizer(config: sections.Config, source: Source) -> Tokenizer:
+    """Loads the configured tokenizer, or trains one on the captions of `source`; raises ConfigError."""
+    try:
+        if config.tokenizer.model:
+            return Tokenizer.load(config.tokenizer.model)
+        return train_tokenizer(read_captions(source, config.tokenizer.train_captions), config.tokenizer)
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError(f"tokenizer: {error}") from error
 
 
 class _Assembler:
@@ -218,19 +237,32 @@ class _Assembler:
         self._config = config
         self._families = {family: source.families[family] for family in labels}
         self._augments = any(augmentation.wanted(config.image).values())
+        self.readers = Readers(self._attempt, config.data)
 
     def __call__(self, rows: _Rows) -> _Made:
         batch = self._empty(len(rows))
         faults = []
-        for index, row in enumerate(rows):
-            if row is None:
-                continue
+        there = [(index, row) for index, row in enumerate(rows) if row is not None]
+        for (index, row), read in zip(there, self.readers([row for _, row in there]), strict=True):
             batch["id"][index] = row.record
             try:
-                self._fill(batch, index, row)
+                if isinstance(read, BadRecord):
+                    raise read
+                self._fill(batch, index, row, *read)
             except BadRecord as fault:
                 faults.append(_Fault(row.record, fault.reason))
         return batch, faults
+
+    def close(self) -> None:
+        self.readers.close()
+
+    def _attempt(self, row: _Row) -> tuple[Record, Record] | BadRecord:
+        """The record of a row and the one whose captions go with it, or what is wrong with them."""
+        try:
+            record = _read(self._source, row.record)
+            return record, record if row.caption == row.record else _text(self._source, row.caption)
+        except BadRecord as fault:
+            return fault
 
     def _empty(self, size: int) -> dict[str, np.ndarray]:
         data, pixels = self._config.data, self._config.image.size
@@ -247,14 +279,12 @@ class _Assembler:
             batch[LABEL_PREFIX + name] = label
         return batch
 
-    def _fill(self, batch: dict[str, np.ndarray], index: int, row: _Row) -> None:
+    def _fill(self, batch: dict[str, np.ndarray], index: int, row: _Row, record: Record, text: Record) -> None:
         """Writes an example into row `index`, or raises BadRecord and leaves the row as it is."""
-        record = _read(self._source, row.record)
-        text = record if row.caption == row.record else _text(self._source, row.caption)
         texts = self._tokenize(self._choose(text, row))
         if not texts and not self._families:
             raise BadRecord("no caption")
-        batch["image"][index] = self._pixels(record.image, row)
+        self._draw_pixels(record.image, row, batch["image"][index])
         for number, ids in enumerate(texts):
             batch["text"][index, number, : len(ids)] = ids
             batch["length"][index, number] = len(ids)
@@ -262,11 +292,12 @@ class _Assembler:
             batch[LABEL_PREFIX + family][index] = record.labels[family]
         batch["_mask"][index] = True
 
-    def _pixels(self, image: bytes | np.ndarray, row: _Row) -> np.ndarray:
+    def _draw_pixels(self, image: bytes | np.ndarray, row: _Row, out: np.ndarray) -> None:
         settings = self._config.image
         rng = self._rng(row, _AUGMENTATION) if self._augments else None
-        pixels = images.prepare(image, settings, rng)
-        return pixels if rng is None else augmentation.augment(pixels, settings, rng)
+        pixels = images.prepare(image, settings, rng, out)
+        if rng is not None:
+            out[...] = augmentation.augment(pixels, settings, rng)
 
     def _choose(self, text: Record, row: _Row) -> Sequence[str]:
         """At most C captions that have words: the first ones, or in training any.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -13,6 +13,7 @@ _IMAGE, _TEXT, _GAP, _TITLE = 1.4, 3.5, 0.15, 0.35  # inches
 _FONT = 8  # points
 _ADVANCE = 0.602 * _FONT / 72  # inches from one monospaced letter to the next
 _LINE = 1.35 * _FONT / 72
+_MOST_BINS = 120  # of a histogram
 _GREY, _BLACK, _RED = "#777777", "#111111", "#cc1111"
 
 Word = tuple[str, bool]  # and whether it belongs to a wrong claim
@@ -61,6 +62,26 @@ def captions(path: epath.Path, examples: Sequence[Captioned]) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     path.write_bytes(buffer.getvalue())
+
+
+def lengths(samples: Mapping[str, Sequence[int]], limit: int) -> bytes:
+    """A histogram of lengths for each named sample, as shares, and a line at the limit; returns SVG."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    longest = max((max(values, default=0) for values in samples.values()), default=0)
+    edges = np.linspace(0, max(longest, limit) + 1, min(max(longest, limit) + 2, _MOST_BINS)).round()
+    for name, values in samples.items():
+        weights = np.full(len(values), 1 / max(len(values), 1))
+        axes.hist(values, edges, weights=weights, histtype="stepfilled", alpha=0.35, label=name)
+    axes.axvline(limit, color=_RED, linewidth=1, linestyle="--", label=f"data.max_tokens = {limit}")
+    axes.set_xlabel("tokens, EOS included")
+    axes.set_ylabel("share of the captions")
+    axes.set_xlim(0, edges[-1])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=_FONT)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return buffer.getvalue()
 
 
 def _wrap(words: Iterable[tuple[str, str, str]]) -> Iterator[list[tuple[int, tuple[str, str, str]]]]:

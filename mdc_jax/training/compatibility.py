@@ -29,6 +29,7 @@ _FREE = (
     "checkpoint",
     "evaluators",
     "data.threads",
+    "data.readers",
     "data.prefetch",
     "model.scan",
     "model.remat",

@@ -23,11 +23,10 @@ from etils import epath
 from mdc_jax import evaluators
 from mdc_jax.config import ConfigError, dumps, duration, sections, steps, to_dict
 from mdc_jax.data import caption_safety
-from mdc_jax.data.pipeline import TrainBatches, read_captions
+from mdc_jax.data.pipeline import TrainBatches, make_tokenizer
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
-from mdc_jax.data.tokenizer import train as train_tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import checkpoint, compatibility, distributed, files, sharding
@@ -92,7 +91,7 @@ class _Run:
             self.tokenizer = checkpoint.load_tokenizer(workdir, self.meta["tokenizer"])
             _check_tokenizer(config.tokenizer.model, self.meta["tokenizer"])
         else:
-            self.tokenizer = _make_tokenizer(config, source, workdir)
+            self.tokenizer = _share_tokenizer(config, source, workdir)
         self.start = saved[-1] if saved else 0
 
         self.total = _total_steps(config, self.start, self.meta["position"], len(source))
@@ -302,19 +301,11 @@ def _total_steps(config: sections.Config, step: int, position: int, records: int
     return step + max(math.ceil((examples - position) / config.data.batch_size), 0)
 
 
-def _make_tokenizer(config: sections.Config, source: Source, workdir: epath.Path) -> Tokenizer:
-    """Loads the configured tokenizer, or trains one on the captions; process 0 writes it for all."""
+def _share_tokenizer(config: sections.Config, source: Source, workdir: epath.Path) -> Tokenizer:
+    """The configured tokenizer; process 0 loads or trains it, and writes it for all."""
     path = workdir / checkpoint.TOKENIZER
     if jax.process_index() == 0:
-        try:
-            if config.tokenizer.model:
-                tokenizer = Tokenizer.load(config.tokenizer.model)
-            else:
-                captions = read_captions(source, config.tokenizer.train_captions)
-                tokenizer = train_tokenizer(captions, config.tokenizer)
-        except (ValueError, FileNotFoundError) as error:
-            raise ConfigError(f"tokenizer: {error}") from error
-        files.write(path, tokenizer.model_bytes)
+        files.write(path, make_tokenizer(config, source).model_bytes)
     distributed.barrier("tokenizer")
     return Tokenizer.load(path)
 

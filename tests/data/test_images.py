@@ -4,11 +4,13 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_sample_image
 
 from mdc_jax.config import sections
 from mdc_jax.data import images
@@ -70,6 +72,28 @@ def test_exif_rotation_is_undone(orientation):
     assert _difference(pixels, upright) < 3
 
 
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})])
+def test_exif_rotation_of_other_formats(kind, options):
+    upright = _photo(48, 80)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    pixels = images.decode(_encode(np.ascontiguousarray(np.rot90(upright)), kind, exif=exif, **options))
+    np.testing.assert_array_equal(pixels, upright)
+
+
+def test_exif_is_found_behind_other_segments_and_fill_bytes():
+    upright = _photo(48, 80)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    profile = b"\xff\xda" * 40_000  # two segments that hold the marker of the picture itself
+    data = _encode(np.ascontiguousarray(np.rot90(upright)), "JPEG", quality=98, exif=exif, icc_profile=profile)
+    filled = data.index(b"\xff\xe1")
+    for jpeg in (data, data[:filled] + b"\xff\xff" + data[filled:]):
+        pixels = images.decode(jpeg)
+        assert pixels.shape == upright.shape
+        assert _difference(pixels, upright) < 3
+
+
 def test_transparent_pixels_are_composited_on_white():
     rgba = np.zeros((4, 4, 4), np.uint8)
     rgba[0, :, :] = (200, 0, 0, 255)
@@ -101,8 +125,23 @@ def test_grey_cmyk_and_16_bits():
     np.testing.assert_array_equal(images.decode(_encode(deep, "PNG"))[0, :, 0], [0, 1, 128, 255])
     np.testing.assert_array_equal(images.decode(_encode(deep, "TIFF"))[0, :, 0], [0, 1, 128, 255])
 
+    deep = _photo(20, 30).astype(np.uint16) * 257
+    for kind in (".png", ".tiff"):
+        np.testing.assert_array_equal(images.decode(cv2.imencode(kind, deep[..., ::-1])[1].tobytes()), _photo(20, 30))
+
     cmyk = PIL.Image.fromarray(_photo(40, 40)).convert("CMYK")
     assert _difference(images.decode(_encode(cmyk, "JPEG", quality=98)), _photo(40, 40)) < 4
+
+
+def test_a_transparent_level_of_16_bits_is_white():
+    deep = PIL.Image.fromarray(np.asarray([[1_000, 40_000]], np.uint16))
+    pixels = images.decode(_encode(deep, "PNG", transparency=1_000))
+    np.testing.assert_array_equal(pixels[0, :, 0], [255, 156])
+
+
+def test_floats_are_refused_since_their_white_is_unknown():
+    with pytest.raises(images.BadImage, match="pixels are floats"):
+        images.decode(_encode(PIL.Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
@@ -204,13 +243,45 @@ def test_resizing_is_antialiased(shape, mode):
     assert images.prepare(stripes, sections.Image(size=64, resize=mode)).std() < 20  # grey, no pattern
 
 
-@pytest.mark.parametrize("shape", [(384, 512), (768, 1024), (333, 250)])
-def test_a_jpeg_decoded_at_a_smaller_scale_looks_the_same(shape):
-    data = _encode(_photo(*shape), "JPEG", quality=95)
-    for mode in ("resize", "crop"):
-        found = images.prepare(data, sections.Image(size=96, resize=mode))
-        expected = images.prepare(_encode(images.decode(data), "PNG"), sections.Image(size=96, resize=mode))
-        assert _difference(found, expected) < 2
+_SHAPES = [
+    (384, 512),
+    (768, 1024),
+    (1080, 1920),
+    (333, 250),
+    (480, 640),
+    (700, 700),
+    (230, 900),
+    (900, 150),
+    (150, 200),
+]
+
+
+@pytest.mark.parametrize("shape", _SHAPES)
+@pytest.mark.parametrize("kind", ["JPEG", "BMP"])
+def test_photographs_are_within_two_levels_of_pillow(shape, kind):
+    """Whatever scale a JPEG is decoded at, and however far the photograph shrinks or grows."""
+    photo = load_sample_image("china.jpg")
+    tiled = np.pad(
+        photo, [(0, max(0, n - m)) for n, m in zip(shape, photo.shape, strict=False)] + [(0, 0)], "symmetric"
+    )
+    data = _encode(tiled[: shape[0], : shape[1]], kind, **({"quality": 90} if kind == "JPEG" else {}))
+    found = images.prepare(data, sections.Image(size=224))
+    assert _difference(found, _pillow(images.decode(data), 224)) < 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "needed", "decoded"),
+    [
+        ((400, 800), (100, 100), (100, 200)),
+        ((400, 800), (100, 201), (200, 400)),
+        ((400, 800), (200, 400), (200, 400)),
+        ((400, 800), (250, 300), (400, 800)),  # not at 5/8, which takes longer
+        ((401, 801), (50, 100), (51, 101)),
+        ((401, 801), (900, 900), (401, 801)),
+    ],
+)
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_enough(shape, needed, decoded):
+    assert images.decode(_encode(_photo(*shape), "JPEG"), needed).shape[:2] == decoded
 
 
 def test_an_array_of_the_right_size_passes_untouched():
@@ -219,6 +290,14 @@ def test_an_array_of_the_right_size_passes_untouched():
         images.prepare(pixels, sections.Image(size=48)), pixels
     )
     np.testing.assert_array_equal(images.prepare(pixels, sections.Image(size=48)), pixels)
+
+
+@pytest.mark.parametrize("image", [_photo(48, 48), _photo(96, 70), _encode(_photo(96, 70), "JPEG")])
+def test_pixels_are_written_where_asked(image):
+    rows = np.zeros((2, 48, 48, 3), np.uint8)
+    images.prepare(image, sections.Image(size=48), out=rows[1])
+    np.testing.assert_array_equal(rows[1], images.prepare(image, sections.Image(size=48)))
+    assert not rows[0].any()
 
 
 @pytest.mark.parametrize("pixels", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])

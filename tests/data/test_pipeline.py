@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import io
 import itertools
+import time
 
 import numpy as np
 import PIL.Image
@@ -121,6 +122,25 @@ def test_any_number_of_hosts_and_threads_gives_the_same_rows(words, options):
             for host in range(hosts)
         ]
         _assert_equal(whole, _joined([parts[host][step] for step in range(6) for host in range(hosts)]))
+
+
+@pytest.mark.parametrize("options", [{}, {"permute_captions": True}])
+def test_records_that_are_slow_to_come_are_read_at_once_and_give_the_same_batches(words, options):
+    records = [*_good(9), BadRecord("damaged entry")]
+    expected = _joined(_take(Fixed(records), words, _config(readers=1, random_crop=0.5, **options), 6))
+
+    def late(record):
+        def read(_):
+            time.sleep(0.02)
+            return record
+
+        return read
+
+    with pipeline.TrainBatches(
+        Fixed([late(record) for record in records]), words, _config(random_crop=0.5, **options), position=0
+    ) as batches:
+        _assert_equal(expected, _joined(list(itertools.islice(batches, 6))))
+        assert batches.readers > 2
 
 
 def test_starting_anywhere_equals_going_on(words):

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from mdc_jax.data import leakage
 from mdc_jax.data.scenes import grammar
 from mdc_jax.data.scenes.labels import FAMILIES, Labels
 from mdc_jax.data.scenes.layout import (
@@ -103,30 +104,13 @@ def test_length_predicts_no_label(spec):
         assert z < Z, name
 
 
-_KINDS = {
-    **dict.fromkeys(SHAPES, "SHAPE"),
-    **dict.fromkeys(COLOURS, "COLOUR"),
-    **dict.fromkeys(SIZES, "SIZE"),
-    **dict.fromkeys(TEXTURES, "TEXTURE"),
-    **dict.fromkeys(BACKGROUNDS, "BACKGROUND"),
-    **dict.fromkeys(COUNTS, "COUNT"),
-    **dict.fromkeys(("left", "right", "higher", "lower", "top", "middle", "bottom", "centre"), "WHERE"),
-    "than": "of",
-}
-
-
 @pytest.mark.parametrize("spec", ["train", "train,layout=free"])
 def test_kinds_of_words_predict_no_label_within_a_count(spec):
     """How often each kind of word occurs, and which kind stands where in the caption."""
     words, found = _sample(spec)
     labels = _labels(found)
-    kinds = [[_KINDS.get(word, word) for word in caption] for caption in words]
     counts = np.array([len(s.objects) for s in found])
-    names = sorted({kind for caption in kinds for kind in caption})
-    features = {f"number of {k}": np.array([caption.count(k) for caption in kinds], float) for k in names}
-    for at in (0, 1, 4, -1):
-        for k in names:
-            features[f"{k} at {at}"] = np.array([caption[at] == k for caption in kinds], float)
+    features = leakage.kind_features([[*map(scenes.ScenesSource.word_kind, caption)] for caption in words])
     for name, (holds, applies) in _yes_or_no(labels).items():
         for count in (1, 2, 3) if not name.startswith("count ") else ():
             use = applies & (counts == count)

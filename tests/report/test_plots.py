@@ -24,3 +24,10 @@ def test_lines_are_broken_before_they_leave_the_cell():
     lines = list(plots._wrap(words))
     assert sum(len(line) for line in lines) == 30
     assert all(column + 10 <= plots._TEXT / plots._ADVANCE for line in lines for column, _ in line)
+
+
+def test_lengths_are_drawn_with_their_limit_and_names():
+    svg = plots.lengths({"short <ones>": [3, 4, 4], "long ones": [900], "none": []}, 64).decode()
+    assert svg.startswith("<?xml") and svg.rstrip().endswith("</svg>")
+    with_more = plots.lengths({"short <ones>": [3, 4, 4], "long ones": [900], "more": [5]}, 64).decode()
+    assert svg != with_more

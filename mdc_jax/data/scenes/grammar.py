@@ -35,6 +35,18 @@ IMAGE = ("an", "image", ":")
 SEPARATORS = ((",",), ("and",))
 NO_RELATION = ("along", "with")  # as long as a relation
 
+# Words that say what is shown, by their kind; every other word is a kind of its own.
+KINDS = {
+    **dict.fromkeys(SHAPES, "SHAPE"),
+    **dict.fromkeys(COLOURS, "COLOUR"),
+    **dict.fromkeys(SIZES, "SIZE"),
+    **dict.fromkeys(TEXTURES, "TEXTURE"),
+    **dict.fromkeys(BACKGROUNDS, "BACKGROUND"),
+    **dict.fromkeys(COUNTS, "COUNT"),
+    **dict.fromkeys((*ROWS, *COLUMNS, *(phrase[0] for phrase in RELATIONS)), "WHERE"),
+    "than": "of",  # as in "higher than", "left of"
+}
+
 
 def count_words(number: int) -> tuple[str, ...]:
     """As in "three in all"."""

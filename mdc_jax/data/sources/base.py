@@ -83,7 +83,8 @@ class Source(Protocol):
 
     A source may offer more (OPTIONAL): `captions(index)`, where they cost less than the record; where captions can be
     parsed, `check(index, caption) -> Verdict` and `claims(index) -> Mapping[str, int]` (how many claims of each kind
-    the image's own caption makes). `unsafe` says which augmentations can make its captions false, and why, see
+    the image's own caption makes); with a vocabulary of its own, `word_kind(word) -> str` (see
+    `mdc_jax/data/leakage.py`). `unsafe` says which augmentations can make its captions false, and why, see
     `caption_safety.py`. A mixture has `parts`, see `plan.py`.
     """
 

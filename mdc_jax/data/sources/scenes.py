@@ -89,6 +89,11 @@ class ScenesSource:
         """The captions of scene `index`, which is not drawn."""
         return self._captions(index, self.scene(index))
 
+    @staticmethod
+    def word_kind(word: str) -> str:
+        """What kind of word it is, whatever it says."""
+        return grammar.KINDS.get(word, word)
+
     def check(self, index: int, caption: str) -> Verdict:
         """What a caption claims, held against scene `index`."""
         return parse.judge(parse.parse(caption, self.settings.sentences), self.scene(index))

@@ -69,6 +69,10 @@ class Tokenizer(abc.ABC):
         ids.append(EOS_ID)
         return ids
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The piece that each token stands for, as the model spells it; "" for ids that it does not have."""
+        return [self._piece(self._models[token]) if token in self._models else "" for token in map(int, ids)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text before the first EOS; PAD, and ids that the model does not have, are skipped."""
         kept = []
@@ -86,3 +90,7 @@ class Tokenizer(abc.ABC):
     @abc.abstractmethod
     def _decode(self, ids: list[int]) -> str:
         """The text of the model's own ids."""
+
+    @abc.abstractmethod
+    def _piece(self, id_: int) -> str:
+        """What the model calls one of its own ids."""

@@ -48,3 +48,6 @@ class HuggingFace(Tokenizer):
         text = self._model.decode(ids, skip_special_tokens=False)
         # The end of a word, which not every file's own decoder takes away.
         return text.replace(self._suffix, " ").strip() if self._suffix else text
+
+    def _piece(self, id_: int) -> str:
+        return self._model.id_to_token(id_) or ""

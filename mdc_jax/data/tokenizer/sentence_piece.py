@@ -33,6 +33,9 @@ class SentencePiece(Tokenizer):
     def _decode(self, ids: list[int]) -> str:
         return self._model.decode(ids)
 
+    def _piece(self, id_: int) -> str:
+        return self._model.id_to_piece(id_)
+
 
 def train(captions: Iterable[str], settings: sections.Tokenizer) -> SentencePiece:
     """Trains on the first `settings.train_captions` captions (unigram: arXiv 1804.10959, bpe: arXiv 1508.07909).

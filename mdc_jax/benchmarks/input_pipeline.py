@@ -1,0 +1,266 @@
+"""What the input costs by stage, and what others take for it: `python -m mdc_jax.benchmarks.input_pipeline`.
+
+Four tables. Stages and decoders: processor time on one core, so that other work on the machine counts little; repeats
+take turns, and medians are shown. Threads and readers: wall time, so that the machine should be idle. tf.data and torch
+are measured where they are installed; neither is needed for anything else.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import cv2
+import numpy as np
+from absl import app, flags
+
+from mdc_jax import command
+from mdc_jax.benchmarks import other_decoders, photographs
+from mdc_jax.config import sections
+from mdc_jax.data import images, tokenizer
+from mdc_jax.data.pipeline import TrainBatches
+from mdc_jax.data.prepare import records
+from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources.base import Record, Source
+from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.report import tables
+
+SIZE = 224
+RECORDS = {"512x384": (384, 512), "1024x768": (768, 1024), "short side 256": (256, 341)}  # height, width
+READERS = (1, 4, 16, 64, 128, 0)  # 0: chosen from the measurement
+LATENCY = 0.05  # seconds
+
+_BATCH = 32
+_CAPTION_WORDS = (
+    "two",
+    "red",
+    "flowers",
+    "in",
+    "front",
+    "of",
+    "old",
+    "temple",
+    "roofs",
+    "under",
+    "a",
+    "blue",
+    "sky",
+    "near",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Photographs with captions, in memory and as a source."""
+
+    encoded: Sequence[bytes]
+    captions: Sequence[str]
+    source: Source
+    tokenizer: Tokenizer
+
+
+@contextlib.contextmanager
+def prepared(height: int, width: int, count: int) -> Iterator[Data]:
+    """Writes a shard of photographs with captions of 20 words; removes it in the end."""
+    rng = np.random.default_rng(0)
+    encoded = photographs.jpegs(height, width, count)
+    captions = [" ".join(rng.choice(_CAPTION_WORDS, 20)) for _ in encoded]
+    examples = [records.Example(data, (text,)) for data, text in zip(encoded, captions, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        manifest = records.Manifest("photographs", "", "", {}, {})
+        manifest.shards["train.arrayrecord"] = records.write_shard(path / "train.arrayrecord", "train", "", examples)
+        manifest.complete = True
+        manifest.write(path)
+        trained = tokenizer.train(captions, sections.Tokenizer(vocab_size=300))
+        yield Data(encoded, captions, open_source(f"array_record:{folder}:train"), trained)
+
+
+class InMemory:
+    """Images that are decoded and resized already: what is left to do is tokenizing and making batches."""
+
+    spec, fingerprint, families = "memory", "", {}
+
+    def __init__(self, found: Sequence[Record]) -> None:
+        self._found = found
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._found[index]
+
+
+class Delayed(InMemory):
+    """Records that come after a wait, as from a bucket."""
+
+    def __getitem__(self, index: int) -> Record:
+        time.sleep(LATENCY)
+        return super().__getitem__(index)
+
+
+def config(**data: int) -> sections.Config:
+    return sections.Config(image=sections.Image(size=SIZE), data=sections.Data(**({"batch_size": _BATCH} | data)))
+
+
+def in_turns(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Processor seconds of every repeat of each work, after one that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for repeat in range(repeats + 1):
+        for name, work in works.items():
+            begin = time.process_time()
+            work()
+            if repeat:
+                seconds[name].append(time.process_time() - begin)
+    return seconds
+
+
+def stages(data: Data, repeats: int) -> dict[str, list[float]]:
+    """Processor seconds for all images: each stage alone, the whole, and the bare decode and resize calls."""
+    settings, count = config().image, len(data.encoded)
+    needed = images.pixels_needed(settings)
+    pixels = [images.decode(encoded, needed) for encoded in data.encoded]
+    ready = InMemory([Record(images.prepare(p, settings), (c,)) for p, c in zip(pixels, data.captions, strict=True)])
+
+    def whole(source: Source) -> Callable[[], None]:
+        batches = TrainBatches(source, data.tokenizer, config(threads=0, readers=1), position=0)
+
+        def work() -> None:
+            for _ in range(count // _BATCH):
+                next(batches)
+
+        return work
+
+    works = {
+        "read": lambda: [data.source[index] for index in range(count)],
+        "decode": lambda: [images.decode(encoded, needed) for encoded in data.encoded],
+        "crop, resize": lambda: [images.prepare(image, settings) for image in pixels],
+        "tokenize": lambda: [data.tokenizer.encode(caption, 64) for caption in data.captions],
+        "batch": whole(ready),
+        "whole": whole(data.source),
+        "decode + resize": lambda: [images.prepare(encoded, settings) for encoded in data.encoded],
+    }
+    seconds = in_turns(works, repeats)
+    tokens = statistics.median(seconds["tokenize"])
+    seconds["batch"] = [max(0.0, value - tokens) for value in seconds["batch"]]  # which tokenizes, too
+    return seconds
+
+
+def decoders(encoded: Sequence[bytes], repeats: int) -> list[tuple[str, list[float] | None, float]]:
+    """Name, processor seconds for all images (None: not installed), and mean absolute difference to Pillow's."""
+    settings = config().image
+    made = {
+        "mdc_jax": lambda: [images.prepare(data, settings) for data in encoded],
+        "Pillow, bilinear": other_decoders.pillow(encoded, SIZE),
+        "cv2, INTER_AREA": other_decoders.opencv(encoded, SIZE, cv2.INTER_AREA),
+        "cv2, INTER_LINEAR": other_decoders.opencv(encoded, SIZE, cv2.INTER_LINEAR),
+        "tf.data, antialiased": other_decoders.tf_data(encoded, SIZE),
+        "torch DataLoader, Pillow": other_decoders.torch_loader(encoded, SIZE),
+    }
+    there = {name: decode for name, decode in made.items() if decode is not None}
+    expected = there["Pillow, bilinear"]()
+    differences = {name: _difference(decode(), expected) for name, decode in there.items()}
+    seconds = in_turns(there, repeats)
+    return [(name, seconds.get(name), differences.get(name, np.nan)) for name in made]
+
+
+def _difference(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    pairs = zip(found, expected, strict=True)
+    return float(np.mean([np.abs(np.rint(a).astype(int) - b).mean() for a, b in pairs]))
+
+
+def wall(source: Source, data: Data, batches: int, settings: sections.Config, warm_up: int) -> tuple[float, int]:
+    """Images per second after `warm_up` batches, and how many records were read at once."""
+    with TrainBatches(source, data.tokenizer, settings, position=0) as made:
+        for _ in range(warm_up):
+            next(made)
+        begin = time.perf_counter()
+        for _ in range(batches):
+            next(made)
+        return batches * settings.data.batch_size / (time.perf_counter() - begin), made.readers
+
+
+def two_threads(data: Data, repeats: int) -> tuple[float, float, float]:
+    """Images per second with one and with two threads, in turns, and the median of their ratios."""
+    speeds = [
+        [wall(data.source, data, 16, config(threads=threads, readers=1), warm_up=6)[0] for threads in (1, 2)]
+        for _ in range(repeats)
+    ]
+    one, two = zip(*speeds, strict=True)
+    return statistics.median(one), statistics.median(two), statistics.median(b / a for a, b in speeds)
+
+
+def delayed(data: Data) -> list[tuple[int, int, float]]:
+    """For each of READERS: that, the records that were read at once, and images per second from the start on."""
+    found = [data.source[index] for index in range(len(data.source))]
+    lines = []
+    for readers in READERS:
+        settings = config(threads=os.cpu_count() or 1, readers=readers, batch_size=64)
+        speed, count = wall(Delayed(found), data, 8, settings, warm_up=0)
+        lines.append((readers, count, speed))
+    return lines
+
+
+def main(_: list[str]) -> None:
+    count, repeats = -(-flags.FLAGS.images // _BATCH) * _BATCH, flags.FLAGS.repeats
+    print(f"Python {platform.python_version()}, {os.cpu_count()} CPU cores, {count} photographs, {repeats} repeats\n")
+    for name, (height, width) in RECORDS.items():
+        with prepared(height, width, count) as data:
+            size = np.mean([len(encoded) for encoded in data.encoded]) / 1000
+            print(f"{name}: JPEG of {size:.0f} kB on average\n")
+            seconds = stages(data, repeats)
+            rows = [[stage, *_cost(values, count)] for stage, values in seconds.items()]
+            print(tables.markdown(["stage, one core", "images/s", "CPU-s per 1,000 images"], rows))
+            pairs = zip(seconds["decode + resize"], seconds["whole"], strict=True)
+            print(
+                f"whole / (decode + resize): {statistics.median(bare / all_ for bare, all_ in pairs):.3f}\n", flush=True
+            )
+
+            found = decoders(data.encoded, repeats)
+            own = found[0][1]
+            rows = [
+                [name, *_cost(values, count), f"{difference:.2f}", _ratio(own, values)]
+                if values
+                else [name, "not installed", "", "", ""]
+                for name, values, difference in found
+            ]
+            header = [
+                "decode and resize, one core",
+                "images/s",
+                "CPU-s per 1,000 images",
+                "difference",
+                "mdc_jax faster by",
+            ]
+            print(tables.markdown(header, rows), flush=True)
+
+            if name == next(iter(RECORDS)):
+                one, two, ratio = two_threads(data, repeats)
+                print(
+                    f"threads, wall time: 1: {one:,.0f} images/s, 2: {two:,.0f} images/s, ratio {ratio:.2f}\n",
+                    flush=True,
+                )
+                rows = [
+                    [str(readers or "chosen"), str(used), f"{speed:,.0f}"] for readers, used, speed in delayed(data)
+                ]
+                header = ["data.readers", "read at once", f"images/s with {1000 * LATENCY:.0f} ms a request"]
+                print(tables.markdown(header, rows), flush=True)
+
+
+def _cost(seconds: Sequence[float], count: int) -> list[str]:
+    each = statistics.median(seconds) / count
+    return [f"{1 / max(each, 1e-9):,.0f}", f"{1000 * each:.3f}"]
+
+
+def _ratio(own: Sequence[float], other: Sequence[float]) -> str:
+    return f"{statistics.median(b / a for a, b in zip(own, other, strict=True)):.2f}"
+
+
+if __name__ == "__main__":
+    flags.DEFINE_integer("images", 96, "Photographs of each size; rounded up to whole batches.", lower_bound=1)
+    flags.DEFINE_integer("repeats", 9, "Repeats of each measurement.", lower_bound=1)
+    app.run(command.reported(main))

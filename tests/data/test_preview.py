@@ -1,0 +1,103 @@
+"""The preview: counts that are right, a page with what training sees, errors that say what to do."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+from etils import epath
+
+from mdc_jax.config import sections
+from mdc_jax.data import preview
+from mdc_jax.data.pipeline import make_tokenizer
+from mdc_jax.data.sources import open_source
+from mdc_jax.report import tables
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _config(spec):
+    return sections.Config(
+        image=sections.Image(size=32),
+        data=sections.Data(train=spec, max_tokens=12),
+        tokenizer=sections.Tokenizer(vocab_size=256, byte_fallback=False, train_captions=500),
+    )
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """40 images in two folders, of which four have damaged bytes and two no caption."""
+    root = tmp_path / "photos"
+    for index in range(40):
+        path = root / ("cats" if index % 2 else "dogs") / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(np.full((20, 30, 3), 6 * index, np.uint8)).save(path)
+        path.with_suffix(".txt").write_text("a very long caption of an animal " * 3 if index < 10 else "an animal")
+        if index in (3, 4, 5, 6):
+            path.write_bytes(b"damaged")
+        if index in (20, 21):
+            path.with_suffix(".txt").unlink()
+    return root
+
+
+def test_counts_of_a_folder_with_damage(photos):
+    spec = f"folder:{photos}"
+    config, source = _config(spec), open_source(spec)
+    found = preview.preview(source, make_tokenizer(config, source), config, records=1_000, images=5)
+    assert found.seen == 40
+    assert found.bad == {"unknown format": 4, "no caption": 2}
+    assert len(found.cards) == 5
+    assert all(card.texts[0][-1].text == "EOS" and card.image.shape == (32, 32, 3) for card in found.cards)
+    assert len(found.lengths) == 38
+    assert preview.truncated(found.lengths, 12) == pytest.approx(10 / 38)
+    lines = dict(preview.counts(found, config))
+    assert lines["records"] == "40"
+    assert lines["longer than 12 tokens"] == "26.3%"
+    assert lines["labels"] == "folder (2)"
+    assert found.audit.dropped == {"no caption": 2}
+
+
+def test_the_page_has_every_source_and_the_table_every_label(tmp_path):
+    config = _config("scenes:train,size=32")
+    specs = ("scenes:train,size=32", "fake:train,size=32,words=20")
+    tokenizer = make_tokenizer(config, open_source(specs[0]))
+    found = [preview.preview(open_source(spec), tokenizer, config, records=400, images=2) for spec in specs]
+    path = epath.Path(tmp_path) / "page.html"
+    preview.write(path, found, config)
+    text = path.read_text()
+    assert all(f"<h2>{one.source.spec}</h2>" in text for one in found)
+    assert text.count('<div class="card">') == 4
+    lines = tables.read_csv(path.with_suffix(".csv"))
+    assert {(line["source"], line["family"]) for line in lines} >= {(specs[0], "shape"), (specs[0], "count")}
+    shape = [line for line in lines if line["family"] == "shape" and line["features"] == "kinds"]
+    assert [line["name"] for line in shape] == ["mean", "circle", "square", "triangle", "star", "cross", "ring"]
+    assert all(0 <= float(line["low"]) <= float(line["auc"]) <= float(line["high"]) <= 1 for line in lines)
+
+
+def _run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "mdc_jax.data.preview", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_the_command(tmp_path):
+    page = tmp_path / "new" / "page.html"
+    done = _run("scenes:test", "--config=configs/scenes.py:runlocal", f"--out={page}", "--records=64", "--images=3")
+    assert done.returncode == 0, done.stderr
+    assert page.exists()
+    assert "20,000" in done.stdout and "longer than 18 tokens" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name at least one source"),
+        (("folder:none",), "there is no folder"),
+    ],
+)
+def test_what_is_wrong_is_said_without_a_traceback(arguments, message):
+    done = _run(*arguments)
+    assert done.returncode != 0
+    assert message in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,80 @@
+"""Reading at once: as many records as the measured waiting asks for, in order, and nothing else changes."""
+
+import threading
+import time
+
+import pytest
+
+from mdc_jax.config import sections
+from mdc_jax.data.readers import Readers, wanted
+
+
+class Slow:
+    """Doubles numbers after a wait; knows how many were read at the same time."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+        self.now = self.most = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, key):
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(self.seconds)
+        with self._lock:
+            self.now -= 1
+        if key == 30:
+            raise OSError("gone")
+        return 2 * key
+
+
+def _work():
+    """About 2 ms of processor time."""
+    begin = time.thread_time()
+    while time.thread_time() - begin < 0.002:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("wait", "work", "threads", "count"),
+    [(0.05, 0.001, 2, 100), (0.05, 0.01, 1, 5), (0.0, 0.001, 16, 1), (-1e-6, 0.001, 2, 1), (10.0, 0.001, 2, 128)],
+)
+def test_littles_law_within_bounds(wait, work, threads, count):
+    assert wanted(wait, work, threads) == count
+
+
+def test_where_reading_waits_several_are_read_at_once_in_order():
+    read = Slow(0.02)
+    readers = Readers(read, sections.Data(threads=1))
+    found = []
+    for value in readers(range(20)):
+        found.append(value)
+        _work()
+    readers.close()
+    assert found == [2 * key for key in range(20)]
+    assert readers.count >= 4  # 20 ms of waiting for 2 ms of work, and some for the test itself
+    assert 1 < read.most <= readers.count
+
+
+def test_where_reading_does_not_wait_each_thread_reads_for_itself():
+    callers = set()
+    readers = Readers(lambda key: callers.add(threading.get_ident()), sections.Data())
+    for _ in readers(range(20)):
+        _work()
+    assert readers.count == 1
+    assert callers == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_number_that_is_given_is_kept_and_errors_come_out_in_their_place(count):
+    read = Slow(0.001)
+    readers = Readers(read, sections.Data(readers=count))
+    found = []
+    with pytest.raises(OSError, match="gone"):
+        for value in readers(range(25, 40)):
+            found.append(value)
+    readers.close()
+    assert found == [50, 52, 54, 56, 58]
+    assert readers.count == count
+    assert read.most <= count
