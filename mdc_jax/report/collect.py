@@ -24,6 +24,7 @@ _TABLE = flags.DEFINE_enum("table", "probes", ["probes", "metrics"], "What to jo
 _CSV = flags.DEFINE_string("csv", None, "CSV file to write; the Markdown beside it ends in .md.", required=True)
 
 _TRAINED = "trained encoder"
+_SHOWN = 1e-3  # what a table shows; a row without a seed differs between runs by rounding
 _KEY = ("family", "bound", "row", "features", "metric")
 HEADER = (*_KEY, "value", "low", "high", "runs", "interval")
 METRICS_HEADER = ("metric", "row", "value", "low", "high", "runs")
@@ -40,8 +41,8 @@ def latest_probe(workdir: epath.Path) -> list[dict[str, str]]:
 def collect(groups: Sequence[tuple[str, Sequence[Iterable[dict[str, str]]]]]) -> list[list[tables.Cell]]:
     """Rows of HEADER from (name, the probe lines of each of its runs), in order of first mention.
 
-    The value is the mean over runs. The interval is Student's t over runs where they differ, else
-    (one run, or a row without a seed) the mean of those over test examples.
+    The value is the mean over runs. The interval is Student's t over runs where they differ by what a
+    table shows, else (one run, or a row without a seed) the mean of those over test examples.
     """
     found: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for position, (name, runs) in enumerate(groups):
@@ -53,9 +54,10 @@ def collect(groups: Sequence[tuple[str, Sequence[Iterable[dict[str, str]]]]]) ->
                 found.setdefault(tuple(line[column] for column in _KEY), []).append(line)
     rows = []
     for key, lines in found.items():
-        mean, low, high = mean_and_interval([float(line["value"]) for line in lines])
+        values = [float(line["value"]) for line in lines]
+        mean, low, high = mean_and_interval(values)
         over = "runs"
-        if low == high:
+        if np.ptp(values) < _SHOWN:
             low, high = (float(np.mean([float(line[column]) for line in lines])) for column in ("low", "high"))
             over = "test examples"
         rows.append([*key, mean, max(low, 0.0), min(high, 1.0), len(lines), over])
