@@ -126,7 +126,7 @@ def write(path: epath.Path, found: Sequence[Preview], config: sections.Config) -
     )
     for one in found:
         page.heading(one.source.spec)
-        page.table(["", ""], counts(one, config))
+        page.table([], counts(one, config))
         if one.cards:
             page.paragraph("Images as training sees them, each with its caption in the pieces of the tokenizer.")
             page.cards(one.cards)

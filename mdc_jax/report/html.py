@@ -63,7 +63,9 @@ class Page:
         self._parts.append(f"<p>{html.escape(text)}</p>")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        lines = [_row("th", header), *(_row("td", row) for row in rows)]
+        """A table; without a line of names where the header is empty."""
+        lines = [_row("th", header)] if any(header) else []
+        lines += [_row("td", row) for row in rows]
         self._parts.append('<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>")
 
     def drawing(self, svg: bytes, description: str) -> None:

@@ -65,15 +65,16 @@ def captions(path: epath.Path, examples: Sequence[Captioned]) -> None:
 
 
 def lengths(samples: Mapping[str, Sequence[int]], limit: int) -> bytes:
-    """A histogram of lengths for each named sample, as shares, and a line at the limit; returns SVG."""
+    """A histogram of lengths for each named sample, as shares, and a line behind the limit; returns SVG."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.add_subplot()
     longest = max((max(values, default=0) for values in samples.values()), default=0)
-    edges = np.linspace(0, max(longest, limit) + 1, min(max(longest, limit) + 2, _MOST_BINS)).round()
+    last = max(longest, limit) + 1
+    edges = np.linspace(0, last, min(last + 1, _MOST_BINS)).round() - 0.5  # between whole numbers
     for name, values in samples.items():
         weights = np.full(len(values), 1 / max(len(values), 1))
         axes.hist(values, edges, weights=weights, histtype="stepfilled", alpha=0.35, label=name)
-    axes.axvline(limit, color=_RED, linewidth=1, linestyle="--", label=f"data.max_tokens = {limit}")
+    axes.axvline(limit + 0.5, color=_RED, linewidth=1, linestyle="--", label=f"data.max_tokens = {limit}")
     axes.set_xlabel("tokens, EOS included")
     axes.set_ylabel("share of the captions")
     axes.set_xlim(0, edges[-1])
