@@ -25,6 +25,7 @@ from mdc_jax.config import sections
 from mdc_jax.data import images, tokenizer
 from mdc_jax.data.pipeline import TrainBatches
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.lengths import WORDS
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Record, Source
 from mdc_jax.data.tokenizer import Tokenizer
@@ -74,7 +75,9 @@ def prepared(height: int, width: int, count: int) -> Iterator[Data]:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
         manifest = records.Manifest("photographs", "", "", {}, {})
-        manifest.shards["train.arrayrecord"] = records.write_shard(path / "train.arrayrecord", "train", "", examples)
+        manifest.shards["train.arrayrecord"] = records.write_shard(
+            path / "train.arrayrecord", "train", "", examples, WORDS
+        )
         manifest.complete = True
         manifest.write(path)
         trained = tokenizer.train(captions, sections.Tokenizer(vocab_size=300))
