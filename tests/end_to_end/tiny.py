@@ -10,6 +10,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.duration = "200 steps"
     config.image.size = 32
     config.image.random_crop = 0.7
+    config.image.unsafe_augmentation = True  # crops cut objects away
     config.data.train = "scenes:train,size=32"
     config.data.validation = "scenes:validation,size=32"
     config.data.test = "scenes:test,size=32"
