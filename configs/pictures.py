@@ -9,7 +9,7 @@ wide.
 Arguments, as in configs/pictures.py:data=/path/to/pictures
     objective     masked_diffusion | autoregressive
     data          the folder that the first command made (data/pictures)
-    steps         length of the run (4000)
+    steps         length of the run (600)
     seed          of initialisation, masks and data order (0)
     runlocal      seconds instead of minutes, on fake data: checks that everything works
 """
@@ -21,12 +21,12 @@ from mdc_jax.config import defaults, evaluator, parse_argument
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     arg = parse_argument(
-        argument, objective="masked_diffusion", data="data/pictures", steps=4000, seed=0, runlocal=False
+        argument, objective="masked_diffusion", data="data/pictures", steps=600, seed=0, runlocal=False
     )
     config = defaults(
         arg.objective,
         evaluators={
-            "held_out": evaluator("held_out_loss", every="500 steps", examples=200, log_likelihood=True),
+            "held_out": evaluator("held_out_loss", every="100 steps", examples=200, log_likelihood=True),
             "test": evaluator("held_out_loss", every="end", split="test", examples=200, log_likelihood=True),
             "probe": evaluator(
                 "linear_probe",
@@ -60,9 +60,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     config.optimizer.lr = 1e-3
     config.optimizer.b2 = 0.99
-    config.optimizer.warmup = "200 steps"
-    config.checkpoint.every = "500 steps"
-    config.log.every = "50 steps"
+    config.optimizer.warmup = "60 steps"
+    config.checkpoint.every = "100 steps"
+    config.log.every = "20 steps"
 
     if arg.runlocal:
         config.data.train = "fake:train,size=64,words=5"
