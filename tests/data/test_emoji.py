@@ -23,8 +23,8 @@ EMOJI = [
     _emoji("1F469-200D-1F52C", "woman scientist", 1, ["chemist", "woman"]),
     _emoji("1F468-200D-1F52C", "man scientist", 1, ["chemist", "man"]),
     _emoji("1F9D1", "person", 1, [], TONES),
-    *(_emoji(f"1F4{number:02X}", f"thing {chr(97 + number % 26)}{number}", 7, ["object"]) for number in range(60)),
-    *(_emoji(f"1F3{number:02X}", f"food {chr(97 + number % 26)}{number}", 4) for number in range(60)),
+    *(_emoji(f"1F4{number:02X}", f"thing {chr(97 + number % 26)}{number}", 7, ["object"]) for number in range(24)),
+    *(_emoji(f"1F3{number:02X}", f"food {chr(97 + number % 26)}{number}", 4) for number in range(24)),
     {"hexcode": "1F1E6", "label": "regional indicator A"},
 ]
 
@@ -124,5 +124,5 @@ def test_packages_are_read_from_archives(tmp_path):
 
 def test_without_npm_the_user_is_told_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(packages.shutil, "which", lambda _: None)
-    with pytest.raises(FileNotFoundError, match=r"no npm to fetch a@1\. .* npm pack a@1"):
+    with pytest.raises(FileNotFoundError, match=r"no npm to fetch a@1\. .* `npm pack a@1`"):
         packages.find_node(["a@1"], "", tmp_path, 1)
