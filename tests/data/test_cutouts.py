@@ -68,12 +68,13 @@ def test_kinds_have_titles_of_every_length_in_every_split():
     full["train"] += [*some("flags", (2,)), _picture("The Owl.", "nature"), _picture("an owl on a branch", "nature")]
     full["train"] += [_picture("large owl", "nature"), _picture("owl 2", "nature"), _picture("owl", "")]
     full["style"] = some("food", (1,))
-    chosen, kinds = cutouts.choose(full)
-    assert kinds.names == ("food", "nature")  # not flags, which has no title of one word
+    chosen, kinds, dropped = cutouts.choose(full)
+    assert kinds == ("food", "nature")  # not flags, which has no title of one word
+    assert dropped == {"no kind": 1, "no title of one or two plain words": 3, "kind with too few titles": 3}
     assert {picture.kind for picture in chosen["train"]} == {"food", "nature"}
     owls = [picture for picture in chosen["train"] if "owl" in picture.title]
     assert [(picture.title, picture.captions, picture.labels) for picture in owls] == [
         ("owl", ("owl",), {"kind": "nature"})
     ]
     full["test"] = full["test"][:8]  # two titles of a length are too few
-    assert cutouts.choose(full)[1] is None
+    assert cutouts.choose(full).kinds == ("food",)

@@ -9,7 +9,7 @@ import dataclasses
 import io
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -20,7 +20,7 @@ from mdc_jax.data.collage.layout import FAMILY, TITLE_LENGTHS
 from mdc_jax.data.prepare import collection
 from mdc_jax.data.prepare.collection import Picture
 from mdc_jax.data.prepare.records import Example
-from mdc_jax.data.sources.base import BadRecord, Family
+from mdc_jax.data.sources.base import BadRecord
 
 SETTINGS = {"long_side": 128, "format": "WEBP", "quality": 90}
 MIN_TITLES = 3  # of each length in every split that make a kind one of collages
@@ -33,31 +33,47 @@ _MAX_ASPECT = 2.5
 _MIN_SIDE = 32  # pixels
 
 
-def choose(splits: Mapping[str, Sequence[Picture]]) -> tuple[dict[str, list[Picture]], Family | None]:
-    """The pictures for collages, with their title and kind in place of captions and labels; and the kinds.
+class Choice(NamedTuple):
+    """The pictures for collages by split, with their title and kind in place of captions and labels."""
+
+    splits: dict[str, list[Picture]]
+    kinds: tuple[str, ...]
+    dropped: dict[str, int]  # how many others there were, by reason
+
+
+def choose(splits: Mapping[str, Sequence[Picture]]) -> Choice:
+    """The pictures with a short title and a kind.
 
     A kind is kept if all splits that are trained or chosen on have MIN_TITLES titles of each length in
-    it: then the length of a title can be drawn before its kind and tells nothing of it. None: no two kinds are kept.
+    it: then the length of a title can be drawn before its kind and tells nothing of it.
     """
     usable: dict[str, list[Picture]] = {}
+    dropped: collections.Counter[str] = collections.Counter()
+    titles: dict[tuple[str, int, str], set[str]] = collections.defaultdict(set)
     for split, pictures in splits.items():
         for picture in pictures:
             title = as_title(picture.title)
-            if picture.kind and title:
+            if not picture.kind:
+                dropped["no kind"] += 1
+            elif not title:
+                dropped["no title of one or two plain words"] += 1
+            else:
                 cut = dataclasses.replace(picture, captions=(title,), labels={FAMILY: picture.kind}, title=title)
                 usable.setdefault(split, []).append(cut)
-    titles = collections.defaultdict(set)
-    for split, pictures in usable.items():
-        for picture in pictures:
-            titles[picture.kind, len(picture.title.split()), split].add(picture.title)
+                titles[picture.kind, len(title.split()), split].add(title)
     kinds = tuple(
         kind
         for kind in sorted({kind for kind, _, _ in titles})
         if all(len(titles[kind, n, split]) >= MIN_TITLES for n in TITLE_LENGTHS for split in collection.SHARES)
     )
-    chosen = {split: [picture for picture in found if picture.kind in kinds] for split, found in usable.items()}
-    chosen = {split: found for split, found in chosen.items() if found}
-    return chosen, Family("class", kinds) if len(kinds) > 1 else None
+    chosen = {}
+    for split, found in usable.items():
+        kept = [picture for picture in found if picture.kind in kinds]
+        if len(kept) < len(found):
+            dropped["kind with too few titles"] += len(found) - len(kept)
+        if kept:
+            chosen[split] = kept
+    return Choice(chosen, kinds, dict(dropped))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ goes on where the first one stopped.
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import functools
 import multiprocessing
@@ -30,6 +31,7 @@ from mdc_jax.data.collage.layout import CUTOUTS, FAMILY
 from mdc_jax.data.prepare import audit, collection, cutouts, emoji, near_duplicates, openclipart, records, tuxpaint
 from mdc_jax.data.prepare.collection import Collection, Map, Picture
 from mdc_jax.data.sources import folder
+from mdc_jax.data.sources.base import Family
 from mdc_jax.data.texts import words
 
 
@@ -125,22 +127,24 @@ def _write_cutouts(
     out: pathlib.Path, pictures: records.Manifest, splits: Mapping[str, Sequence[Picture]], map_: Map
 ) -> None:
     """Writes the cut-outs for collages, or removes those of an earlier run where the pictures have too few."""
-    chosen, kinds = cutouts.choose(splits)
-    if kinds is None:
-        shutil.rmtree(out, ignore_errors=True)
+    choice = cutouts.choose(splits)
+    if len(choice.kinds) < 2:
+        if (out / records.MANIFEST).exists():
+            shutil.rmtree(out)
         return
-    labels = {FAMILY: kinds}
+    labels = {FAMILY: Family("class", choice.kinds)}
     manifest = records.Manifest(
         source=pictures.source,
         licence=pictures.licence,
         attribution=pictures.attribution,
         families=labels,
         settings=cutouts.SETTINGS,
+        dropped=choice.dropped,
         parts=pictures.parts,
-        audit={"label_words": audit.label_words(chosen, labels)},
+        audit={"label_words": audit.label_words(choice.splits, labels)},
     )
-    settings = cutouts.SETTINGS | {"kinds": kinds.names}
-    records.write_all(out, manifest, collection.shards(chosen, settings, cutouts.CutOut(kinds.names), map_))
+    settings = cutouts.SETTINGS | {"kinds": choice.kinds}
+    records.write_all(out, manifest, collection.shards(choice.splits, settings, cutouts.CutOut(choice.kinds), map_))
 
 
 @contextlib.contextmanager
@@ -151,9 +155,16 @@ def _workers(count: int) -> Iterator[Map]:
     if count == 1:
         yield map
         return
-    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which ends them
-    with multiprocessing.get_context("spawn").Pool(count, signal.signal, ignore) as pool:
-        yield functools.partial(pool.imap, chunksize=8)
+    pool = concurrent.futures.ProcessPoolExecutor(
+        count,
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C ends the command, which ends them
+    )
+    try:
+        yield functools.partial(pool.map, chunksize=8)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _given(sources: Sequence[str], texts: Sequence[str]) -> dict[str, str]:
@@ -190,6 +201,8 @@ def main(_: list[str]) -> None:
             manifest = prepare(out, sources, given, flags.FLAGS.join_near_duplicates, map_)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
+    except concurrent.futures.BrokenExecutor:
+        sys.exit("error: a rendering process was killed, perhaps for memory; the same command goes on from here")
     except KeyboardInterrupt:
         sys.exit("\nstopped; the same command goes on from here")
     _print(out, manifest)
