@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import io
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -123,7 +124,18 @@ def _is_rotated(data: bytes) -> bool:
         return True
 
 
-def _decode_any(data: bytes) -> np.ndarray:
+def decode_rgba(data: bytes) -> np.ndarray:
+    """Encoded bytes to u8[H, W, 4]; where `decode` puts transparent pixels on white, they keep their alpha.
+
+    Raises:
+      BadImage: see `prepare`.
+    """
+    if not data:
+        raise BadImage("no bytes")
+    return _decode_any(data, lambda picture: picture.convert("RGBA"))
+
+
+def _decode_any(data: bytes, convert: Callable[[PIL.Image.Image], PIL.Image.Image] | None = None) -> np.ndarray:
     try:
         picture = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
     except PIL.UnidentifiedImageError as error:
@@ -136,7 +148,7 @@ def _decode_any(data: bytes) -> np.ndarray:
         if picture.width * picture.height > MAX_PIXELS:
             raise BadImage("too many pixels")
         try:
-            return np.asarray(_to_rgb(PIL.ImageOps.exif_transpose(picture)))
+            return np.asarray((convert or _to_rgb)(PIL.ImageOps.exif_transpose(picture)))
         except BadImage:
             raise
         except Exception as error:  # as above

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from mdc_jax.data import images
 from mdc_jax.data.prepare import collection, pictures, records, tuxpaint
 from mdc_jax.data.prepare.collection import Picture
 from mdc_jax.data.sources import open_source
+from mdc_jax.data.texts import words
 
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="20mm" height="10mm">'
@@ -63,7 +65,7 @@ def _all(out):
 
 def test_stamps_become_records(stamps, tmp_path):
     out = tmp_path / "out"
-    manifest = pictures.prepare(out, given=str(stamps))
+    manifest = pictures.prepare(out, given={"tuxpaint": str(stamps)})
     assert manifest.licence == "GPL-2"
     assert manifest.all_dropped() == {
         "blank drawing, as of text without fonts": 1,
@@ -101,27 +103,27 @@ def test_repetition_keeps_every_byte(stamps, tmp_path, monkeypatch):
     def content(out):
         return {path.name: path.read_bytes() for path in out.iterdir()}
 
-    pictures.prepare(tmp_path / "a", given=str(stamps))
+    pictures.prepare(tmp_path / "a", given={"tuxpaint": str(stamps)})
     shutil.copytree(stamps, tmp_path / "elsewhere")
-    pictures.prepare(tmp_path / "b", given=str(tmp_path / "elsewhere"))
+    pictures.prepare(tmp_path / "b", given={"tuxpaint": str(tmp_path / "elsewhere")})
     first = content(tmp_path / "a")
     assert first == content(tmp_path / "b")
 
     rendered = []
     render = collection.render
-    monkeypatch.setattr(collection, "render", lambda path: rendered.append(path) or render(path))
-    pictures.prepare(tmp_path / "a", given=str(stamps))
+    monkeypatch.setattr(collection, "render", lambda path, *blank: rendered.append(path) or render(path, *blank))
+    pictures.prepare(tmp_path / "a", given={"tuxpaint": str(stamps)})
     assert not rendered
     assert first == content(tmp_path / "a")
 
     next((tmp_path / "b").glob("train-00001*")).unlink()
-    pictures.prepare(tmp_path / "b", given=str(stamps))
+    pictures.prepare(tmp_path / "b", given={"tuxpaint": str(stamps)})
     assert len(rendered) == 7
     assert first == content(tmp_path / "b")
 
 
 def _picture(number, title, family):
-    return Picture(None, f"x/{number}.png", (title,), (("title", collection.words(title)), ("file", family)))
+    return Picture(None, f"x/{number}.png", (title,), (("title", words(title)), ("file", family)))
 
 
 def test_pictures_of_one_concept_stay_in_one_split():
@@ -166,12 +168,100 @@ def test_a_source_that_cannot_be_had_is_explained(tmp_path, monkeypatch):
 
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no stamps"):
-        pictures.prepare(tmp_path / "out", given=str(tmp_path / "empty"))
+        pictures.prepare(tmp_path / "out", given={"tuxpaint": str(tmp_path / "empty")})
     (tmp_path / "bad.deb").write_bytes(b"nothing")
     with pytest.raises(FileNotFoundError, match=r"cannot be unpacked|needs dpkg-deb"):
-        pictures.prepare(tmp_path / "out", given=str(tmp_path / "bad.deb"))
+        pictures.prepare(tmp_path / "out", given={"tuxpaint": str(tmp_path / "bad.deb")})
 
     monkeypatch.setattr(tuxpaint, "_INSTALLED", tmp_path / "not-installed")
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(FileNotFoundError, match=r"no apt-get .* Install the package .* or pass --from"):
         pictures.prepare(tmp_path / "out")
+
+
+def test_processes_write_the_same_bytes(stamps, tmp_path):
+    pictures.prepare(tmp_path / "a", given={"tuxpaint": str(stamps)})
+    with pictures._workers(2) as map_:
+        pictures.prepare(tmp_path / "b", given={"tuxpaint": str(stamps)}, map_=map_)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def _drawing(root, name, title, pixels):
+    """A file of Open Clip Art: title in the SVG, pixels in the PNG."""
+    _stamp(root / "png", f"{name}.png", None, pixels)
+    path = root / "svg" / f"{name}.svg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"<svg><Work><title>{title}</title></Work></svg>")
+
+
+@pytest.fixture
+def several(stamps, tmp_path):
+    """Stamps, and clip art: all but a blank one of its drawings are stamps under another title."""
+    root = tmp_path / "openclipart"
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        pixels = rng.integers(0, 200, (40, 40, 4), np.uint8)
+        pixels[..., 3] = 255
+        letters = f"{chr(97 + number % 26)}{chr(97 + number // 26)}"
+        _drawing(root, f"{'plants' if number % 2 else 'birds'}/{number}", f"bird called {letters}", pixels)
+        stamp = stamps / f"photos_{letters}.png"
+        PIL.Image.fromarray(pixels).resize((80, 80)).save(stamp)
+        stamp.with_suffix(".txt").write_text(f"Stamp called {letters}.")
+    _drawing(root, "blank", "nothing", np.full((9, 9, 4), 255, np.uint8))
+    return ("tuxpaint", "openclipart"), {"tuxpaint": str(stamps), "openclipart": str(root)}
+
+
+def test_near_duplicates_of_two_sources_come_into_one_split(several, tmp_path):
+    manifest = pictures.prepare(tmp_path / "out", *several)
+    assert "blank picture" in manifest.all_dropped()
+    found = manifest.audit["near_duplicates"]
+    assert found["joined"] and found["pairs"] >= found["between_groups"] >= 60
+    assert found["across_splits"] > 10 and found["across_splits_after"] == 0
+    assert found["groups_after"] < found["groups"]
+    where = {}
+    for split in manifest.splits():
+        source = open_source(f"pictures:{tmp_path / 'out'}:{split}")
+        where |= {source[index].captions[0]: split for index in range(len(source))}
+    names = [caption.removeprefix("bird called ") for caption in where if caption.startswith("bird called ")]
+    assert len(names) == 60
+    for name in names:
+        assert where[f"bird called {name}"] == where[f"Stamp called {name}."]
+
+    apart = pictures.prepare(tmp_path / "apart", *several, join=False)
+    assert apart.audit["near_duplicates"]["across_splits"] == found["across_splits"]
+    assert "across_splits_after" not in apart.audit["near_duplicates"]
+
+
+def test_the_manifest_speaks_of_every_source_and_of_words_of_labels(several, tmp_path, monkeypatch):
+    monkeypatch.setattr(collection, "MIN_IN_FOLDER", 20)
+    manifest = pictures.prepare(tmp_path / "out", *several)
+    tux, clip_art = manifest.parts
+    assert tux["licence"] == "GPL-2" and "public domain" in clip_art["licence"] and clip_art["pictures"] == 61
+    assert "GPL-2" in manifest.licence and "public domain" in manifest.licence
+    assert manifest.families["openclipart_folder"].names == ("birds", "plants")
+    shares = manifest.audit["label_words"]["openclipart_folder"]
+    assert sum(share["captions"] for share in shares.values()) == 60
+    assert sum(share["with_own_word"] for share in shares.values()) == 30  # "bird", where the label is birds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--source=tuxpiant"], 'did you mean "tuxpaint"'),
+        (["--source=tuxpaint,tuxpaint"], "each source once"),
+        (["--source=tuxpaint,emoji", "--from=x"], "--from=tuxpaint=x"),
+        (["--source=emoji", "--from=tuxpaint=x"], "does not name tuxpaint"),
+        (["--source=emoji", "--from=nowhere"], "no such folder"),
+        (["--source=openclipart", "--from=nowhere"], "no such folder"),
+        (["--workers=0"], "at least 1"),
+    ],
+)
+def test_a_wrong_flag_is_explained(tmp_path, arguments, message):
+    sources = next((a.partition("=")[2] for a in arguments if a.startswith("--source=")), "tuxpaint").split(",")
+    given = [a.partition("=")[2] for a in arguments if a.startswith("--from=")]
+    workers = next((int(a.partition("=")[2]) for a in arguments if a.startswith("--workers=")), 1)
+    failure = pytest.raises((ValueError, FileNotFoundError), match=re.escape(message))
+    with failure, pictures._workers(workers) as map_:
+        known = pictures._sources(sources)
+        pictures.prepare(tmp_path / "out", known, pictures._given(known, given), map_=map_)

@@ -179,6 +179,20 @@ def test_a_shard_that_vanishes_is_a_read_error(tmp_path):
         source[0]
 
 
+def test_a_manifest_without_later_fields_is_read(tmp_path):
+    written = records.write_all(tmp_path, _manifest(), _plans(COUNTS))
+    path = tmp_path / "manifest.json"
+    content = json.loads(path.read_text())
+    for name in ("lengths", "parts", "audit"):
+        del content[name]
+    for shard in content["shards"].values():
+        del shard["lengths_sha256"], shard["named"]
+    path.write_text(json.dumps(content))
+    read = records.Manifest.read(tmp_path)
+    assert read.counts() == written.counts()
+    assert (read.lengths, read.parts, read.audit) == ({}, [], {})
+
+
 def test_wrong_folders_are_explained(tmp_path):
     records.write_all(tmp_path / "a", _manifest(), _plans(COUNTS))
     with pytest.raises(ValueError, match="no split 'dev'; name one of test, train"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mdc_jax.data import leakage
-from mdc_jax.data.scenes import grammar
+from mdc_jax.data.scenes import forms, grammar
 from mdc_jax.data.scenes.labels import FAMILIES, Labels
 from mdc_jax.data.scenes.layout import (
     BACKGROUNDS,
@@ -73,7 +73,7 @@ def _largest_difference(features: dict[str, np.ndarray], holds: np.ndarray) -> t
 def test_every_length_is_equally_likely_for_every_count(spec):
     words, found = _sample(spec)
     sentences = scenes.open(spec).settings.sentences
-    lengths = np.array([len(w) - w.count(grammar.STOP) for w in words])
+    lengths = np.array([len(w) - w.count(forms.STOP) for w in words])
     shortest, longest = grammar.SHORTEST * sentences, grammar.LONGEST * sentences
     bins = longest - shortest + 1
     counts = np.array([len(s.objects) for s in found])
@@ -173,8 +173,8 @@ def test_a_relation_is_stated_wherever_it_could_be_or_never_in_a_caption():
 
 
 def test_all_relations_have_as_many_words_as_what_replaces_them():
-    assert {len(phrase) for phrase in (*RELATIONS, grammar.NO_RELATION)} == {2}
-    assert {len(phrase) for phrase in grammar.SEPARATORS} == {1}
+    assert {len(phrase) for phrase in (*RELATIONS, forms.NO_RELATION)} == {2}
+    assert {len(phrase) for phrase in forms.SEPARATORS} == {1}
 
 
 def test_redundancy_returns_to_the_same_objects():

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 
 from mdc_jax.data.prepare import arguments, collection, files
-from mdc_jax.data.prepare.collection import Picture, words
+from mdc_jax.data.prepare.collection import Picture
 from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.lengths import CAPTION
 from mdc_jax.data.sources import folder
 from mdc_jax.data.sources.base import Family
+from mdc_jax.data.texts import words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,8 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
         worded = tuple(text for text in captions or () if words(text))
         if worded:
             concepts = tuple(("title", words(text)) for text in worded)
-            pictures.append(Picture(root / path, path.as_posix(), worded, concepts))
+            labels = {collection.FOLDER: collection.top_folder(path)}
+            pictures.append(Picture(root / path, path.as_posix(), worded, concepts, labels))
         else:
             dropped["captions not UTF-8" if captions is None else "empty caption" if captions else "no caption"] += 1
     if not pictures:
@@ -51,10 +53,7 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
     families = collection.families(pictures)
 
     def entry(picture: Picture) -> files.Entry:
-        labels = {
-            name: family.names.index(picture.folder) if picture.folder in family.names else -1
-            for name, family in families.items()
-        }
+        labels = {name: collection.label(picture, name, family.names) for name, family in families.items()}
         path = picture.path.relative_to(root)
         several = {column: texts[column][path] or () for column in columns} if len(columns) > 1 else {}
         return files.Entry(picture.path, picture.captions, labels, {"file": picture.name}, several)

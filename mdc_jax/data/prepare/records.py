@@ -144,6 +144,8 @@ class Manifest:
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)  # by reason, before any shard was written
     shards: dict[str, Shard] = dataclasses.field(default_factory=dict)  # by file name
     lengths: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # unit, columns and tokenizer
+    parts: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)  # of several sources: source, licence ...
+    audit: dict[str, Any] = dataclasses.field(default_factory=dict)  # what was measured of the whole, by name
     complete: bool = False
     format_version: int = FORMAT_VERSION
 
@@ -179,7 +181,7 @@ class Manifest:
             content = json.loads(path.read_bytes())
             if content["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format_version {content['format_version']}, expected {FORMAT_VERSION}")
-            content.setdefault("lengths", {})  # came later than the format
+            content = {"lengths": {}, "parts": [], "audit": {}} | content  # later than the first manifests
             fields = {field.name: content[field.name] for field in dataclasses.fields(cls)}
             fields["families"] = {
                 name: Family(**family | {"names": tuple(family["names"])})

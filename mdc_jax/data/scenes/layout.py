@@ -6,6 +6,7 @@ image's side, with x to the right and y downwards. README.md of this folder is t
 
 import dataclasses
 import random
+from collections.abc import Sequence
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta")
@@ -37,17 +38,13 @@ _SPLIT_CODES = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Object:
-    """Indices into SHAPES, COLOURS, SIZES and TEXTURES; centre and radius."""
+class Placed:
+    """What has a size (0 small, 1 large) and a centre, which lies in one of 3 x 3 parts of the image."""
 
-    shape: int
-    colour: int
+    __slots__ = ()
     size: int
-    texture: int
     x: float
     y: float
-    radius: float
 
     @property
     def row(self) -> int:
@@ -58,6 +55,19 @@ class Object:
     def column(self) -> int:
         """The third of the image, from the left, that holds the centre."""
         return int(3 * self.x)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Object(Placed):
+    """Indices into SHAPES, COLOURS, SIZES and TEXTURES; centre and radius."""
+
+    shape: int
+    colour: int
+    size: int
+    texture: int
+    x: float
+    y: float
+    radius: float
 
     @property
     def words(self) -> frozenset[str]:
@@ -74,7 +84,7 @@ class Scene:
     objects: tuple[Object, ...]
 
 
-def relation(a: Object, b: Object) -> int | None:
+def relation(a: Placed, b: Placed) -> int | None:
     """Index of the relation in "a is RELATION b"; None where the direction is not clear."""
     dx, dy = a.x - b.x, a.y - b.y
     if abs(dx) > CLEAR * abs(dy):
@@ -100,12 +110,12 @@ def _object_code(shape: int, colour: int, size: int, texture: int, row: int, col
     return shape + 5 * colour + 2 * shape * colour + 2 * row + 4 * column + 2 * size + texture
 
 
-def stream(seed: int, split: str, index: int, purpose: int) -> random.Random:
+def stream(seed: int, split: str, index: int, purpose: int, splits: Sequence[str] = SPLITS) -> random.Random:
     """The random numbers of one record for one purpose.
 
     Only `.random()` is used: Python promises that its numbers stay the same in later versions.
     """
-    return random.Random((((seed * len(SPLITS) + SPLITS.index(split)) << 48) + index) * 2 + purpose)
+    return random.Random((((seed * len(splits) + splits.index(split)) << 48) + index) * 2 + purpose)
 
 
 def below(rng: random.Random, n: int) -> int:
@@ -160,7 +170,7 @@ def _draw(rng: random.Random, split: str, count: int, layout: str, prior: float)
     colours = _colours(rng, shapes, prior)
     sizes = [0] + [below(rng, 2) for _ in shapes[1:]]
     textures = [0] + [below(rng, 2) for _ in shapes[1:]]
-    centres = _free_centres(rng, count) if layout == "free" else _grid_centres(rng, count)
+    centres = free_centres(rng, count) if layout == "free" else _grid_centres(rng, count)
     # The code is drawn, and background and the first object's size and texture follow from it.
     codes = _SPLIT_CODES[split]
     code = codes[below(rng, len(codes))]
@@ -199,7 +209,7 @@ def _grid_centres(rng: random.Random, count: int) -> list[tuple[float, float]]:
     return [((column + 0.5) / 3, (row + 0.5) / 3) for row, column in cells]
 
 
-def _free_centres(rng: random.Random, count: int) -> list[tuple[float, float]]:
+def free_centres(rng: random.Random, count: int) -> list[tuple[float, float]]:
     """Uniform positions at which objects of any size have room, so that positions say nothing of sizes."""
     largest = RADII["free"][1][1]
     low, span, apart = largest + FREE_GAP, 1 - 2 * (largest + FREE_GAP), 2 * largest + FREE_GAP

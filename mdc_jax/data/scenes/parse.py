@@ -3,10 +3,10 @@
 The language is that of `grammar`, at any length: what is checked is what a caption says.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
-from mdc_jax.data.scenes import grammar
+from mdc_jax.data.scenes import forms
 from mdc_jax.data.scenes.layout import (
     BACKGROUNDS,
     COLOURS,
@@ -52,9 +52,7 @@ class Parse(NamedTuple):
 
 def parse(caption: str, sentences: int = 1) -> Parse:
     """Reads a caption of that many sentences."""
-    reader = _Reader(caption.split())
-    grammatical = reader.read(sentences)
-    return Parse(grammatical, tuple(reader.statements), tuple(map(tuple, reader.named)))
+    return Reader(caption.split()).parse(sentences)
 
 
 def judge(parsed: Parse, scene: Scene) -> Verdict:
@@ -65,12 +63,16 @@ def judge(parsed: Parse, scene: Scene) -> Verdict:
     names twice as a repeated one.
     """
     by_shape = {item.shape: item for item in scene.objects}
-    claims = tuple(Claim(s.kind, s.start, s.end, _holds(s, scene, by_shape)) for s in parsed.statements)
+    return verdict(parsed, by_shape, lambda statement: _holds(statement, scene, by_shape))
+
+
+def verdict(parsed: Parse, present: Container[int], holds: Callable[[Statement], bool]) -> Verdict:
+    """What is found in a caption, given the objects that are present and which statements hold."""
     return Verdict(
         grammatical=parsed.grammatical,
-        claims=claims,
+        claims=tuple(Claim(s.kind, s.start, s.end, holds(s)) for s in parsed.statements),
         repeated=any(len(set(named)) < len(named) for named in parsed.sentences),
-        hallucinated=sum(shape not in by_shape for named in parsed.sentences for shape in named),
+        hallucinated=sum(name not in present for named in parsed.sentences for name in named),
     )
 
 
@@ -96,12 +98,12 @@ def _holds(statement: Statement, scene: Scene, by_shape: dict[int, Object]) -> b
     return shape in by_shape and _OF_OBJECT[kind](by_shape[shape]) == tuple(stated)
 
 
-class _Unfit(Exception):
+class Unfit(Exception):
     """A word that the grammar does not allow here."""
 
 
-class _Reader:
-    """Recursive descent: each method consumes what it stands for, or raises _Unfit."""
+class Reader:
+    """Recursive descent: each method consumes what it stands for, or raises Unfit."""
 
     def __init__(self, words: Sequence[str]):
         self.words = words
@@ -109,14 +111,19 @@ class _Reader:
         self.statements: list[Statement] = []
         self.named: list[list[int]] = []  # by sentence
 
-    def read(self, sentences: int) -> bool:
+    def parse(self, sentences: int) -> Parse:
+        """Reads that many sentences."""
+        grammatical = self._read(sentences)
+        return Parse(grammatical, tuple(self.statements), tuple(map(tuple, self.named)))
+
+    def _read(self, sentences: int) -> bool:
         """Whether the words are that many sentences."""
         try:
             self._sentence()
             for _ in range(sentences - 1):
-                self._expect(grammar.STOP)
+                self._expect(forms.STOP)
                 self._sentence()
-        except _Unfit:
+        except Unfit:
             return False
         kinds = {statement.kind for statement in self.statements}
         return self.at == len(self.words) and not {"position", "relation"} <= kinds
@@ -124,8 +131,8 @@ class _Reader:
     def _sentence(self) -> None:
         self.named.append([])
         opener = self._next()
-        if opener == grammar.IMAGE[0]:
-            self._expect(*grammar.IMAGE)
+        if opener == forms.IMAGE[0]:
+            self._expect(*forms.IMAGE)
         elif opener == "on":
             self._background()
             self._expect(":")
@@ -150,8 +157,8 @@ class _Reader:
                 return False
             self._expect(word)
             self._object()
-        elif word == grammar.NO_RELATION[0]:
-            self._expect(*grammar.NO_RELATION)
+        elif word == forms.NO_RELATION[0]:
+            self._expect(*forms.NO_RELATION)
             self._object()
         elif (word, self._next(1)) in RELATIONS:
             start, first = self.at, self.named[-1][-1]
@@ -170,17 +177,20 @@ class _Reader:
             if self._next() in names:
                 adjectives.append((kind, self._choose(names)))
         if not adjectives:
-            raise _Unfit
+            raise Unfit
         shape = self._choose(SHAPES)
         self.named[-1].append(shape)
         end = self.at
         self.statements.append(Statement("shape", end - 1, end, (shape,)))
         for at, (kind, value) in enumerate(adjectives, start):
             self.statements.append(Statement(kind, at, end if kind == "pair" else at + 1, (shape, value)))
+        self._position(shape)
+
+    def _position(self, name: int) -> None:
         if self._next() == "at":
             self._expect("at", "the")
             row, column = self._choose(ROWS), self._choose(COLUMNS)
-            self.statements.append(Statement("position", self.at - 2, self.at, (shape, row, column)))
+            self.statements.append(Statement("position", self.at - 2, self.at, (name, row, column)))
 
     def _background(self) -> None:
         self._expect("on", "a")
@@ -198,11 +208,11 @@ class _Reader:
 
     def _expect(self, *phrase: str) -> None:
         if tuple(self.words[self.at : self.at + len(phrase)]) != phrase:
-            raise _Unfit
+            raise Unfit
         self.at += len(phrase)
 
     def _choose(self, names: tuple[str, ...]) -> int:
         if self._next() not in names:
-            raise _Unfit
+            raise Unfit
         self.at += 1
         return names.index(self.words[self.at - 1])

@@ -8,6 +8,7 @@ from mdc_jax.data.sources.base import Source
 
 _MODULES = {
     "array_record": "array_record",
+    "collage": "collage",
     "columns": "columns",
     "fake": "fake",
     "folder": "folder",

@@ -6,11 +6,13 @@ scenes:SPLIT[,size=48][,layout=grid][,sentences=1][,redundancy=0][,prior=0]
 
 import collections
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.scenes import draw, grammar, labels, layout, parse
+from mdc_jax.data.sources import options
 from mdc_jax.data.sources.base import Family, Record, Verdict
 
 VERSION = 1  # of the definition; part of every fingerprint
@@ -38,15 +40,16 @@ class Settings:
     count: int = 0  # scenes; 0: the split's default
 
     def __post_init__(self):
-        _check("split", self.split, self.split in layout.SPLITS, "one of " + ", ".join(layout.SPLITS))
-        _check("size", self.size, 16 <= self.size <= 1024, "16 to 1024 pixels")
-        _check("layout", self.layout, self.layout in layout.LAYOUTS, "one of " + ", ".join(layout.LAYOUTS))
-        _check("sentences", self.sentences, self.sentences in (1, 2, 4), "1, 2 or 4")
-        _check("redundancy", self.redundancy, 0 <= self.redundancy <= 1, "from 0 to 1")
-        _check("redundancy", self.redundancy, not self.redundancy or self.sentences > 1, "0 where sentences=1")
-        _check("prior", self.prior, 0 <= self.prior <= 1, "from 0 to 1")
-        _check("seed", self.seed, 0 <= self.seed < 1 << 63, "0 or more")
-        _check("count", self.count, 0 <= self.count <= _MOST_SCENES, f"0 to {_MOST_SCENES}")
+        check = functools.partial(options.check, "scenes")
+        check("split", self.split, self.split in layout.SPLITS, "one of " + ", ".join(layout.SPLITS))
+        check("size", self.size, 16 <= self.size <= 1024, "16 to 1024 pixels")
+        check("layout", self.layout, self.layout in layout.LAYOUTS, "one of " + ", ".join(layout.LAYOUTS))
+        check("sentences", self.sentences, self.sentences in (1, 2, 4), "1, 2 or 4")
+        check("redundancy", self.redundancy, 0 <= self.redundancy <= 1, "from 0 to 1")
+        check("redundancy", self.redundancy, not self.redundancy or self.sentences > 1, "0 where sentences=1")
+        check("prior", self.prior, 0 <= self.prior <= 1, "from 0 to 1")
+        check("seed", self.seed, 0 <= self.seed < 1 << 63, "0 or more")
+        check("count", self.count, 0 <= self.count <= _MOST_SCENES, f"0 to {_MOST_SCENES}")
         if self.split == "withheld" and not self.withheld:
             raise ValueError("split 'withheld' needs the pairs, such as withheld=red-circle+large-star")
 
@@ -120,19 +123,7 @@ def open(rest: str) -> ScenesSource:
         raise ValueError(
             f"scenes: split {split!r} is unknown{did_you_mean(split, layout.SPLITS)}; the spec starts with the split"
         )
-    knobs: dict[str, object] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ValueError(f"scenes: {item!r} has no value; write KEY=VALUE")
-        if key not in _READERS:
-            raise ValueError(f"scenes: {key!r} is unknown{did_you_mean(key, _READERS)}")
-        if key in knobs:
-            raise ValueError(f"scenes: {key!r} is given twice")
-        try:
-            knobs[key] = _READERS[key](value)
-        except ValueError as error:
-            raise ValueError(f"scenes: {item!r}: {error}") from error
+    knobs = options.read("scenes", items, _READERS)
     return ScenesSource(f"scenes:{rest}", Settings(split, **knobs))
 
 
@@ -162,8 +153,3 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "seed": int,
     "count": int,
 }
-
-
-def _check(key: str, value: object, fits: bool, range_: str) -> None:
-    if not fits:
-        raise ValueError(f"scenes: {key}={value} must be {range_}")

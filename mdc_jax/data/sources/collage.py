@@ -1,0 +1,174 @@
+"""Collages of real pictures, composed on demand, see `mdc_jax/data/collage/README.md`.
+
+collage:DIR:SPLIT[,size=96][,sentences=2][,seed=0][,count=N]
+"""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from mdc_jax.config.parse import did_you_mean
+from mdc_jax.data.collage import draw, grammar, labels, layout, parse
+from mdc_jax.data.prepare.records import MANIFEST
+from mdc_jax.data.scenes import forms
+from mdc_jax.data.scenes.layout import stream
+from mdc_jax.data.sources import array_record, options
+from mdc_jax.data.sources.base import Record, Verdict
+
+VERSION = 1  # of the definition; part of every fingerprint
+
+_TRAIN_COUNT, _COUNT = 1_000_000, 20_000
+_MOST = 1 << 40
+_SENTENCES = (2, 3, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The knobs of the data set.
+
+    Raises:
+        ValueError: for a value outside its range.
+    """
+
+    split: str
+    size: int = 96  # pixels
+    sentences: int = 2  # per caption
+    seed: int = 0
+    count: int = 0  # collages; 0: the split's default
+
+    def __post_init__(self):
+        check = functools.partial(options.check, "collage")
+        check("size", self.size, 32 <= self.size <= 1024, "32 to 1024 pixels")
+        check("sentences", self.sentences, self.sentences in _SENTENCES, "2, 3 or 4")
+        check("seed", self.seed, 0 <= self.seed < 1 << 63, "0 or more")
+        check("count", self.count, 0 <= self.count <= _MOST, f"0 to {_MOST}")
+
+
+class CollageSource:
+    """Collages of the cut-outs of one split; `source[i]` draws collage i."""
+
+    unsafe: Mapping[str, str] = {
+        "flip": "they say left and right",
+        "random_crop": "it cuts away things that they name, count or place",
+        "color_jitter": "titles may name colours",
+    }
+
+    def __init__(self, spec: str, directory: pathlib.Path, settings: Settings):
+        self.spec = spec
+        self.settings = settings
+        stock = _load(directory, settings.split)
+        self._images, self._kinds = stock.images, len(stock.kinds)
+        self._shelf = layout.Shelf(list(zip(stock.titles, stock.kinds_of, strict=True)))
+        self._titles = _titles(directory)
+        self.families = labels.families(stock.kinds)
+        knobs = sorted((dataclasses.asdict(settings) | {"count": len(self)}).items())
+        self.fingerprint = hashlib.sha256(repr((VERSION, stock.fingerprint, knobs)).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.settings.count or (_TRAIN_COUNT if self.settings.split == "train" else _COUNT)
+
+    def __getitem__(self, index: int) -> Record:
+        collage = self.collage(index)
+        image = draw.draw(collage, self.settings.size, self._images.__getitem__)
+        return Record(image, self._captions(index, collage), labels.labels(collage, self._kinds))
+
+    def collage(self, index: int) -> layout.Collage:
+        """What collage `index` holds.
+
+        Raises:
+            IndexError: outside 0 .. len(self) - 1.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"collage {index} of {self.spec!r}, which has {len(self)}")
+        return layout.compose(self._stream(index, 0), self._shelf)
+
+    def labels(self, index: int) -> Mapping[str, np.ndarray]:
+        """The labels of collage `index`, which is not drawn."""
+        return labels.labels(self.collage(index), self._kinds)
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The captions of collage `index`, which is not drawn."""
+        return self._captions(index, self.collage(index))
+
+    @staticmethod
+    def word_kind(word: str) -> str:
+        """What kind of word it is, whatever it says."""
+        return forms.KINDS.get(word, word) if word in grammar.RESERVED else "TITLE"
+
+    def check(self, index: int, caption: str) -> Verdict:
+        """What a caption claims, held against collage `index`."""
+        parsed = parse.parse(caption, self.settings.sentences, self._titles)
+        return parse.judge(parsed, self.collage(index), self._titles)
+
+    def claims(self, index: int) -> Mapping[str, int]:
+        """How many claims of each kind the collage's own caption makes."""
+        (caption,) = self.captions(index)
+        parsed = parse.parse(caption, self.settings.sentences, self._titles)
+        return collections.Counter(statement.kind for statement in parsed.statements)
+
+    def _captions(self, index: int, collage: layout.Collage) -> tuple[str, ...]:
+        return (grammar.caption(collage, self._stream(index, 1), self.settings.sentences),)
+
+    def _stream(self, index: int, purpose: int):
+        return stream(self.settings.seed, self.settings.split, index, purpose, layout.SPLITS)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stock:
+    """The cut-outs of a split."""
+
+    images: tuple[bytes, ...]
+    titles: tuple[str, ...]
+    kinds_of: tuple[int, ...]
+    kinds: tuple[str, ...]
+    fingerprint: str
+
+
+@functools.lru_cache(maxsize=16)
+def _load_once(directory: pathlib.Path, split: str, _: int) -> _Stock:
+    source = array_record.open(f"{directory / layout.CUTOUTS}:{split}")
+    records = [source[index] for index in range(len(source))]
+    return _Stock(
+        images=tuple(record.image for record in records),
+        titles=tuple(record.captions[0] for record in records),
+        kinds_of=tuple(int(record.labels[layout.FAMILY]) for record in records),
+        kinds=source.families[layout.FAMILY].names,
+        fingerprint=source.fingerprint,
+    )
+
+
+def _load(directory: pathlib.Path, split: str) -> _Stock:
+    """Reads a split into memory (some 40 MB), once as long as the files stay as they are."""
+    return _load_once(directory, split, (directory / layout.CUTOUTS / MANIFEST).stat().st_mtime_ns)
+
+
+def _titles(directory: pathlib.Path) -> Mapping[str, int]:
+    """A number for every title of all splits: what captions may name."""
+    manifest = array_record.Manifest.read(directory / layout.CUTOUTS)
+    titles = sorted({title for split in manifest.splits() for title in _load(directory, split).titles})
+    return {title: number for number, title in enumerate(titles)}
+
+
+def open(rest: str) -> CollageSource:
+    """The source that a spec "collage:REST" stands for, as in "data/pictures:train,size=64,sentences=3".
+
+    Raises:
+        FileNotFoundError: DIR holds no cut-outs.
+        ValueError: for an unknown split or key, a value that does not fit it, or too few cut-outs.
+    """
+    place, *items = rest.split(",")
+    directory, _, split = place.rpartition(":")
+    if not (pathlib.Path(directory) / layout.CUTOUTS / MANIFEST).exists():
+        raise FileNotFoundError(
+            f"collage: {directory or place!r} has no cut-outs; write collage:DIR:SPLIT with a DIR that `python -m "
+            "mdc_jax.data.prepare.pictures --out=DIR --source=tuxpaint,openclipart,emoji` made"
+        )
+    if split not in layout.SPLITS:
+        raise ValueError(f"collage: split {split!r} is unknown{did_you_mean(split, layout.SPLITS)}")
+    knobs = options.read("collage", items, {"size": int, "sentences": int, "seed": int, "count": int})
+    return CollageSource(f"collage:{rest}", pathlib.Path(directory), Settings(split, **knobs))
