@@ -3,8 +3,8 @@
     python -m mdc_jax.main --config=configs/scenes.py --workdir=runs/scenes
 
 Hardware: 2 CPU cores. Run time: 9 minutes, the last of which evaluates.
-Expected: shape presence AUC above .99 (untrained encoder .89), colour-shape pairs .99, count 1.0, relation .98; more than .8
-of the captions right in every claim. The README has the full table.
+Expected: shape presence AUC above .99 (untrained encoder .89), colour-shape pairs .99, count 1.0, relation .98; more
+than .8 of the captions right in every claim. The README has the full table.
 
 Arguments, as in configs/scenes.py:layout=free,seed=1
     objective     masked_diffusion | autoregressive
