@@ -91,7 +91,10 @@ def load(file: str) -> ml_collections.ConfigDict:
         shipped = ", ".join(f"configs/{p.name}" for p in sorted(_CONFIGS.glob("*.py")))
         raise ConfigError(f"--config={file}: there is no config file {path}; shipped: {shipped}")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}") from error
     try:
         return module.get_config(argument) if argument else module.get_config()
     except (AttributeError, KeyError, TypeError) as error:  # what ConfigDict says to a wrong key or type

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from typing import Any
 import ml_collections
 
 from mdc_jax.config import duration, sections
+
+_SWITCH = {"": True, "true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 class ConfigError(ValueError):
@@ -51,7 +54,9 @@ def parse_argument(text: str | None, **known: Any) -> ml_collections.ConfigDict:
             raise ConfigError(f'the config knows no argument "{key}"{did_you_mean(key, known)}')
         kind = type(known[key])
         if kind is bool:
-            values[key] = value.lower() in ("", "1", "true", "yes")
+            if value.lower() not in _SWITCH:
+                raise ConfigError(f'argument {key}="{value}": expected true or false, or {key} alone for true')
+            values[key] = _SWITCH[value.lower()]
         else:
             try:
                 values[key] = kind(value)
@@ -98,6 +103,9 @@ def _section(cls: type, values: Any, path: str) -> Any:
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:
+    sections_ = [value, *value.values()] if name == "evaluators" and isinstance(value, Mapping) else [value]
+    if name in ("objective", "evaluators") and not all(isinstance(entry, Mapping) for entry in sections_):
+        raise ConfigError(f"{name}={value!r}: expected a section, as `defaults` and `evaluator` make it")
     if name == "objective":
         return _section(_variant(sections.OBJECTIVES, value.get("name"), "objective.name"), value, name)
     if name == "evaluators":
@@ -195,6 +203,31 @@ def _check(config: sections.Config) -> None:
         data.batch_size,
         f"must be a multiple of optimizer.accumulation={accumulation}",
     )
+    optimizer = config.optimizer
+    for key, value, fits, range_ in (
+        ("optimizer.lr", optimizer.lr, 0 < optimizer.lr < math.inf, "above 0"),
+        ("optimizer.b1", optimizer.b1, 0 <= optimizer.b1 < 1, "in [0, 1)"),
+        ("optimizer.b2", optimizer.b2, 0 <= optimizer.b2 < 1, "in [0, 1)"),
+        ("optimizer.weight_decay", optimizer.weight_decay, 0 <= optimizer.weight_decay < math.inf, "0 or more"),
+        ("optimizer.clip_norm", optimizer.clip_norm, 0 <= optimizer.clip_norm < math.inf, "0 (none) or more"),
+        ("data.max_bad_share", data.max_bad_share, 0 <= data.max_bad_share <= 1, "a share, from 0 to 1"),
+        ("checkpoint.keep_best", config.checkpoint.keep_best, config.checkpoint.keep_best >= 0, "0 or more"),
+        ("image.std", image.std, all(0 < value < math.inf for value in image.std), "above 0"),
+        ("tokenizer.train_captions", config.tokenizer.train_captions, config.tokenizer.train_captions > 0, "above 0"),
+        ("seed", config.seed, config.seed >= 0, "0 or more"),
+        *(
+            (f"model.encoder.{name}", size, size >= 0, "0 (the variant's) or more")
+            for name in ("patch", "width", "depth", "heads", "mlp_dim")
+            for size in [getattr(encoder, name)]
+        ),
+        *(
+            (f"evaluators.{entry_name}.{name}", size, size >= 1, "at least 1")
+            for entry_name, entry in config.evaluators.items()
+            for name in ("batch_size", "examples", "train_examples", "validation_examples", "test_examples", "raw_size")
+            for size in [getattr(entry, name, 1)]
+        ),
+    ):
+        _require(fits, key, value, f"must be {range_}")
     _require(0 <= config.optimizer.ema < 1, "optimizer.ema", config.optimizer.ema, "a decay in [0, 1); 0 turns it off")
     objective = config.objective
     rate = objective.null_image_rate
@@ -221,13 +254,14 @@ def _check(config: sections.Config) -> None:
                 "stratified masks need the interval (0.0, 1.0)",
             )
 
-    best = config.checkpoint.best_metric.partition("/")[0]
-    periodic = [name for name, entry in config.evaluators.items() if entry.every != "end"]
+    periodic = {name: entry for name, entry in config.evaluators.items() if entry.every != "end"}
+    losses = [f"{name}/loss" for name, entry in periodic.items() if isinstance(entry, sections.HeldOutLoss)]
     _require(
-        not periodic or not config.checkpoint.keep_best or best in periodic,
+        not periodic or not config.checkpoint.keep_best or config.checkpoint.best_metric in losses,
         "checkpoint.best_metric",
         config.checkpoint.best_metric,
-        f"must be a metric of an evaluator that runs during training: {', '.join(periodic)}",
+        "must be the loss of a held_out_loss that runs during training: "
+        f"{', '.join(losses) or 'there is none, so set checkpoint.keep_best=0'}",
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from etils import epath
 
+from mdc_jax.config import sections
 from mdc_jax.evaluators.base import Evaluator, Subject
 from mdc_jax.evaluators.captioning import Captioning
 from mdc_jax.evaluators.held_out_loss import HeldOutLoss
@@ -25,6 +26,12 @@ _EVALUATORS: Mapping[str, type] = {
 def build(section: Any) -> Evaluator:
     """Builds the evaluator of a section of `config.evaluators`."""
     return _EVALUATORS[section.type](section)
+
+
+def check(config: sections.Config) -> None:
+    """Raises ConfigError for evaluators that could not run when their time comes."""
+    for section in config.evaluators.values():
+        build(section).check(config)
 
 
 def run(chosen: Mapping[str, Any], subject: Subject) -> Iterator[tuple[str, float]]:

@@ -43,16 +43,23 @@ class Subject:
     should_stop: Callable[[], bool] = lambda: False  # the same answer on every host
 
     def spec(self, split: str) -> str:
-        """The source of the split "train", "validation" or "test"; raises ConfigError where none is set."""
-        spec = getattr(self.config.data, split)
-        if not spec:
-            raise ConfigError(
-                f'data.{split} is empty, but an evaluator reads it: name a source, as in "scenes:{split}"'
-            )
-        return spec
+        """See `spec_of`."""
+        return spec_of(self.config, split)
+
+
+def spec_of(config: sections.Config, split: str) -> str:
+    """The source of the split "train", "validation" or "test"; raises ConfigError where none is set."""
+    spec = getattr(config.data, split)
+    if not spec:
+        raise ConfigError(f'data.{split} is empty, but an evaluator reads it: name a source, as in "scenes:{split}"')
+    return spec
 
 
 class Evaluator(Protocol):
+    def check(self, config: sections.Config) -> None:
+        """Raises ConfigError, before anything is trained, for data that is not there."""
+        ...
+
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         """Yields (metric, value) and may write files to `subject.out`. Raises Interrupted."""
         ...

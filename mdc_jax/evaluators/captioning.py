@@ -16,7 +16,7 @@ from mdc_jax.data import images
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source, Verdict
 from mdc_jax.data.sources.verdicts import summarize
-from mdc_jax.evaluators.base import GlobalBatch, Subject, extract
+from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
 from mdc_jax.objectives.base import Objective, Params
 from mdc_jax.report import plots
 
@@ -32,6 +32,10 @@ class Captioning:
 
     def __init__(self, section: sections.Captioning) -> None:
         self._section = section
+
+    def check(self, config: sections.Config) -> None:
+        """See `Evaluator`."""
+        open_source(spec_of(config, self._section.split))
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section = self._section

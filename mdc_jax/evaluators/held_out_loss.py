@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdc_jax.config import sections
-from mdc_jax.evaluators.base import GlobalBatch, Subject, batches, extract
+from mdc_jax.data.sources import open_source
+from mdc_jax.evaluators.base import GlobalBatch, Subject, batches, extract, spec_of
 from mdc_jax.objectives.base import Metrics, Objective, Params, Score
 from mdc_jax.report import tables
 
@@ -29,6 +30,10 @@ class HeldOutLoss:
 
     def __init__(self, section: sections.HeldOutLoss) -> None:
         self._section = section
+
+    def check(self, config: sections.Config) -> None:
+        """See `Evaluator`."""
+        open_source(spec_of(config, self._section.split))
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section = self._section

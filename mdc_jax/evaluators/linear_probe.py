@@ -21,7 +21,7 @@ from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
 from mdc_jax.evaluators import probes
-from mdc_jax.evaluators.base import GlobalBatch, Interrupted, Subject, extract
+from mdc_jax.evaluators.base import GlobalBatch, Interrupted, Subject, extract, spec_of
 from mdc_jax.objectives.base import Objective, Params
 from mdc_jax.report import probe_tables, tables
 from mdc_jax.training.state import key_for
@@ -46,8 +46,12 @@ class LinearProbe:
     def __init__(self, section: sections.LinearProbe) -> None:
         self._section = section
 
+    def check(self, config: sections.Config) -> None:
+        """See `Evaluator`."""
+        _families(self._specs(config), self._section.families)
+
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
-        specs = {split: getattr(self._section, split) or subject.spec(split) for split in probes.SPLITS}
+        specs = self._specs(subject.config)
         families = _families(specs, self._section.families)
         if not families:
             logging.warning("linear probe: %s has no label family, so there is nothing to probe", specs["train"])
@@ -75,6 +79,9 @@ class LinearProbe:
         for (name, row), result in results.items():
             if row.name == TRAINED and row.features == (FLATTENED if families[name].bound else POOLED):
                 yield name, result.interval(tasks[name].metric)[0]
+
+    def _specs(self, config: sections.Config) -> dict[str, str]:
+        return {split: getattr(self._section, split) or spec_of(config, split) for split in probes.SPLITS}
 
     def _rows(self, bound: bool) -> list[_Row]:
         kinds = (POOLED, FLATTENED) if bound else (POOLED,)

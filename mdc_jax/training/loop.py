@@ -31,7 +31,7 @@ from mdc_jax.evaluators.base import Interrupted, Subject
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import checkpoint, compatibility, distributed, files, sharding
 from mdc_jax.training import state as train_state
-from mdc_jax.training.metric_writer import MetricWriter, Progress, read
+from mdc_jax.training.metric_writer import MetricWriter, Progress, read, with_nan, without_nan
 from mdc_jax.training.optimizer import learning_rate, make_optimizer
 from mdc_jax.training.train_log import TrainLog
 
@@ -46,11 +46,15 @@ def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, floa
     another run, NonFiniteError, and what the data raises.
     """
     workdir = epath.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir} cannot be made: {error}") from error
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(config.data.batch_size, config.optimizer.accumulation, mesh)
     source = open_source(config.data.train)
     caption_safety.check(source, config.image)
+    evaluators.check(config)
     checkpointer = checkpoint.Checkpointer(
         workdir, keep_latest=config.checkpoint.keep_latest, keep_best=config.checkpoint.keep_best
     )
@@ -247,7 +251,8 @@ class _Run:
             self.writer.write(self.total, values)
         results |= values
         if jax.process_index() == 0:
-            files.write(self.workdir / RESULTS_FILE, json.dumps({"step": self.total, "results": results}, indent=2))
+            stored = {"step": self.total, "results": without_nan(results)}
+            files.write(self.workdir / RESULTS_FILE, json.dumps(stored, indent=2))
         return results
 
     def _evaluate(
@@ -278,12 +283,14 @@ class _Run:
         return {"config": to_dict(self.config), "tokenizer": self.tokenizer.hash, "data": self.source.fingerprint}
 
     def _finished(self) -> dict[str, float] | None:
-        path = self.workdir / RESULTS_FILE
         if self.start < self.total:
             return None
-        stored = json.loads(path.read_text()) if path.exists() else {"step": -1}
-        if stored["step"] == self.start:
-            return stored["results"]
+        try:
+            stored = json.loads((self.workdir / RESULTS_FILE).read_text())
+            if stored["step"] == self.start:
+                return with_nan(stored["results"])
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            pass  # not there, or damaged: what it held is evaluated again
         if self.start > self.total:
             raise ConfigError(
                 f"duration={self.config.duration} ends at step {self.total:,}, but this workdir is at step "
@@ -325,8 +332,8 @@ def _last_periodic(workdir: epath.Path, step: int) -> dict[str, float]:
     """The periodic evaluations of the last step, from the log, which has null for what is not finite."""
     lines = [line for line in read(workdir) if line["step"] == step]
     return {
-        name: math.nan if value is None else value
+        name: value
         for line in lines
-        for name, value in line.items()
+        for name, value in with_nan(line).items()
         if not name.startswith("train/") and name != "step"
     }

@@ -1,5 +1,6 @@
 """Metrics to JSON lines, TensorBoard and the terminal, from process 0."""
 
+import contextlib
 import json
 import math
 import sys
@@ -36,8 +37,7 @@ class MetricWriter:
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         if not self._active:
             return
-        # JSON has no NaN.
-        line = {"step": step, **{name: value if math.isfinite(value) else None for name, value in metrics.items()}}
+        line = {"step": step, **without_nan(metrics)}
         if self._local:
             self._local.write(json.dumps(line) + "\n")
             self._local.flush()
@@ -59,15 +59,25 @@ def _text(lines: list[dict[str, float]]) -> str:
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
+def without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics for JSON, which has no NaN: null stands for what is not finite."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def with_nan(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Metrics as JSON has them, with NaN for null."""
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
+
+
 def read(workdir: epath.Path) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl`; a last line cut off by a crash is left out."""
+    """The lines of `metrics.jsonl`; one that a crash cut off, or that is damaged, is left out."""
     path = workdir / METRICS_FILE
     lines = []
     for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+        with contextlib.suppress(json.JSONDecodeError):
+            content = json.loads(line)
+            if isinstance(content, dict) and "step" in content:
+                lines.append(content)
     return lines
 
 

@@ -87,6 +87,7 @@ def make_step(
         metrics = {
             **metrics,
             "grad_norm": optax.tree.norm(grads),
+            "param_norm": optax.tree.norm(params),  # of what a checkpoint would hold
             "learning_rate": schedule(state.step),
             "stop": batch["_stop"].any(),
         }

@@ -26,7 +26,7 @@ class TrainLog:
         self._window: list[dict[str, float]] = list(meta["window"])
         self._seconds = meta["seconds"]  # of training, over all starts
         self._mark, self._mark_seconds, self._mark_step = time.perf_counter(), meta["seconds"], None
-        self._history: list[tuple[float, float]] = []  # (train loss, held-out loss) at evaluations
+        self._history: list[tuple[float, float]] = meta.get("history", [])  # (train, held-out loss) at evaluations
         self._train_loss = math.nan
         self.stop_seen = False
 
@@ -41,11 +41,12 @@ class TrainLog:
         step, metrics, waited = self._pending
         self._pending = None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+        if not all(math.isfinite(values[name]) for name in ("loss", "grad_norm", "param_norm")):
             raise NonFiniteError(
-                f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}, learning rate "
-                f"{values['learning_rate']:.3g}; nothing of this step was saved. Lower optimizer.lr or lengthen "
-                "optimizer.warmup, and start again: the run continues from its last checkpoint"
+                f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}, norm of the new parameters "
+                f"{values['param_norm']}, learning rate {values['learning_rate']:.3g}; nothing of this step was saved. "
+                "Lower optimizer.lr or lengthen optimizer.warmup, and start again: the run continues from its last "
+                "checkpoint"
             )
         self.stop_seen |= values.pop("stop") > 0
         self._window.append({**values, "data_wait_seconds": waited})
@@ -61,7 +62,8 @@ class TrainLog:
         speed = (step - (self._mark_step or 0)) * self._batch_size / seconds
         self._mark_seconds, self._mark_step = self._seconds, step
         self._window = []
-        mean |= {"learning_rate": mean["learning_rate"], "images_per_second": speed, "seconds": self._seconds}
+        left = (self._progress.total_steps - step) * self._batch_size / max(speed, 1e-9)
+        mean |= {"images_per_second": speed, "seconds": self._seconds, "seconds_left": left}
         self._writer.write(step, {f"train/{name}": value for name, value in mean.items()})
         self._progress.report(step, mean["loss"], speed)
 
@@ -88,7 +90,7 @@ class TrainLog:
     def meta(self) -> dict[str, Any]:
         """What a checkpoint stores, so that the log goes on as if nothing had happened."""
         self._tick()
-        return {"window": self._window, "seconds": self._seconds}
+        return {"window": self._window, "seconds": self._seconds, "history": self._history}
 
     def _tick(self) -> None:
         now = time.perf_counter()

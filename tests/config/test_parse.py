@@ -37,7 +37,13 @@ def complete(**changes: Any) -> dict[str, Any]:
         ({"evaluators__probe__type": "liner_probe"}, ["evaluators.probe.type", '"linear_probe"']),
         ({"optimizer__accumulation": 3}, ["data.batch_size", "256", "optimizer.accumulation=3"]),
         ({"image__mean": (1.0,)}, ["image.mean"]),
-        ({"evaluators__probe__every": "9 steps"}, ["checkpoint.best_metric", "held_out/loss", "probe"]),
+        ({"optimizer__lr": float("nan")}, ["optimizer.lr=nan", "above 0"]),
+        ({"optimizer__b1": 1.5}, ["optimizer.b1=1.5", "[0, 1)"]),
+        ({"optimizer__clip_norm": -1.0}, ["optimizer.clip_norm=-1.0", "0 (none) or more"]),
+        ({"image__std": (0.0, 0.0, 0.0)}, ["image.std", "above 0"]),
+        ({"model__encoder__width": -3}, ["model.encoder.width=-3", "0 (the variant's) or more"]),
+        ({"evaluators__probe__raw_size": 0}, ["evaluators.probe.raw_size=0", "at least 1"]),
+        ({"evaluators__probe__every": "9 steps"}, ["checkpoint.best_metric", "held_out/loss", "there is none"]),
         ({"data": 3}, ["data", "3", "batch_size"]),
     ],
 )
@@ -84,6 +90,19 @@ def test_arguments_of_a_config() -> None:
         config.parse_argument("step=5", steps=9)
     with pytest.raises(config.ConfigError, match="expected int"):
         config.parse_argument("steps=five", steps=9)
+
+
+def test_a_mistyped_switch_is_no_false() -> None:
+    assert config.parse_argument("local=false", local=True).local is False
+    with pytest.raises(config.ConfigError, match='local="ture": expected true or false'):
+        config.parse_argument("local=ture", local=False)
+
+
+def test_a_section_that_is_none_is_an_error_with_its_name() -> None:
+    for name in ("objective", "evaluators"):
+        raw = complete() | {name: None}
+        with pytest.raises(config.ConfigError, match=f"{name}=None: expected a section"):
+            config.parse(raw)
 
 
 def test_help_lists_every_config() -> None:

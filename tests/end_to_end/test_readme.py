@@ -20,6 +20,10 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "source .venv/bin/activate": ({}, []),
     "python -m mdc_jax.main --config=help": ({}, []),
     "python -m mdc_jax.main --config=configs/": ({".py ": ".py:runlocal "}, []),
+    "python -m mdc_jax.main --config=configs/scenes.py:": ({".py:": ".py:runlocal,"}, []),
+    "python -m mdc_jax.report.collect": ({}, []),
+    "python -m mdc_jax.benchmarks.train_loop": ({".py": ".py:runlocal"}, ["--steps=20", "--repeats=1"]),
+    "python -m mdc_jax.benchmarks.scenes": ({}, []),
     "python -m mdc_jax.data.prepare.pictures": ({}, ["--from=stamps"]),
     "python -m mdc_jax.evaluate": ({}, []),
     "python -m mdc_jax.describe": ({}, []),
@@ -30,7 +34,7 @@ def commands() -> list[str]:
     """The lines of the README's blocks marked bash, without comments; continued lines are joined."""
     blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [" ".join(words) for line in lines if (words := shlex.split(line, comments=True))]
+    return [shlex.join(words) for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def shorter(command: str) -> str:

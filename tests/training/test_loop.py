@@ -67,6 +67,11 @@ def test_an_explosion_stops_the_run_and_reaches_no_checkpoint(tmp_path: pathlib.
     with pytest.raises(NonFiniteError, match=r"optimizer\.lr"):
         loop.train(explosive, tmp_path)
     assert checkpoint.steps(tmp_path) == [5]
+    # The loss of the step is still finite, what it makes of the parameters is not.
+    every_step = dataclasses.replace(explosive, checkpoint=sections.Checkpoint(every="1 steps"))
+    with pytest.raises(NonFiniteError, match=r"step 6: loss [0-9.]+, .*new parameters (inf|nan)"):
+        loop.train(every_step, tmp_path)
+    assert checkpoint.steps(tmp_path) == [5]
     loop.train(dataclasses.replace(config, duration="6 steps"), tmp_path)
     assert checkpoint.steps(tmp_path)[-1] == 6
 
@@ -75,6 +80,20 @@ def test_a_start_that_was_killed_before_its_first_checkpoint_is_made_anew(tmp_pa
     (tmp_path / checkpoint.TOKENIZER).write_bytes(b"of a start with another config")
     loop.train(tiny(duration="1 steps"), tmp_path)
     assert checkpoint.load(tmp_path).step == 1
+
+
+def test_a_damaged_results_file_is_made_anew(tmp_path: pathlib.Path) -> None:
+    expected = loop.train(tiny(duration="2 steps"), tmp_path)
+    (tmp_path / loop.RESULTS_FILE).write_text('{"step": 2')
+    assert loop.train(tiny(duration="2 steps"), tmp_path) == pytest.approx(expected)
+
+
+def test_an_evaluator_that_could_not_run_stops_the_start(tmp_path: pathlib.Path) -> None:
+    probe = sections.LinearProbe(families=("shap",))
+    with pytest.raises(ConfigError, match='no label family "shap"'):
+        loop.train(tiny(evaluators={"probe": probe}), tmp_path)
+    with pytest.raises(ConfigError, match="cannot be made"):
+        loop.train(tiny(), "/proc/nowhere/run")
 
 
 def test_a_duration_that_ends_before_the_checkpoint_is_refused(tmp_path: pathlib.Path) -> None:
