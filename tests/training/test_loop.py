@@ -119,7 +119,7 @@ def test_a_tokenizer_json_is_kept_and_another_vocabulary_is_refused(tmp_path: pa
         hashes.append(hashlib.sha256(files[-1].read_bytes()).hexdigest())
 
     workdir = epath.Path(tmp_path)
-    made = loop._make_tokenizer(tiny(tokenizer=sections.Tokenizer(model=str(files[0]))), None, workdir)
+    made = loop._share_tokenizer(tiny(tokenizer=sections.Tokenizer(model=str(files[0]))), None, workdir)
     assert checkpoint.load_tokenizer(workdir, hashes[0]).model_bytes == made.model_bytes == files[0].read_bytes()
     assert made.vocab_size == 6
 
