@@ -53,6 +53,7 @@ def test_the_untrained_model_is_uniform(name):
     np.testing.assert_allclose(loss, nats * np.log(tiny.VOCAB), rtol=1e-5)
 
 
+@pytest.mark.slow
 @each
 def test_losses_metrics_and_gradients_of_slices_add_up(name):
     objective = tiny.build(SETTINGS[name])

@@ -60,6 +60,7 @@ def test_the_step_is_traced_once_and_the_losses_are_those_of_before(
     np.testing.assert_allclose(losses(tmp_path), json.loads(GOLDEN.read_text()), rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_an_explosion_stops_the_run_and_reaches_no_checkpoint(tmp_path: pathlib.Path) -> None:
     config = tiny(checkpoint=sections.Checkpoint(every="5 steps"))
     loop.train(dataclasses.replace(config, duration="5 steps"), tmp_path)
@@ -132,6 +133,7 @@ def test_a_tokenizer_json_is_kept_and_another_vocabulary_is_refused(tmp_path: pa
         checkpoint.load_tokenizer(workdir, hashes[0])
 
 
+@pytest.mark.slow
 def test_a_stop_during_evaluation_saves_and_the_evaluation_is_made_up_for(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +154,7 @@ def test_a_stop_during_evaluation_saves_and_the_evaluation_is_made_up_for(
     assert lines == [4, 8] and len(losses(tmp_path)) == 8
 
 
+@pytest.mark.slow
 def test_a_duration_in_examples_survives_a_change_of_batch_size(tmp_path: pathlib.Path) -> None:
     config = tiny(duration="64 examples")
     loop.train(dataclasses.replace(config, duration="32 examples"), tmp_path)  # 4 steps of 8

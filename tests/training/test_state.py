@@ -60,6 +60,7 @@ def run(name: str, mesh_section: sections.Mesh, devices: int, *, accumulation: i
     return jax.device_get(current), history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mesh", "devices", "accumulation"),
     [
@@ -93,6 +94,7 @@ def test_a_masked_row_changes_nothing() -> None:
     assert plain.loss(params, corrupted[0])[0] == plain.loss(params, corrupted[1])[0]
 
 
+@pytest.mark.slow
 def test_averaged_parameters_follow_the_parameters() -> None:
     final, _ = run("masked_diffusion", sections.Mesh(), 1, ema=0.5)
     initial = objective("masked_diffusion").init(state.key_for(0, 0, state.INIT))
