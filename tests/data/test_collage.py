@@ -282,6 +282,7 @@ def test_labels(folder):
         ("dog on a branch", ""),
         ("large dog", ""),
         ("left arrow", ""),
+        ("ON! arrow", ""),  # "on" begins a clause of scenes, whose reader is shared
         ("six o\u2019clock", ""),
         ("dino 2", ""),
         ("piñata", ""),

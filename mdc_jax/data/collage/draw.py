@@ -31,7 +31,7 @@ def draw(collage: Collage, size: int, cutout: Callable[[int], bytes]) -> np.ndar
 
 def _fitted(data: bytes, side: float) -> np.ndarray:
     """Encoded picture → u8[H, W, 4], its longer side as long as `side`."""
-    with PIL.Image.open(io.BytesIO(data)) as picture:
+    with PIL.Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
         picture = picture.convert("RGBA")
     scale = side / max(picture.size)
     width, height = (max(1, round(scale * length)) for length in picture.size)

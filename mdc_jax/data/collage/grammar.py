@@ -27,7 +27,7 @@ RESERVED = frozenset(
         forms.STOP,
         *(word for separator in forms.SEPARATORS for word in separator),
         *(word for phrase in RELATIONS for word in phrase),
-        *("at", "the", "in", "all"),
+        *("at", "the", "in", "all", "on"),
     )
 )
 
