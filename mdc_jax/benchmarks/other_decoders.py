@@ -2,7 +2,6 @@
 
 import importlib
 import io
-import itertools
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
@@ -41,13 +40,12 @@ def tf_data(encoded: Sequence[bytes], size: int) -> Decoder | None:
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
-    images = tf.data.Dataset.from_tensor_slices(list(encoded)).repeat()
-    images = images.map(
+    images = tf.data.Dataset.from_tensor_slices(list(encoded)).map(
         lambda data: tf.image.resize(tf.io.decode_jpeg(data, channels=3), (size, size), "bilinear", antialias=True)
     )
-    batches = images.batch(_BATCH).with_options(options).as_numpy_iterator()
-    count = -(-len(encoded) // _BATCH)
-    return lambda: [image for batch in itertools.islice(batches, count) for image in batch]
+    batches = images.batch(_BATCH).with_options(options)
+    # Finite, so that nothing is made ahead of time while something else is measured.
+    return lambda: [image for batch in batches.as_numpy_iterator() for image in batch]
 
 
 def torch_loader(encoded: Sequence[bytes], size: int) -> Decoder | None:

@@ -227,23 +227,30 @@ def _resize(pixels: np.ndarray, size: int, out: np.ndarray | None = None) -> np.
         )
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     rows, columns = _smoothing(height / size), _smoothing(width / size)
-    if len(rows) > 1 or len(columns) > 1:
+    if rows is columns is _ONE_TWO_ONE:
+        pixels = cv2.GaussianBlur(pixels, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)  # the same, in half the time
+    elif len(rows) > 1 or len(columns) > 1:
         pixels = cv2.sepFilter2D(pixels, -1, columns, rows, borderType=cv2.BORDER_REPLICATE)
     return cv2.resize(pixels, (size, size), dst=out, interpolation=cv2.INTER_LINEAR)
+
+
+_ONE_TWO_ONE = np.asarray([0.25, 0.5, 0.25], np.float32)
 
 
 @functools.lru_cache(maxsize=4096)
 def _smoothing(ratio: float) -> np.ndarray:
     """The kernel f32[taps] that linear interpolation needs before it where an image shrinks by `ratio`.
 
-    A triangle of half width r has the variance r^2 / 6. Three taps give what is missing up to r = 2, exactly there,
-    and little more is missing until 2.5. From there on it is the triangle itself at whole pixels.
+    A triangle of half width r has the variance r^2 / 6, and three taps can have what is missing up to r = 2; around it
+    they are 1 2 1, for speed. Beyond, the kernel is the triangle itself at whole pixels.
     """
     if ratio <= 1:
         return np.ones(1, np.float32)
-    if ratio <= 2.5:
-        variance = min((ratio**2 - 1) / 6, 0.5)
+    if ratio <= 1.71:
+        variance = (ratio**2 - 1) / 6
         return np.asarray([variance / 2, 1 - variance, variance / 2], np.float32)
+    if ratio <= 2.5:
+        return _ONE_TWO_ONE
     reach = math.ceil(ratio) - 1
     taps = ratio - abs(np.arange(-reach, reach + 1))
     return (taps / taps.sum()).astype(np.float32)

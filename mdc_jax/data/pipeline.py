@@ -45,6 +45,16 @@ class _Row(NamedTuple):
     epoch: int | None
 
 
+class _Reading(NamedTuple):
+    """What was read for a row of a batch: a record and token ids, or a fault."""
+
+    index: int
+    row: _Row
+    record: Record | None = None
+    texts: Sequence[Sequence[int]] = ()
+    fault: str | None = None
+
+
 class _Fault(NamedTuple):
     record: int
     reason: str
@@ -242,27 +252,32 @@ class _Assembler:
     def __call__(self, rows: _Rows) -> _Made:
         batch = self._empty(len(rows))
         faults = []
-        there = [(index, row) for index, row in enumerate(rows) if row is not None]
-        for (index, row), read in zip(there, self.readers([row for _, row in there]), strict=True):
-            batch["id"][index] = row.record
-            try:
-                if isinstance(read, BadRecord):
-                    raise read
-                self._fill(batch, index, row, *read)
-            except BadRecord as fault:
-                faults.append(_Fault(row.record, fault.reason))
+        for some in self.readers([(index, row) for index, row in enumerate(rows) if row is not None]):
+            for read in some:
+                self._write_captions(batch, read)
+            for read in some:
+                reason = read.fault or self._write_image(batch, read)
+                batch["_mask"][read.index] = reason is None
+                if reason is not None:
+                    faults.append(_Fault(read.row.record, reason))
+                    self._erase(batch, read.index)
         return batch, faults
 
     def close(self) -> None:
         self.readers.close()
 
-    def _attempt(self, row: _Row) -> tuple[Record, Record] | BadRecord:
-        """The record of a row and the one whose captions go with it, or what is wrong with them."""
+    def _attempt(self, place: tuple[int, _Row]) -> _Reading:
+        """The record of a row and the captions that go with it as token ids, or what is wrong with them."""
+        index, row = place
         try:
             record = _read(self._source, row.record)
-            return record, record if row.caption == row.record else _text(self._source, row.caption)
+            text = record if row.caption == row.record else _text(self._source, row.caption)
+            texts = self._tokenize(self._choose(text, row))
         except BadRecord as fault:
-            return fault
+            return _Reading(index, row, fault=fault.reason)
+        if not texts and not self._families:
+            return _Reading(index, row, fault="no caption")
+        return _Reading(index, row, record, texts)
 
     def _empty(self, size: int) -> dict[str, np.ndarray]:
         data, pixels = self._config.data, self._config.image.size
@@ -279,25 +294,33 @@ class _Assembler:
             batch[LABEL_PREFIX + name] = label
         return batch
 
-    def _fill(self, batch: dict[str, np.ndarray], index: int, row: _Row, record: Record, text: Record) -> None:
-        """Writes an example into row `index`, or raises BadRecord and leaves the row as it is."""
-        texts = self._tokenize(self._choose(text, row))
-        if not texts and not self._families:
-            raise BadRecord("no caption")
-        self._draw_pixels(record.image, row, batch["image"][index])
-        for number, ids in enumerate(texts):
-            batch["text"][index, number, : len(ids)] = ids
-            batch["length"][index, number] = len(ids)
-        for family in self._families:
-            batch[LABEL_PREFIX + family][index] = record.labels[family]
-        batch["_mask"][index] = True
+    def _write_captions(self, batch: dict[str, np.ndarray], read: _Reading) -> None:
+        """Writes everything but the image."""
+        batch["id"][read.index] = read.row.record
+        for number, ids in enumerate(read.texts):
+            batch["text"][read.index, number, : len(ids)] = ids
+            batch["length"][read.index, number] = len(ids)
+        if read.record is not None:
+            for family in self._families:
+                batch[LABEL_PREFIX + family][read.index] = read.record.labels[family]
 
-    def _draw_pixels(self, image: bytes | np.ndarray, row: _Row, out: np.ndarray) -> None:
-        settings = self._config.image
-        rng = self._rng(row, _AUGMENTATION) if self._augments else None
-        pixels = images.prepare(image, settings, rng, out)
+    def _write_image(self, batch: dict[str, np.ndarray], read: _Reading) -> str | None:
+        """Writes the image, or returns why that cannot be."""
+        settings, out = self._config.image, batch["image"][read.index]
+        rng = self._rng(read.row, _AUGMENTATION) if self._augments else None
+        try:
+            pixels = images.prepare(read.record.image, settings, rng, out)
+        except BadRecord as fault:
+            return fault.reason
         if rng is not None:
             out[...] = augmentation.augment(pixels, settings, rng)
+        return None
+
+    def _erase(self, batch: dict[str, np.ndarray], index: int) -> None:
+        """Makes row `index` what it was in the empty batch, but for its id."""
+        for key, empty in self._empty(1).items():
+            if key != "id":
+                batch[key][index] = empty[0]
 
     def _choose(self, text: Record, row: _Row) -> Sequence[str]:
         """At most C captions that have words: the first ones, or in training any.

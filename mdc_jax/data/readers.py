@@ -1,6 +1,7 @@
 """How many records are read at once: one by each thread, or as many as it takes where reading waits, as on a bucket."""
 
 import concurrent.futures
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,8 @@ from mdc_jax.config import sections
 _Key = TypeVar("_Key")
 _Read = TypeVar("_Read")
 
-_TIMED = 8  # records that are read one by one, with a look at the clock
+_TIMED = 8  # records that are read with a look at the clock
+_TOGETHER = 32  # records that are read before they are worked on
 _MOST = 128
 
 
@@ -37,27 +39,29 @@ class Readers:
         if data.readers:
             self._start(data.readers)
 
-    def __call__(self, keys: Sequence[_Key]) -> Iterator[_Read]:
-        """read(key) of every key, in order."""
-        first = [] if self.count else keys[:_TIMED]
-        yield from self._timed(first)
-        if self._pool is None:
-            yield from map(self._read, keys[len(first) :])
-        else:
-            yield from self._pool.map(self._read, keys[len(first) :])
+    def __call__(self, keys: Sequence[_Key]) -> Iterator[list[_Read]]:
+        """read(key) of every key, in order, in lists of a few.
 
-    def _timed(self, keys: Sequence[_Key]) -> Iterator[_Read]:
-        """As `map`, and measures: what passes between two reads is the caller's work."""
-        waits, begin = [], time.thread_time()
+        Work on one after the other would throw the one's code and data out of the processor's caches for the other.
+        """
+        if not self.count and keys:
+            yield from self._timed(keys[:_TIMED])
+            keys = keys[_TIMED:]
+        reads = iter(map(self._read, keys) if self._pool is None else self._pool.map(self._read, keys))
+        while some := list(itertools.islice(reads, _TOGETHER)):
+            yield some
+
+    def _timed(self, keys: Sequence[_Key]) -> Iterator[list[_Read]]:
+        """One list, and a look at the clock: what passes until the next one is asked for is the caller's work."""
+        some, waits, begin = [], [], time.thread_time()
         for key in keys:
             wall, cpu = time.perf_counter(), time.thread_time()
-            result = self._read(key)
+            some.append(self._read(key))
             waits.append(time.perf_counter() - wall - (time.thread_time() - cpu))
-            yield result
-        if keys:
-            work = max((time.thread_time() - begin) / len(keys), 1e-6)
-            # The least wait: what makes others longer is opening files, and other work on the machine.
-            self._start(wanted(min(waits), work, self._threads))
+        yield some
+        work = max((time.thread_time() - begin) / len(keys), 1e-6)
+        # The least wait: what makes others longer is opening files, and other work on the machine.
+        self._start(wanted(min(waits), work, self._threads))
 
     def _start(self, count: int) -> None:
         with self._lock:

@@ -24,7 +24,7 @@ class Slow:
         time.sleep(self.seconds)
         with self._lock:
             self.now -= 1
-        if key == 30:
+        if key == 70:
             raise OSError("gone")
         return 2 * key
 
@@ -48,11 +48,12 @@ def test_where_reading_waits_several_are_read_at_once_in_order():
     read = Slow(0.02)
     readers = Readers(read, sections.Data(threads=1))
     found = []
-    for value in readers(range(20)):
-        found.append(value)
-        _work()
+    for some in readers(range(40)):
+        found += some
+        for _ in some:
+            _work()
     readers.close()
-    assert found == [2 * key for key in range(20)]
+    assert found == [2 * key for key in range(40)]
     assert readers.count >= 4  # 20 ms of waiting for 2 ms of work, and some for the test itself
     assert 1 < read.most <= readers.count
 
@@ -60,8 +61,9 @@ def test_where_reading_waits_several_are_read_at_once_in_order():
 def test_where_reading_does_not_wait_each_thread_reads_for_itself():
     callers = set()
     readers = Readers(lambda key: callers.add(threading.get_ident()), sections.Data())
-    for _ in readers(range(20)):
-        _work()
+    for some in readers(range(20)):
+        for _ in some:
+            _work()
     assert readers.count == 1
     assert callers == {threading.get_ident()}
 
@@ -72,9 +74,9 @@ def test_a_number_that_is_given_is_kept_and_errors_come_out_in_their_place(count
     readers = Readers(read, sections.Data(readers=count))
     found = []
     with pytest.raises(OSError, match="gone"):
-        for value in readers(range(25, 40)):
-            found.append(value)
+        for some in readers(range(30, 90)):
+            found += some
     readers.close()
-    assert found == [50, 52, 54, 56, 58]
+    assert found == [2 * key for key in range(30, 62)]  # the list before it
     assert readers.count == count
     assert read.most <= count
