@@ -16,6 +16,8 @@ CONFIGS = (
     "scenes.py",
     "scenes.py:runlocal",
     "pictures.py",
+    "drawings.py",
+    "collage.py",
     "vits_cc3m.py",
     "vitb_cc12m.py",
     "vitb_recap.py",

@@ -15,6 +15,8 @@ from tests.end_to_end.command_line import train
     [
         "configs/scenes.py:runlocal,layout=free,objective=autoregressive",
         "configs/pictures.py:runlocal",
+        "configs/drawings.py:runlocal",
+        "configs/collage.py:runlocal",
         "configs/vits_cc3m.py:runlocal",
         "configs/vitb_cc12m.py:runlocal,objective=autoregressive",
         "configs/vitb_recap.py:runlocal",
