@@ -50,7 +50,7 @@ def preview(source: Source, tokenizer: Tokenizer, config: sections.Config, recor
     """Makes examples as training does, and reads captions and labels, of at most `records` records each."""
     count = min(records, len(source))
     batch_size = next(size for size in range(_BATCH, 0, -1) if count % size == 0)  # so that each record is seen once
-    data = dataclasses.replace(config.data, batch_size=batch_size, repeat_batch=False, max_bad_share=1.0)
+    data = dataclasses.replace(config.data, batch_size=batch_size, buckets=(), repeat_batch=False, max_bad_share=1.0)
     cards: list[html.Card] = []
     begin = time.perf_counter()
     with TrainBatches(source, tokenizer, dataclasses.replace(config, data=data), position=0) as batches:
