@@ -3,6 +3,9 @@
 The positions of the plan are taken in windows. Within a window the examples are sorted by the bucket of their caption,
 cut into runs of as many examples as a batch has, and the runs are shuffled. So no example is lost or seen twice, a
 window is a few batches long, and what stands at a position stays a pure function of (seed, position).
+
+One run in eight, evenly spread over the lengths, is as long as the last bucket whatever it holds: evaluation gives all
+captions that length, which short ones would otherwise never have had in training.
 """
 
 import functools
@@ -18,11 +21,12 @@ from mdc_jax.data.sources.base import BadRecord, Source
 from mdc_jax.data.tokenizer import Tokenizer
 
 _RUNS = 32  # of a window; of each bucket but the last, at most one run a window also holds longer captions
+_WHOLE = 8  # of so many runs, one is as long as the last bucket
 
 
 class _Window(NamedTuple):
     positions: np.ndarray  # i64[runs, run], of the plan
-    buckets: np.ndarray  # i64[runs], of the longest caption of each run
+    buckets: np.ndarray  # i64[runs], how long the texts of each run are
 
 
 class LengthBuckets:
@@ -66,9 +70,16 @@ class LengthBuckets:
         shape = self._order.num_records, self._run
         first = number * shape[0] * shape[1]
         lengths = [self._length(first + index) for index in range(shape[0] * shape[1])]
-        buckets = np.minimum(np.searchsorted(self._limits, lengths), len(self._limits) - 1)
+        buckets = bucket_of(lengths, self._limits)
         order = np.argsort(buckets, kind="stable").reshape(shape)
-        return _Window(first + order, buckets[order[:, -1]])
+        # Sorted runs, so that those with the whole length are a fair sample, and another one in every window.
+        whole = np.arange(shape[0]) % _WHOLE == number % _WHOLE
+        return _Window(first + order, np.where(whole, len(self._limits) - 1, buckets[order[:, -1]]))
+
+
+def bucket_of(lengths: Sequence[int], limits: Sequence[int]) -> np.ndarray:
+    """i64[N]: which of the ascending limits is the first to hold each of N lengths; the last where none does."""
+    return np.minimum(np.searchsorted(limits, lengths), len(limits) - 1)
 
 
 def caption_length(source: Source, tokenizer: Tokenizer, caption: Callable[[int], int]) -> Callable[[int], int]:

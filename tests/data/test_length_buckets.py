@@ -62,14 +62,32 @@ def test_a_window_holds_the_examples_that_stand_there_without_buckets(run, num_r
     assert sorted(map(buckets.locate, positions)) == list(positions)
 
 
-def test_a_run_is_as_long_as_its_longest_caption_needs_and_few_runs_hold_several_buckets():
+def _needed(length):
+    return min(limit for limit in LIMITS if limit >= length)
+
+
+def test_most_runs_are_as_long_as_their_longest_caption_needs_and_few_hold_several_buckets():
     buckets = LengthBuckets(_length, LIMITS, run=8, num_records=10**6, seed=0)
-    mixed = 0
-    for run in range(96):
+    whole, mixed = [], 0
+    for run in range(8 * 32):
         lengths = [_length(buckets.locate(8 * run + place)) for place in range(8)]
-        assert buckets.canvas(8 * run, 8) == min(limit for limit in LIMITS if limit >= max(lengths))
-        mixed += len({np.searchsorted(LIMITS, length) for length in lengths}) > 1
-    assert mixed <= 3 * (len(LIMITS) - 1)  # windows of 32 runs
+        canvas = buckets.canvas(8 * run, 8)
+        assert canvas in (_needed(max(lengths)), LIMITS[-1])
+        if canvas > _needed(max(lengths)):
+            whole += lengths
+        mixed += len({_needed(length) for length in lengths}) > 1
+    assert mixed <= 8 * (len(LIMITS) - 1)  # windows of 32 runs
+    # An eighth of the captions of the first two buckets, which are 13 of 24.
+    assert len(whole) == pytest.approx(8 * 32 * 8 * 13 / 24 / 8, rel=0.1)
+    assert np.mean(whole) == pytest.approx(7, abs=0.5)
+
+
+def test_a_batch_is_as_long_as_the_longest_run_that_it_touches():
+    buckets = LengthBuckets(_length, LIMITS, run=8, num_records=10**6, seed=0)
+    runs = [buckets.canvas(8 * run, 8) for run in range(10)]
+    assert buckets.canvas(4, 8) == max(runs[:2])
+    assert buckets.canvas(4, 13) == max(runs[:3])
+    assert [buckets.canvas(8 * run + 3, 5) for run in range(10)] == runs
 
 
 def test_runs_of_all_buckets_come_in_an_order_that_is_shuffled_anew():
@@ -85,7 +103,8 @@ def test_batches_are_as_long_as_their_bucket_and_no_caption_is_cut(words):
     assert {batch["text"].shape for batch in batches} == {(8, 1, limit) for limit in LIMITS}
     for batch in batches:
         assert (np.take_along_axis(batch["text"], batch["length"][..., None] - 1, axis=-1) == EOS_ID).all()
-        assert batch["text"].shape[-1] == min(limit for limit in LIMITS if limit >= batch["length"].max())
+        assert batch["text"].shape[-1] in (_needed(batch["length"].max()), LIMITS[-1])
+    assert np.mean([batch["text"].shape[-1] for batch in batches]) < 19
     bucketed = {id_: example for id_, *example in _examples(batches)}
     assert all(bucketed[id_] == whole[id_] for id_ in bucketed.keys() & whole.keys())
 
@@ -121,7 +140,7 @@ def test_starting_anywhere_and_with_another_batch_size_goes_on_at_the_next_examp
 def test_permuted_captions_are_put_together_by_their_own_length(words):
     source = open_source(SCENES)
     for batch in _take(words, _config(permute_captions=True), 40):
-        assert batch["text"].shape[-1] == min(limit for limit in LIMITS if limit >= batch["length"].max())
+        assert batch["text"].shape[-1] in (_needed(batch["length"].max()), LIMITS[-1])
     shown = {id_: text for id_, _, text in _examples(_take(words, _config(permute_captions=True), 40))}
     own = [np.int32(words.encode(source.captions(id_)[0], 24)).tobytes() == text for id_, text in shown.items()]
     assert np.mean(own) < 0.05
