@@ -48,7 +48,7 @@ class LengthBuckets:
         self._length, self._limits, self._run = length, tuple(limits), run
         self._order = Plan(max(min(_RUNS, num_records // run), 1), seed, stream="length bucket/")
         self._lock = threading.Lock()  # a window is made once, not by every thread that needs it
-        self._window = functools.lru_cache(maxsize=2)(self._make)
+        self._window = functools.lru_cache(maxsize=16)(self._make)
 
     def locate(self, position: int) -> int:
         """The position of the plan whose example stands at this position."""
