@@ -179,6 +179,18 @@ def _check(config: sections.Config) -> None:
     _require(
         data.max_tokens >= 2, "data.max_tokens", data.max_tokens, "a caption needs room for a token and EOS: at least 2"
     )
+    _require(
+        list(data.buckets) == sorted({*data.buckets}) and min(data.buckets, default=2) >= 2,
+        "data.buckets",
+        data.buckets,
+        "lengths of at least 2 tokens, ascending; () for none",
+    )
+    _require(
+        not data.buckets or data.buckets[-1] == data.max_tokens,
+        "data.buckets",
+        data.buckets,
+        f"the last one must be data.max_tokens={data.max_tokens}",
+    )
     _require(data.readers >= 0, "data.readers", data.readers, "a number of records; 0: measured")
     _require(bool(data.train), "data.train", data.train, 'name a source, as in "scenes:train"')
     _require(0 < image.random_crop <= 1, "image.random_crop", image.random_crop, "a share of the area, in (0, 1]")

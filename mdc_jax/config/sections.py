@@ -51,6 +51,9 @@ class Data:
     test: str = ""  # is read once
     batch_size: int = 256  # over all hosts
     max_tokens: int = 64  # caption length in tokens, EOS included; longer captions keep their first ones and EOS
+    # Lengths in tokens, up to max_tokens: captions of similar length share a batch, which is only as long as its bucket
+    # and so tells the decoder part of the length, see `mdc_jax/data/README.md`. (): every batch has max_tokens.
+    buckets: tuple[int, ...] = ()
     captions_per_image: int = 1  # C of the batch contract
     threads: int = 2  # that make batches
     readers: int = 0  # records read at once; 0: as many as keep the threads busy, measured on the first ones

@@ -9,7 +9,8 @@ Shapes: B examples, C captions of an image, L tokens, H x W pixels.
     _mask    bool[B]          false: padding or an unreadable record, in no loss and no metric
     label/X  i32[B, ...]      labels by family, only where an evaluator asks for them
 
-A bad or missing example keeps its row, so that positions never shift.
+L is data.max_tokens, or less in a training batch with data.buckets. A bad or missing example keeps its row, so that
+positions never shift.
 """
 
 from collections.abc import Mapping

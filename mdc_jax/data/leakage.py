@@ -1,4 +1,4 @@
-"""What a caption gives away about a label without saying it: by its length, or by the kinds of its words.
+"""What a caption gives away about a label without saying it: by its length, its batch, or the kinds of its words.
 
 Where length tells how many objects there are, a model can learn to count from padding. So every label of a source is
 predicted from such features alone. Where there is nothing to tell, the area under the ROC curve is .5.
@@ -9,7 +9,7 @@ Shapes: N examples, F features, K names of a family.
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import scipy.stats
@@ -68,13 +68,16 @@ class Audit:
     dropped: Mapping[str, int]
 
 
-def audit(source: Source, indices: Iterable[int]) -> Audit:
+def audit(source: Source, indices: Iterable[int], bucket: Callable[[Sequence[str]], int] | None = None) -> Audit:
     """Predicts every label of these records from the length of their captions, and from the kinds of their words.
+
+    With `bucket`, captions → length bucket, also from the bucket: where a batch is a fair sample of one bucket, this is
+    all that its composition can tell.
 
     Where the source has a family "count", the other families are predicted among images of equal count. A source may
     have `word_kind(word) -> str`; else function words and punctuation are kinds of their own, all other words are one.
     """
-    captions, labels, dropped = [], collections.defaultdict(list), collections.Counter()
+    captions, buckets, labels, dropped = [], [], collections.defaultdict(list), collections.Counter()
     for index in indices:
         try:
             record = source[index]
@@ -86,6 +89,8 @@ def audit(source: Source, indices: Iterable[int]) -> Audit:
             dropped["no caption"] += 1
             continue
         captions.append(words(text))
+        if bucket is not None:
+            buckets.append(bucket(record.captions))
         for family in source.families:
             labels[family].append(record.labels[family])
     if not captions:
@@ -96,6 +101,8 @@ def audit(source: Source, indices: Iterable[int]) -> Audit:
         "length": powers([min(len(caption), _LONGEST) for caption in captions]),
         "kinds": np.stack(list(kind_features(kinds).values()), 1),
     }
+    if bucket is not None:
+        known["bucket"] = one_hot(buckets)
     told = []
     for name, family in source.families.items():
         values = np.asarray(labels[name])
@@ -116,7 +123,7 @@ def tell(
     """Predicts the labels of a family from any features by ridge regression, on folds that it was not fitted to.
 
     For the composition of batches, let the features say which batch an example is in (see `one_hot`), or what is
-    known of that batch, as the lengths of its captions.
+    known of that batch, as its length bucket.
 
     Args:
       table_NxF: the features.

@@ -18,6 +18,7 @@ from absl import logging
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import augmentation, images
 from mdc_jax.data.batch import LABEL_PREFIX, PAD_ID
+from mdc_jax.data.length_buckets import LengthBuckets, caption_length
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.readers import Readers
 from mdc_jax.data.sources.base import BadRecord, Record, Source
@@ -81,6 +82,7 @@ class TrainBatches:
         process_index: int = 0,
         process_count: int = 1,
         keys: Sequence[str] | None = None,
+        bucket_run: int = 0,
     ) -> None:
         """Starts the threads.
 
@@ -92,6 +94,10 @@ class TrainBatches:
           process_index: this host, of
           process_count: hosts, which must divide the batch size.
           keys: of the batch to give, beside `_mask`; None: all.
+          bucket_run: examples that stand together with data.buckets, see `LengthBuckets`; 0: the batch size.
+
+        Raises:
+          ConfigError: the source cannot give what data.buckets needs.
         """
         self.bad: collections.Counter[str] = collections.Counter()
         self._seen = 0
@@ -99,19 +105,35 @@ class TrainBatches:
         self._max_bad_share = config.data.max_bad_share
         self._keys = None if keys is None else {*keys, "_mask"}
         plan = plan_of(source, config.seed)
-        self._assemble = assemble = _Assembler(source, tokenizer, config)
-        rows = _local_rows(config.data.batch_size, process_index, process_count)
+        batch_size = config.data.batch_size
+        rows = _local_rows(batch_size, process_index, process_count)
         permute = config.data.permute_captions
 
         def row(position: int) -> _Row:
             epoch, record = plan.locate(position)
             return _Row(record, plan.permuted_caption(position) if permute else record, epoch)
 
+        buckets = None
+        if config.data.buckets:
+            buckets = LengthBuckets(
+                caption_length(source, tokenizer, lambda position: row(position).caption),
+                config.data.buckets,
+                run=bucket_run or batch_size,
+                num_records=len(source),
+                seed=config.seed,
+            )
+            buckets.canvas(position, 1)  # so that lengths that cannot be had are said here, not in a thread
+
+        self._assemble = assemble = _Assembler(source, tokenizer, config)
+
         def make(start: int) -> _Made:
-            return assemble([row(start + index) for index in rows])
+            places = [start + index for index in rows]
+            if buckets is None:
+                return assemble([row(place) for place in places])
+            return assemble([row(buckets.locate(place)) for place in places], buckets.canvas(start, batch_size))
 
         def at(step: int) -> _Made:
-            return make(position + step * config.data.batch_size)
+            return make(position + step * batch_size)
 
         self._batches = _again_and_again(make(0)) if config.data.repeat_batch else _in_threads(at, None, config.data)
 
@@ -249,8 +271,9 @@ class _Assembler:
         self._augments = any(augmentation.wanted(config.image).values())
         self.readers = Readers(self._attempt, config.data)
 
-    def __call__(self, rows: _Rows) -> _Made:
-        batch = self._empty(len(rows))
+    def __call__(self, rows: _Rows, canvas: int = 0) -> _Made:
+        """The batch of these rows, with room for `canvas` tokens; 0: data.max_tokens."""
+        batch = self._empty(len(rows), canvas or self._config.data.max_tokens)
         faults = []
         for some in self.readers([(index, row) for index, row in enumerate(rows) if row is not None]):
             for read in some:
@@ -279,11 +302,11 @@ class _Assembler:
             return _Reading(index, row, fault="no caption")
         return _Reading(index, row, record, texts)
 
-    def _empty(self, size: int) -> dict[str, np.ndarray]:
+    def _empty(self, size: int, canvas: int) -> dict[str, np.ndarray]:
         data, pixels = self._config.data, self._config.image.size
         batch = {
             "image": np.zeros((size, pixels, pixels, 3), np.uint8),
-            "text": np.full((size, data.captions_per_image, data.max_tokens), PAD_ID, np.int32),
+            "text": np.full((size, data.captions_per_image, canvas), PAD_ID, np.int32),
             "length": np.zeros((size, data.captions_per_image), np.int32),
             "id": np.full(size, _NO_ID, np.int32),
             "_mask": np.zeros(size, bool),
@@ -318,7 +341,7 @@ class _Assembler:
 
     def _erase(self, batch: dict[str, np.ndarray], index: int) -> None:
         """Makes row `index` what it was in the empty batch, but for its id."""
-        for key, empty in self._empty(1).items():
+        for key, empty in self._empty(1, batch["text"].shape[-1]).items():
             if key != "id":
                 batch[key][index] = empty[0]
 

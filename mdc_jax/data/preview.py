@@ -19,7 +19,7 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse, sections
-from mdc_jax.data import leakage
+from mdc_jax.data import leakage, length_buckets
 from mdc_jax.data.batch import Batch
 from mdc_jax.data.pipeline import TrainBatches, make_tokenizer, read_captions
 from mdc_jax.data.sources import open_source
@@ -50,7 +50,12 @@ def preview(source: Source, tokenizer: Tokenizer, config: sections.Config, recor
     """Makes examples as training does, and reads captions and labels, of at most `records` records each."""
     count = min(records, len(source))
     batch_size = next(size for size in range(_BATCH, 0, -1) if count % size == 0)  # so that each record is seen once
-    data = dataclasses.replace(config.data, batch_size=batch_size, repeat_batch=False, max_bad_share=1.0)
+    data = dataclasses.replace(config.data, batch_size=batch_size, buckets=(), repeat_batch=False, max_bad_share=1.0)
+    limits = config.data.buckets
+
+    def bucket(captions: Sequence[str]) -> int:
+        return int(length_buckets.bucket_of([tokenizer.longest(captions)], limits)[0])
+
     cards: list[html.Card] = []
     begin = time.perf_counter()
     with TrainBatches(source, tokenizer, dataclasses.replace(config, data=data), position=0) as batches:
@@ -64,7 +69,11 @@ def preview(source: Source, tokenizer: Tokenizer, config: sections.Config, recor
         bad=collections.Counter(batches.bad),
         cards=cards[:images],
         lengths=[len(tokenizer.encode(caption, _LONGEST)) for caption in read_captions(source, count)],
-        audit=leakage.audit(source, (index * len(source) // count for index in range(count if source.families else 0))),
+        audit=leakage.audit(
+            source,
+            (index * len(source) // count for index in range(count if source.families else 0)),
+            bucket if limits else None,
+        ),
     )
 
 
@@ -142,9 +151,9 @@ def _audit(page: html.Page, found: Preview) -> None:
     page.heading(f"What captions of {found.source.spec} give away of the labels")
     within = ", among images of equal count" if leakage.COUNT in found.source.families else ""
     page.paragraph(
-        f"How well the length of a caption alone, and the kinds of its words alone, tell a label{within}: area under "
-        "the ROC curve of a cross-validated ridge regression, with its 95% interval; .500 is chance. What lies clearly "
-        "above can be learned without understanding a word."
+        "How well the length of a caption alone, the kinds of its words alone, and with data.buckets the bucket of its "
+        f"batch alone tell a label{within}: area under the ROC curve of a cross-validated ridge regression, with its "
+        "95% interval; .500 is chance. What lies clearly above can be learned without understanding a word."
     )
     cells = {}
     for told in found.audit.told:
@@ -152,9 +161,11 @@ def _audit(page: html.Page, found: Preview) -> None:
             cells[told.family, told.features] = tables.interval(told.auc, told.low, told.high)
             cells[told.family, "examples"] = f"{told.examples:,}"
     families = list(dict.fromkeys(family for family, _ in cells))
-    columns = ("length", "kinds", "examples")
+    columns = {"length": "length", "kinds": "kinds of words", "bucket": "bucket", "examples": "images"}
+    if not any(features == "bucket" for _, features in cells):
+        del columns["bucket"]
     page.table(
-        ["label", "length", "kinds of words", "images"],
+        ["label", *columns.values()],
         [[family, *(cells.get((family, column), "") for column in columns)] for family in families],
     )
 

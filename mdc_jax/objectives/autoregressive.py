@@ -23,7 +23,7 @@ class Autoregressive(Captioner):
 
     def corrupt_text(self, text: jax.Array, length: jax.Array, key: jax.Array) -> Mapping[str, jax.Array]:
         """See `Captioner`; nothing is random here."""
-        real = real_tokens(length, self.max_tokens)
+        real = real_tokens(length, text.shape[-1])
         targets = jnp.where(real, text, PAD_ID)
         return {
             "inputs": self._shifted(targets),
@@ -33,7 +33,7 @@ class Autoregressive(Captioner):
         }
 
     def attention_mask(self, corrupted: Mapping[str, jax.Array]) -> jax.Array:
-        return self._causal()
+        return self._causal(corrupted["inputs"].shape[-1])
 
     @property
     def scorers(self) -> Mapping[str, base.Scorer]:
@@ -46,7 +46,7 @@ class Autoregressive(Captioner):
         memory = features["tokens"]
 
         def predict(tokens: jax.Array, position: jax.Array) -> jax.Array:
-            hidden = self._hidden(params, self._shifted(tokens)[:, None], memory, self._causal())
+            hidden = self._hidden(params, self._shifted(tokens)[:, None], memory, self._causal(self.max_tokens))
             return self._logits(params, jax.lax.dynamic_index_in_dim(hidden[:, 0], position, axis=1, keepdims=False))
 
         return decoding.decode(
@@ -59,7 +59,7 @@ class Autoregressive(Captioner):
         """log p(text, length | image); `key` is not used."""
         real = real_tokens(captions["length"], self.max_tokens)
         targets = jnp.where(real, captions["text"], PAD_ID)
-        hidden = self._hidden(params, self._shifted(targets), features["tokens"], self._causal())
+        hidden = self._hidden(params, self._shifted(targets), features["tokens"], self._causal(self.max_tokens))
 
         def nll(where: jax.Array) -> jax.Array:
             return cross_entropy.cross_entropy(hidden, *self._head(params), targets, where)[0]
@@ -71,6 +71,7 @@ class Autoregressive(Captioner):
         start = jnp.full_like(tokens[..., :1], self.mask_id)
         return jnp.concatenate([start, tokens[..., :-1]], axis=-1)
 
-    def _causal(self) -> jax.Array:
-        """bool[1, 1, L, L]."""
-        return jnp.tri(self.max_tokens, dtype=bool)[None, None]
+    @staticmethod
+    def _causal(length: int) -> jax.Array:
+        """bool[1, 1, L, L] for L = length."""
+        return jnp.tri(length, dtype=bool)[None, None]

@@ -41,7 +41,7 @@ class MaskedDiffusion(Captioner):
 
         times = corruption.low_discrepancy_times(time_key, batch, captions * masks)
         ratio, slope = schedules.ratio_and_slope(settings.schedule, settings.interval, times)
-        real = real_tokens(length, self.max_tokens)
+        real = real_tokens(length, text.shape[-1])
         maskable = corruption.maskable_tokens(real, settings.padding)
         masked, weight = corruption.MASKS[settings.masks](mask_key, maskable, ratio)
         tokens = maskable.sum(-1)
@@ -58,7 +58,7 @@ class MaskedDiffusion(Captioner):
         }
 
     def attention_mask(self, corrupted: Mapping[str, jax.Array]) -> jax.Array | None:
-        return self._attention_mask(corrupted["length"])
+        return self._attention_mask(corrupted["length"], corrupted["inputs"].shape[-1])
 
     def metrics(self, corrupted: Mapping[str, jax.Array]) -> base.Metrics:
         return {"masked_share": jnp.sum(corrupted["weight"] * corrupted["masked_share"])}
@@ -159,8 +159,8 @@ class MaskedDiffusion(Captioner):
 
     def _read(self, params: base.Params, memory: jax.Array, tokens: jax.Array, length: jax.Array) -> jax.Array:
         """Hidden states [B, T, L, D] of i32[B, T, L] with lengths i32[B, T]."""
-        return self._hidden(params, tokens, memory, self._attention_mask(length))
+        return self._hidden(params, tokens, memory, self._attention_mask(length, tokens.shape[-1]))
 
-    def _attention_mask(self, length: jax.Array) -> jax.Array | None:
+    def _attention_mask(self, length: jax.Array, canvas: int) -> jax.Array | None:
         """Nobody attends to pads where the length is known; everybody to everything otherwise."""
-        return real_tokens(length, self.max_tokens)[:, :, None] if self.settings.padding == "known" else None
+        return real_tokens(length, canvas)[:, :, None] if self.settings.padding == "known" else None

@@ -17,6 +17,7 @@ _STRUCTURAL = (
     "model.encoder",
     "model.decoder",
     "data.max_tokens",
+    "data.buckets",
     "data.captions_per_image",
     "data.permute_captions",
     "data.repeat_batch",

@@ -100,6 +100,8 @@ class _Run:
 
         self.total = _total_steps(config, self.start, self.meta["position"], len(source))
         self.progress = Progress(self.total, config.data.batch_size)
+        # The order of the data stays that of the first start, also with another batch size.
+        self.bucket_run: int = self.meta.get("bucket_run", config.data.batch_size)
 
     # ------------------------------------------------------------------ the whole of a start
 
@@ -180,6 +182,7 @@ class _Run:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             keys=objective.batch_keys,
+            bucket_run=self.bucket_run,
         )
         step, position, saved = self.start, self.meta["position"], self.start
         evaluated = self.meta["evaluated"]
@@ -280,7 +283,12 @@ class _Run:
 
     def _identity(self) -> dict[str, Any]:
         """What a resume compares with."""
-        return {"config": to_dict(self.config), "tokenizer": self.tokenizer.hash, "data": self.source.fingerprint}
+        return {
+            "config": to_dict(self.config),
+            "tokenizer": self.tokenizer.hash,
+            "data": self.source.fingerprint,
+            "bucket_run": self.bucket_run,
+        }
 
     def _finished(self) -> dict[str, float] | None:
         if self.start < self.total:

@@ -85,6 +85,21 @@ def test_length_that_depends_on_the_label_is_found_and_a_count_explains_it():
     assert abs(found["kind", "length"].auc - 0.5) < Z * found["kind", "length"].error
 
 
+def test_length_buckets_tell_what_they_were_cut_by_and_nothing_else():
+    rng = np.random.default_rng(3)
+    words, other = rng.integers(5, 25, 1_000), rng.integers(0, 2, 1_000)
+    flag = Family("class", ("no", "yes"))
+    source = Captions(
+        ["word " * n for n in words],
+        {"long": (words > 12).astype(np.int32), "odd": words % 2, "other": other},
+        {"long": flag, "odd": flag, "other": flag},
+    )
+    told = _means(leakage.audit(source, range(1_000), lambda captions: int(len(captions[0].split()) > 12)))
+    assert told["long", "bucket"].auc > 0.99
+    for family in ("odd", "other"):
+        assert abs(told[family, "bucket"].auc - 0.5) < Z * told[family, "bucket"].error
+
+
 def test_what_cannot_be_used_is_counted_and_rare_labels_are_left_out():
     label = np.zeros(200, np.int32)
     label[:10] = 1

@@ -18,10 +18,10 @@ from mdc_jax.report import tables
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def _config(spec):
+def _config(spec, buckets=()):
     return sections.Config(
         image=sections.Image(size=32),
-        data=sections.Data(train=spec, max_tokens=12),
+        data=sections.Data(train=spec, max_tokens=12, buckets=buckets),
         tokenizer=sections.Tokenizer(vocab_size=256, byte_fallback=False, train_captions=500),
     )
 
@@ -60,7 +60,7 @@ def test_counts_of_a_folder_with_damage(photos):
 
 
 def test_the_page_has_every_source_and_the_table_every_label(tmp_path):
-    config = _config("scenes:train,size=32")
+    config = _config("scenes:train,size=32", buckets=(9, 12))
     specs = ("scenes:train,size=32", "fake:train,size=32,words=20")
     tokenizer = make_tokenizer(config, open_source(specs[0]))
     found = [preview.preview(open_source(spec), tokenizer, config, records=400, images=2) for spec in specs]
@@ -73,6 +73,8 @@ def test_the_page_has_every_source_and_the_table_every_label(tmp_path):
     assert {(line["source"], line["family"]) for line in lines} >= {(specs[0], "shape"), (specs[0], "count")}
     shape = [line for line in lines if line["family"] == "shape" and line["features"] == "kinds"]
     assert [line["name"] for line in shape] == ["mean", "circle", "square", "triangle", "star", "cross", "ring"]
+    assert {line["features"] for line in lines} == {"length", "kinds", "bucket"}
+    assert "<th>bucket</th>" in text
     assert all(0 <= float(line["low"]) <= float(line["auc"]) <= float(line["high"]) <= 1 for line in lines)
 
 

@@ -197,3 +197,30 @@ def test_unknown_objective():
     section = sections.Autoregressive(name="causal")
     with pytest.raises(ValueError, match='objective "causal": choose one of masked_diffusion, autoregressive'):
         tiny.build(section)
+
+
+def test_a_shorter_canvas_changes_nothing_where_pads_are_never_seen():
+    """Length buckets: autoregression, and masked diffusion that knows the length, have the same loss on any canvas."""
+    whole = tiny.batch(6, captions=2)
+    whole["length"] = np.minimum(whole["length"], 4)
+    short = whole | {"text": whole["text"][..., :4]}
+    for settings in (
+        sections.Autoregressive(),
+        sections.MaskedDiffusion(padding="known", interval=(1.0, 1.0), masks_per_caption=2),
+    ):
+        objective = tiny.build(settings)
+        params = tiny.trained(objective)
+        losses = [objective.loss(params, objective.corrupt(batch, jax.random.key(0)))[0] for batch in (whole, short)]
+        np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["hidden", "target"])
+def test_a_caption_on_a_short_canvas_is_normalised_by_the_tokens_that_it_has_there(padding):
+    objective = tiny.build(sections.MaskedDiffusion(padding=padding, interval=(1.0, 1.0)))
+    params, batch = tiny.trained(objective), tiny.batch(6)
+    batch["length"] = np.minimum(batch["length"], 4)
+    short = objective.corrupt(batch | {"text": batch["text"][..., :4]}, jax.random.key(0))
+    assert short["inputs"].shape == (6, 1, 4)
+    tokens = 4 if padding == "target" else batch["length"]
+    np.testing.assert_allclose(short["token_weight"], np.broadcast_to(1 / tokens, (6, 1)), rtol=1e-6)
+    assert np.isfinite(objective.loss(params, short)[0])

@@ -38,26 +38,48 @@ def losses(workdir: pathlib.Path) -> list[float]:
     return [line["train/loss"] for line in read(epath.Path(workdir)) if "train/loss" in line]
 
 
-def test_the_step_is_traced_once_and_the_losses_are_those_of_before(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The batches that the step was traced for."""
     traces = []
     make_step = train_state.make_step
 
     def counting(*args: object, **kwargs: object) -> object:
         step = make_step(*args, **kwargs)
 
-        def traced(*arguments: object) -> object:
-            traces.append(arguments)
-            return step(*arguments)
+        def traced(state: object, batch: object) -> object:
+            traces.append(batch)
+            return step(state, batch)
 
         return traced
 
     monkeypatch.setattr(train_state, "make_step", counting)
+    return traces
+
+
+def test_the_step_is_traced_once_and_the_losses_are_those_of_before(
+    tmp_path: pathlib.Path, traces: list[object]
+) -> None:
     loop.train(tiny(), tmp_path)
     assert len(traces) == 1
     # Another random stream or loss shows at once; rounding of other hardware does not.
     np.testing.assert_allclose(losses(tmp_path), json.loads(GOLDEN.read_text()), rtol=2e-3)
+
+
+def test_length_buckets_cost_a_trace_each_and_a_resume_keeps_their_order(
+    tmp_path: pathlib.Path, traces: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dataclasses.replace(tiny().data, buckets=(12, 18, 24))
+    loop.train(tiny(data=data), tmp_path)
+    assert sorted(batch["text"].shape[-1] for batch in traces) == [12, 18, 24]
+
+    runs = []
+    batches = loop.TrainBatches
+    monkeypatch.setattr(loop, "TrainBatches", lambda *args, **kwargs: runs.append(kwargs) or batches(*args, **kwargs))
+    loop.train(tiny(data=dataclasses.replace(data, batch_size=16), duration="21 steps"), tmp_path)
+    assert [(run["position"], run["bucket_run"]) for run in runs] == [(160, 8)]
+    with pytest.raises(ConfigError, match=r"data\.buckets"):
+        loop.train(tiny(data=dataclasses.replace(data, buckets=()), duration="22 steps"), tmp_path)
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import tqdm
@@ -34,6 +34,8 @@ from etils import epath
 
 from mdc_jax.data.prepare.lengths import WORDS, Lengths
 from mdc_jax.data.sources.base import BadRecord, Family, Record
+
+_Path = TypeVar("_Path", pathlib.Path, epath.Path)
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
@@ -302,7 +304,7 @@ def write_all(
     tally.judge(0)
     for name in earlier.keys() - manifest.shards.keys():
         (directory / name).unlink(missing_ok=True)
-        _lengths_path(directory / name).unlink(missing_ok=True)
+        lengths_path(directory / name).unlink(missing_ok=True)
     for path in directory.glob(f"*{_TEMPORARY}"):  # of plans that a killed run had and this one has not
         path.unlink()
     manifest.shards = _bounded(manifest.shards)
@@ -342,7 +344,7 @@ def write_shard(
     except RuntimeError as error:  # what the writer says to a full disk
         raise OSError(f"{path} cannot be written: {error}") from error
     size, digest = unfinished.stat().st_size, _sha256(unfinished)
-    sidecar = _lengths_path(path)
+    sidecar = lengths_path(path)
     _replace(sidecar, _npy(np.array(measured, np.uint16).reshape(len(measured), len(lengths.columns))))
     os.replace(unfinished, path)
     return Shard(split, inputs, len(measured), size, digest, dict(sorted(dropped.items())), _sha256(sidecar), named)
@@ -364,7 +366,7 @@ def finished(directory: pathlib.Path) -> dict[str, Shard]:
 
 
 def _whole(path: pathlib.Path, shard: Shard) -> bool:
-    lengths = _lengths_path(path)
+    lengths = lengths_path(path)
     return (
         path.exists()
         and lengths.exists()
@@ -416,7 +418,8 @@ def _printable(name: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in name[:_NAME_LENGTH])
 
 
-def _lengths_path(path: pathlib.Path) -> pathlib.Path:
+def lengths_path(path: _Path) -> _Path:
+    """The file of lengths that lies beside a shard."""
     return path.with_name(path.name.removesuffix(_SUFFIX) + _LENGTHS_SUFFIX)
 
 

@@ -4,16 +4,21 @@ DIR may be a folder of a bucket, gs://...: manifest and names are read by epath,
 """
 
 import bisect
+import functools
 import hashlib
+import io
 import itertools
 import threading
 from concurrent import futures
 
+import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
-from mdc_jax.data.prepare.records import MANIFEST, Example, Manifest
+from mdc_jax.config import ConfigError
+from mdc_jax.data.prepare.records import MANIFEST, Example, Manifest, lengths_path
 from mdc_jax.data.sources.base import BadRecord, Record
+from mdc_jax.data.tokenizer import Tokenizer
 
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # for reading at random
 _REQUESTS = 32  # at a time, about the lengths of shards
@@ -30,6 +35,7 @@ class ArrayRecordSource:
             "".join(manifest.shards[path.name].sha256 for path in paths).encode()
         ).hexdigest()
         self._paths = paths
+        self._manifest = manifest
         self._ends = list(itertools.accumulate(manifest.shards[path.name].records for path in paths))
         self._readers: dict[int, ArrayRecordReader] = {}
         self._lock = threading.Lock()
@@ -50,6 +56,40 @@ class ArrayRecordSource:
                 raise BadRecord("damaged shard") from error
             raise OSError(f"{self._paths[shard]}: {error}") from error
         return Example.unpack(entry).record(self.families)
+
+    def length(self, index: int, tokenizer: Tokenizer, column: str = "") -> int:
+        """Tokens of the longest caption of record `index`, as they were measured when it was written.
+
+        Args:
+          index: of the record.
+          tokenizer: whose tokens are meant.
+          column: of text; "" is that of the captions.
+
+        Raises:
+          ConfigError: they were measured in words or in tokens of another model, or not in this column.
+        """
+        about = self._manifest.lengths
+        if about.get("tokenizer") != tokenizer.hash or column not in ("", *about["columns"]):
+            measured = ", ".join(f"{name} {str(value)[:80]}" for name, value in about.items()) or "nothing"
+            raise ConfigError(
+                f"{self.spec}: batches by length need tokens of tokenizer {tokenizer.hash}"
+                f"{f' of column {column}' if column else ''}, its manifest has {measured}. Prepare it again with "
+                "--tokenizer=MODEL and name that model in tokenizer.model, or set data.buckets=()"
+            )
+        return int(self._lengths[index, about["columns"].index(column) if column else 0])
+
+    @functools.cached_property
+    def _lengths(self) -> np.ndarray:
+        """u16[records, columns]; raises ConfigError for a file that is not what was written."""
+        with futures.ThreadPoolExecutor(_REQUESTS) as threads:
+            return np.concatenate([*threads.map(self._read_lengths, self._paths)])
+
+    def _read_lengths(self, shard: epath.Path) -> np.ndarray:
+        path = lengths_path(shard)
+        content = path.read_bytes() if path.exists() else b""
+        if hashlib.sha256(content).hexdigest() != self._manifest.shards[shard.name].lengths_sha256:
+            raise ConfigError(f"{path} is not there, or not what was written: copy it again, or prepare the data again")
+        return np.load(io.BytesIO(content))
 
     def _reader(self, shard: int) -> ArrayRecordReader:
         with self._lock:

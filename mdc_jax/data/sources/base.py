@@ -75,17 +75,17 @@ class Verdict:
         return self.grammatical and all(claim.right for claim in self.claims)
 
 
-OPTIONAL = ("captions", "check", "claims")
+OPTIONAL = ("captions", "check", "claims", "length")
 
 
 class Source(Protocol):
     """Reading the same index twice gives the same record, or the same BadRecord; nothing is filtered.
 
-    A source may offer more (OPTIONAL): `captions(index)`, where they cost less than the record; where captions can be
-    parsed, `check(index, caption) -> Verdict` and `claims(index) -> Mapping[str, int]` (how many claims of each kind
-    the image's own caption makes); with a vocabulary of its own, `word_kind(word) -> str` (see
-    `mdc_jax/data/leakage.py`). `unsafe` says which augmentations can make its captions false, and why, see
-    `caption_safety.py`. A mixture has `parts`, see `plan.py`.
+    A source may offer more (OPTIONAL): where they cost less than the record, `captions(index)` and `length(index,
+    tokenizer)`, the tokens of the longest of them; where captions can be parsed, `check(index, caption) -> Verdict` and
+    `claims(index) -> Mapping[str, int]` (how many claims of each kind the image's own caption makes); with a vocabulary
+    of its own, `word_kind(word) -> str` (see `mdc_jax/data/leakage.py`). `unsafe` says which augmentations can make its
+    captions false, and why, see `caption_safety.py`. A mixture has `parts`, see `plan.py`.
     """
 
     spec: str

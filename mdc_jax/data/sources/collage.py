@@ -19,6 +19,7 @@ from mdc_jax.data.scenes import forms
 from mdc_jax.data.scenes.layout import stream
 from mdc_jax.data.sources import array_record, options
 from mdc_jax.data.sources.base import Record, Verdict
+from mdc_jax.data.tokenizer import Tokenizer
 
 VERSION = 1  # of the definition; part of every fingerprint
 
@@ -94,6 +95,10 @@ class CollageSource:
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of collage `index`, which is not drawn."""
         return self._captions(index, self.collage(index))
+
+    def length(self, index: int, tokenizer: Tokenizer) -> int:
+        """Tokens of the longest caption of collage `index`, which is not drawn."""
+        return tokenizer.longest(self.captions(index))
 
     @staticmethod
     def word_kind(word: str) -> str:

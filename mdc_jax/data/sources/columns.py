@@ -13,6 +13,7 @@ from mdc_jax.data import plan
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Record, Source
 from mdc_jax.data.sources.derived import Derived
+from mdc_jax.data.tokenizer import Tokenizer
 
 OWN = "caption"
 _LOOK_AT = 16  # records that show which columns a source has
@@ -29,6 +30,8 @@ class Columns(Derived):
         named = ",".join(f"{name}={probability:g}" for name, probability in self._probabilities.items())
         super().__init__(f"columns:{named}:{source.spec}", [source], "columns", named)
         self._source = source
+        if hasattr(source, "length"):
+            self.length = self._longest
 
     def __len__(self) -> int:
         return len(self._source)
@@ -45,6 +48,11 @@ class Columns(Derived):
             captions += texts
             weights += [probability / len(texts)] * len(texts)
         return dataclasses.replace(record, captions=tuple(captions), weights=tuple(weights))
+
+    def _longest(self, index: int, tokenizer: Tokenizer) -> int:
+        """Tokens of the longest caption that may be drawn."""
+        columns = (() if name == OWN else (name,) for name in self._probabilities)
+        return max(self._source.length(index, tokenizer, *column) for column in columns)
 
 
 def open(rest: str) -> Columns:

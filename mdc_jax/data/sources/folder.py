@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from mdc_jax.data.sources.base import BadRecord, Family, Record
+from mdc_jax.data.tokenizer import Tokenizer
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 FAMILY = "folder"
@@ -47,14 +48,23 @@ class FolderSource:
     def __getitem__(self, index: int) -> Record:
         """Record `index`; raises OSError where its file cannot be read."""
         file = self._files[index]
-        captions = self._captions[file]
-        if captions is None:
-            raise BadRecord("captions not UTF-8")
+        captions = self.captions(index)
         labels = {}
         if self.families:
             names = self.families[FAMILY].names
             labels[FAMILY] = np.int32(names.index(file.parts[0]) if len(file.parts) > 1 else -1)
         return Record((self._root / file).read_bytes(), captions, labels)
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The captions of record `index`, whose file is not read; raises BadRecord where they cannot be."""
+        captions = self._captions[self._files[index]]
+        if captions is None:
+            raise BadRecord("captions not UTF-8")
+        return captions
+
+    def length(self, index: int, tokenizer: Tokenizer) -> int:
+        """Tokens of the longest caption of record `index`; raises BadRecord as `captions` does."""
+        return tokenizer.longest(self.captions(index))
 
 
 def open(rest: str) -> FolderSource:

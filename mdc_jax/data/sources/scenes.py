@@ -14,6 +14,7 @@ from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.scenes import draw, grammar, labels, layout, parse
 from mdc_jax.data.sources import options
 from mdc_jax.data.sources.base import Family, Record, Verdict
+from mdc_jax.data.tokenizer import Tokenizer
 
 VERSION = 1  # of the definition; part of every fingerprint
 
@@ -91,6 +92,10 @@ class ScenesSource:
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of scene `index`, which is not drawn."""
         return self._captions(index, self.scene(index))
+
+    def length(self, index: int, tokenizer: Tokenizer) -> int:
+        """Tokens of the longest caption of scene `index`, which is not drawn."""
+        return tokenizer.longest(self.captions(index))
 
     @staticmethod
     def word_kind(word: str) -> str:

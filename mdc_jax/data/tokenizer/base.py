@@ -4,7 +4,7 @@ import abc
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from etils import epath
 
@@ -12,6 +12,7 @@ from mdc_jax.config import ConfigError
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
 
 _SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can spell these halves of a character, and no model reads them
+_NO_LIMIT = 2**16  # tokens
 _CHARACTERS_PER_TOKEN = 64  # far above what any token covers: a huge caption costs no time, and loses nothing
 
 
@@ -68,6 +69,10 @@ class Tokenizer(abc.ABC):
         ids = [self._encoded[id_] for id_ in ids]
         ids.append(EOS_ID)
         return ids
+
+    def longest(self, captions: Iterable[str]) -> int:
+        """Tokens of the longest caption, EOS included; 0 where there is none."""
+        return max((len(self.encode(caption, _NO_LIMIT)) for caption in captions), default=0)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The piece that each token stands for, as the model spells it; "" for ids that it does not have."""

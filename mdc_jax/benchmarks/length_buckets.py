@@ -1,0 +1,105 @@
+"""What length buckets save: `python -m mdc_jax.benchmarks.length_buckets --config=... --config.data.buckets=...`.
+
+Makes batches with and without buckets, and times the training step at every length that these have. Prints
+milliseconds a batch, and of processor time, which other work on the same cores does not change.
+"""
+
+import collections
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from mdc_jax import command
+from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.data.batch import Batch
+from mdc_jax.data.pipeline import TrainBatches, make_tokenizer
+from mdc_jax.data.sources import open_source
+from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.training import checkpoint, sharding
+from mdc_jax.training import state as train_state
+from mdc_jax.training.optimizer import make_optimizer
+
+_BATCHES = flags.DEFINE_integer("batches", 256, "Batches that are made of each kind.", lower_bound=1)
+_TIMINGS = flags.DEFINE_integer("timings", 10, "Timings of each step, after the first.", lower_bound=1)
+
+
+class Made(NamedTuple):
+    lengths: collections.Counter[int]  # batches by the tokens of a text
+    real: float  # share of the tokens that are no pads
+    spent: np.ndarray  # f64[2], milliseconds of a batch, and of processor time
+    examples: Mapping[int, Batch]  # one batch of each length
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, np.ndarray]:
+    """What `work` returns; its milliseconds, and those of processor time, f64[2]."""
+    begin = time.perf_counter(), time.process_time()
+    result = work()
+    return result, 1e3 * (np.array([time.perf_counter(), time.process_time()]) - begin)
+
+
+def make(config: sections.Config, tokenizer: Tokenizer, keys: tuple[str, ...], count: int) -> Made:
+    """Makes `count` batches."""
+    source = open_source(config.data.train)
+    with TrainBatches(source, tokenizer, config, position=0, keys=keys) as batches:
+        made, spent = timed(lambda: list(itertools.islice(batches, count)))
+    examples = {batch["text"].shape[-1]: batch for batch in made}
+    real = sum(batch["length"].sum() for batch in made) / sum(batch["text"].size for batch in made)
+    return Made(collections.Counter(batch["text"].shape[-1] for batch in made), real, spent / count, examples)
+
+
+def time_steps(
+    config: sections.Config, tokenizer: Tokenizer, examples: Mapping[int, Batch], timings: int
+) -> dict[int, np.ndarray]:
+    """By length, the medians of the milliseconds of a training step and of its processor time, f64[2]."""
+    objective = checkpoint.build_objective(config, tokenizer)
+    lr, ema = config.optimizer.lr, config.optimizer.ema
+    optimizer = make_optimizer(config.optimizer, lambda _: lr)
+    state = train_state.make_init(objective, optimizer, seed=config.seed, ema=ema > 0)()
+    accumulation = config.optimizer.accumulation
+    step = jax.jit(
+        train_state.make_step(objective, optimizer, lambda _: lr, seed=config.seed, accumulation=accumulation, ema=ema)
+    )
+    mesh = sharding.make_mesh(config.mesh)
+    spent = collections.defaultdict(list)
+    for _ in range(1 + timings):
+        for length, batch in examples.items():
+            batch = sharding.to_global({**batch, "_stop": np.zeros(len(batch["_mask"]), bool)}, mesh)
+            _, times = timed(lambda batch=batch: jax.block_until_ready(step(state, batch)))
+            spent[length].append(times)
+    return {length: np.median(times[1:], axis=0) for length, times in spent.items()}  # the first one compiles
+
+
+def main(_: list[str]) -> None:
+    config = parse(flags.FLAGS.config)
+    if not config.data.buckets:
+        raise ConfigError("data.buckets=(): give lengths, as in --config.data.buckets='(16, 32, 64)'")
+    tokenizer = make_tokenizer(config, open_source(config.data.train))
+    keys = checkpoint.build_objective(config, tokenizer).batch_keys
+    plain = dataclasses.replace(config, data=dataclasses.replace(config.data, buckets=()))
+    made = {name: make(kind, tokenizer, keys, _BATCHES.value) for name, kind in (("without", plain), ("with", config))}
+    steps = time_steps(config, tokenizer, made["without"].examples | made["with"].examples, _TIMINGS.value)
+
+    print(f"{'tokens of a text':<20}{'batches':>10}{'ms a step':>12}{'processor':>12}")
+    for length, (wall, cpu) in sorted(steps.items()):
+        print(f"{length:<20}{made['with'].lengths[length]:10}{wall:12.1f}{cpu:12.1f}")
+    print(f"\n{'':<20}{'no pads':>10}{'ms a step':>12}{'processor':>12}{'ms of input':>14}{'processor':>12}")
+    whole = {}
+    for name, kind in made.items():
+        step = sum(count * steps[length] for length, count in kind.lengths.items()) / _BATCHES.value
+        whole[name] = (step + kind.spent)[1]
+        cells = "".join(
+            f"{value:{width}.1f}" for value, width in zip((*step, *kind.spent), (12, 12, 14, 12), strict=True)
+        )
+        print(f"{name + ' buckets':<20}{kind.real:10.3f}{cells}")
+    print(f"\nprocessor time of step and input, with / without: {whole['with'] / whole['without']:.3f}")
+
+
+if __name__ == "__main__":
+    command.define_config()
+    app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -1,0 +1,27 @@
+"""The benchmark counts what it says."""
+
+import dataclasses
+
+import pytest
+
+from mdc_jax.benchmarks import length_buckets
+from mdc_jax.config import sections
+from mdc_jax.data.pipeline import make_tokenizer
+from mdc_jax.data.sources import open_source
+
+
+def test_with_buckets_fewer_tokens_are_pads():
+    data = sections.Data(train="scenes:train,size=16", batch_size=8, max_tokens=36)
+    tokens = sections.Tokenizer(algorithm="bpe", vocab_size=256, byte_fallback=False, train_captions=500)
+    plain = sections.Config(image=sections.Image(size=16), data=data, tokenizer=tokens)
+    bucketed = dataclasses.replace(plain, data=dataclasses.replace(data, buckets=(9, 13, 36)))
+    tokenizer = make_tokenizer(plain, open_source(data.train))
+    keys = ("image", "text", "length", "_mask")
+    without, with_ = (length_buckets.make(config, tokenizer, keys, 32) for config in (plain, bucketed))
+    assert without.lengths == {36: 32}
+    assert set(with_.lengths) == set(with_.examples) == {9, 13, 36}
+    assert with_.lengths.total() == 32
+    # Both hold the same captions.
+    tokens = sum(length * count for length, count in with_.lengths.items())
+    assert with_.real * tokens == pytest.approx(without.real * 36 * 32)
+    assert with_.real > 1.3 * without.real
