@@ -8,6 +8,7 @@ bare number counts steps.
 """
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 
 
@@ -113,6 +114,27 @@ class MaskedDiffusion:
 
 
 @dataclasses.dataclass(frozen=True)
+class MaskedLM:
+    """Masked language modelling at one ratio: masked diffusion on [ratio, ratio], with the same masks and weights."""
+
+    name: str = "masked_lm"
+    ratio: float = 0.15  # BERT's (arXiv 1810.04805)
+    # Each token is masked by itself, as in BERT, not an exact share: captions of four tokens have no 15%.
+    masks: str = _field("size_biased", ("size_biased", "bernoulli"))
+    masks_per_caption: int = 1
+    padding: str = _field("hidden", ("hidden", "target", "known"))
+    null_image_rate: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """All words at once from the image alone (Pa of arXiv 2306.07915): masked diffusion on [1, 1], length hidden."""
+
+    name: str = "parallel"
+    null_image_rate: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Autoregressive:
     """Left-to-right captioning (Cap of arXiv 2306.07915)."""
 
@@ -120,7 +142,18 @@ class Autoregressive:
     null_image_rate: float = 0.0
 
 
-OBJECTIVES: Mapping[str, type] = {"masked_diffusion": MaskedDiffusion, "autoregressive": Autoregressive}
+@dataclasses.dataclass(frozen=True)
+class CapPa:
+    """Each example in parallel or from left to right (arXiv 2306.07915)."""
+
+    name: str = "cappa"
+    parallel_share: float = 0.75  # of the examples
+    null_image_rate: float = 0.0
+
+
+# The names of the objectives, which stand nowhere else.
+Objective = MaskedDiffusion | MaskedLM | Parallel | Autoregressive | CapPa
+OBJECTIVES: Mapping[str, type] = {section.name: section for section in typing.get_args(Objective)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +250,7 @@ class Config:
     tokenizer: Tokenizer = Tokenizer()
     data: Data = Data()
     model: Model = Model()
-    objective: MaskedDiffusion | Autoregressive = MaskedDiffusion()
+    objective: Objective = MaskedDiffusion()
     optimizer: Optimizer = Optimizer()
     mesh: Mesh = Mesh()
     checkpoint: Checkpoint = Checkpoint()

@@ -24,7 +24,7 @@ from mdc_jax.ops import cross_entropy
 class Captioner(base.Objective):
     def __init__(
         self,
-        settings: sections.MaskedDiffusion | sections.Autoregressive,
+        settings: sections.MaskedDiffusion | sections.Autoregressive | sections.CapPa,
         *,
         model: sections.Model,
         image: sections.Image,
