@@ -158,12 +158,15 @@ OBJECTIVES: Mapping[str, type] = {section.name: section for section in typing.ge
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """AdamW with linear warm-up and cosine decay to 0; weight decay on kernels only."""
+    """Linear warm-up and cosine decay to 0; weight decay on kernels only."""
 
+    # `adafactor` is the variant that CapPa was trained with (arXiv 2106.04560, section 3.4).
+    name: str = _field("adamw", ("adamw", "adafactor"))
     lr: float = 1e-3
     b1: float = 0.9
-    b2: float = 0.999
-    weight_decay: float = 0.1  # multiplied by the learning rate, as optax does
+    b2: float = 0.999  # adafactor: the cap that 1 - step^-0.8 rises to
+    # Multiplied by the learning rate (adamw), or by the schedule alone, which ends its warm-up at 1 (adafactor).
+    weight_decay: float = 0.1
     clip_norm: float = 1.0  # of the gradient; 0: none
     warmup: str = "10000 steps"
     accumulation: int = 1  # micro-batches per step; the loss and its gradient do not depend on it

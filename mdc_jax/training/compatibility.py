@@ -14,6 +14,7 @@ _STRUCTURAL = (
     "tokenizer.lower_case",
     "tokenizer.byte_fallback",
     "objective",
+    "optimizer.name",
     "model.encoder",
     "model.decoder",
     "data.max_tokens",
