@@ -91,9 +91,21 @@ class Decoder:
 
 
 @dataclasses.dataclass(frozen=True)
+class TextEncoder:
+    """The text tower of contrastive objectives; every size left at 0 is the decoder's."""
+
+    width: int = 0
+    depth: int = 0
+    heads: int = 0
+    mlp_dim: int = 0
+    embedding_std: float = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     encoder: Encoder = Encoder()
     decoder: Decoder = Decoder()
+    text_encoder: TextEncoder = TextEncoder()
     dtype: str = _field("float32", ("float32", "bfloat16"))  # of the computation; parameters are float32
     scan: bool = True  # loop over layers instead of unrolling them; the parameters are the same
     remat: bool = False
@@ -104,6 +116,7 @@ class MaskedDiffusion:
     """Masked diffusion captioning (arXiv 2510.26799)."""
 
     name: str = "masked_diffusion"
+    writes_captions: typing.ClassVar[bool] = True
     # Named by formula: t, 1 - cos(pi t / 2), sin(pi t / 2), t^2.
     schedule: str = _field("linear", ("linear", "one_minus_cosine", "sine", "quadratic"))
     interval: tuple[float, float] = (0.5, 1.0)  # of masking ratios, whatever the schedule
@@ -118,6 +131,7 @@ class MaskedLM:
     """Masked language modelling at one ratio: masked diffusion on [ratio, ratio], with the same masks and weights."""
 
     name: str = "masked_lm"
+    writes_captions: typing.ClassVar[bool] = True
     ratio: float = 0.15  # BERT's (arXiv 1810.04805)
     # Each token is masked by itself, as in BERT, not an exact share: captions of four tokens have no 15%.
     masks: str = _field("size_biased", ("size_biased", "bernoulli"))
@@ -131,6 +145,7 @@ class Parallel:
     """All words at once from the image alone (Pa of arXiv 2306.07915): masked diffusion on [1, 1], length hidden."""
 
     name: str = "parallel"
+    writes_captions: typing.ClassVar[bool] = True
     null_image_rate: float = 0.0
 
 
@@ -139,6 +154,7 @@ class Autoregressive:
     """Left-to-right captioning (Cap of arXiv 2306.07915)."""
 
     name: str = "autoregressive"
+    writes_captions: typing.ClassVar[bool] = True
     null_image_rate: float = 0.0
 
 
@@ -147,12 +163,35 @@ class CapPa:
     """Each example in parallel or from left to right (arXiv 2306.07915)."""
 
     name: str = "cappa"
+    writes_captions: typing.ClassVar[bool] = True
     parallel_share: float = 0.75  # of the examples
     null_image_rate: float = 0.0
 
 
+# Of captions that several images of a batch have: true of each, so no real negatives.
+_DUPLICATES = ("left", "masked", "positive")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """Softmax loss over all pairs of the global batch (arXiv 2103.00020)."""
+
+    name: str = "clip"
+    writes_captions: typing.ClassVar[bool] = False
+    duplicates: str = _field("left", _DUPLICATES)
+
+
+@dataclasses.dataclass(frozen=True)
+class SigLip:
+    """Sigmoid loss over all pairs of the global batch (arXiv 2303.15343)."""
+
+    name: str = "siglip"
+    writes_captions: typing.ClassVar[bool] = False
+    duplicates: str = _field("left", _DUPLICATES)
+
+
 # The names of the objectives, which stand nowhere else.
-Objective = MaskedDiffusion | MaskedLM | Parallel | Autoregressive | CapPa
+Objective = MaskedDiffusion | MaskedLM | Parallel | Autoregressive | CapPa | Clip | SigLip
 OBJECTIVES: Mapping[str, type] = {section.name: section for section in typing.get_args(Objective)}
 
 

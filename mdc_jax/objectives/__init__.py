@@ -6,6 +6,7 @@ from mdc_jax.config import sections
 from mdc_jax.objectives.autoregressive import Autoregressive
 from mdc_jax.objectives.base import Objective, Score
 from mdc_jax.objectives.cappa import CapPa
+from mdc_jax.objectives.contrastive import Clip, SigLip
 from mdc_jax.objectives.fixed_ratio import MaskedLM, Parallel
 from mdc_jax.objectives.masked import MaskedDiffusion
 
@@ -15,6 +16,8 @@ _OF_SECTION = {
     sections.Parallel: Parallel,
     sections.Autoregressive: Autoregressive,
     sections.CapPa: CapPa,
+    sections.Clip: Clip,
+    sections.SigLip: SigLip,
 }
 # A section without its objective fails here, on import.
 OBJECTIVES: Mapping[str, type[Objective]] = {

@@ -15,8 +15,8 @@ from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID
 from mdc_jax.decoding import masked as decoding
 from mdc_jax.objectives import base
-from mdc_jax.objectives.captioner import real_tokens
 from mdc_jax.objectives.masked import MaskedDiffusion
+from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.ops import cross_entropy
 
 

@@ -17,7 +17,8 @@ from mdc_jax.data.batch import EOS_ID, PAD_ID
 from mdc_jax.decoding import masked as decoding
 from mdc_jax.diffusion import corruption, schedules
 from mdc_jax.objectives import base
-from mdc_jax.objectives.captioner import Captioner, real_tokens
+from mdc_jax.objectives.captioner import Captioner
+from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.ops import cross_entropy
 from mdc_jax.scoring import elbo
 from mdc_jax.scoring import length as length_law

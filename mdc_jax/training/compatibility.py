@@ -17,6 +17,7 @@ _STRUCTURAL = (
     "optimizer.name",
     "model.encoder",
     "model.decoder",
+    "model.text_encoder",
     "data.max_tokens",
     "data.captions_per_image",
     "data.permute_captions",

@@ -27,9 +27,10 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"blocks/.*/(out|down)/kernel$", PartitionSpec(None, "tensor", "fsdp")),
     (r"blocks/.*/(bias|scale)$", PartitionSpec()),
     (r"encoder/patch/kernel$", PartitionSpec(None, "fsdp")),
-    (r"decoder/embedding$", PartitionSpec(None, "fsdp")),
+    (r"(decoder|text_encoder)/embedding$", PartitionSpec(None, "fsdp")),
     (r"decoder/head/kernel$", PartitionSpec("fsdp", "tensor")),
     (r"decoder/head/bias$", PartitionSpec("tensor")),
+    (r"projection/(image|text)/kernel$", PartitionSpec("fsdp", "tensor")),
     (r"(^|/)(positions|class_token|null_memory|bias|scale)$", PartitionSpec()),
 )
 
