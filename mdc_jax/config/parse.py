@@ -40,6 +40,15 @@ def evaluator(type_: str, **settings: Any) -> dict[str, Any]:
     return to_dict(_section(cls, {"type": type_, **settings}, f"evaluators.{type_}"))
 
 
+def applicable(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config without the evaluators that its objective has no use for: captioning, where it writes no captions."""
+    if not _variant(sections.OBJECTIVES, config.objective.name, "objective.name").writes_captions:
+        with config.unlocked():
+            for name in [name for name, entry in config.evaluators.items() if entry.type == sections.Captioning.type]:
+                del config.evaluators[name]
+    return config
+
+
 def parse_argument(text: str | None, **known: Any) -> ml_collections.ConfigDict:
     """Parses the argument of a config file, as in `configs/scenes.py:runlocal,layout=free`.
 
