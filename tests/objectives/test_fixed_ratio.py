@@ -38,32 +38,6 @@ def test_it_is_masked_diffusion_at_one_ratio(fixed, diffusion):
     assert ours.loss(params, ours.corrupt(batch, key))[0] == reference.loss(params, reference.corrupt(batch, key))[0]
 
 
-@pytest.mark.parametrize(("masks", "ratio"), [*itertools.product(["size_biased", "bernoulli"], [0.15, 0.5, 1.0])])
-def test_the_expected_loss_is_that_of_all_masks_enumerated(masks, ratio):
-    """E over Bernoulli(r) masks of 1 / (r n) times the sum of -log p over masked tokens, for every kind of mask."""
-    objective = tiny.build(sections.MaskedLM(ratio=ratio, masks=masks))
-    params, draws, n = tiny.trained(objective), 4000, 4
-    text = np.array([5, 7, 4, EOS_ID, PAD_ID, PAD_ID], np.int32)
-    image = tiny.batch(1)["image"]
-    every = np.array(list(itertools.product([False, True], repeat=n)))
-    masked = np.concatenate([every, np.zeros((len(every), tiny.TOKENS - n), bool)], axis=1)
-    shown = np.where(masked | (text == PAD_ID), objective.mask_id, text)
-    logp = log_probabilities(objective, params, objective.encode(params, image)["tokens"][0], shown)
-    nll = -(logp[:, np.arange(tiny.TOKENS), text] * masked).sum(-1)
-    size = masked.sum(-1)
-    expected = np.sum(ratio**size * (1 - ratio) ** (n - size) * nll) / ratio / n
-
-    batch = {
-        "image": np.repeat(image, draws, 0),
-        "text": np.tile(text, (draws, 1, 1)),
-        "length": np.full((draws, 1), n, np.int32),
-        "_mask": np.ones(draws, bool),
-    }
-    losses = [objective.loss(params, objective.corrupt(batch, jax.random.key(i)))[0] for i in range(6)]
-    error = np.std(losses, ddof=1) / len(losses) ** 0.5
-    assert abs(np.mean(losses) - expected) < 5 * error + 0.005 * expected
-
-
 def test_parallel_shows_nothing_of_the_text_nor_of_its_length():
     corrupted = PARALLEL.corrupt(tiny.batch(32), jax.random.key(0))
     assert (corrupted["inputs"] == PARALLEL.mask_id).all()
