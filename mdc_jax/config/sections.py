@@ -243,7 +243,7 @@ class HeldOutLoss:
     every: str = "1000 steps"  # "end": only when training ends
     split: str = _field("validation", ("validation", "test"))
     examples: int = 2_000
-    batch_size: int = 100
+    batch_size: int = 100  # contrastive losses depend on it: the texts that an image is held against
     log_likelihood: bool = False  # also score the captions (slower), see `mdc_jax/scoring`
 
 

@@ -26,11 +26,9 @@ class CapPa(Autoregressive):
 
     def corrupt_text(self, text: jax.Array, length: jax.Array, key: jax.Array) -> Mapping[str, jax.Array]:
         """See `Captioner`. Both modes predict the same tokens with the same weights: they differ in what is shown."""
-        mode_key, parallel_key = jax.random.split(key)
         from_left = super().corrupt_text(text, length, key)
-        at_once = self._parallel.corrupt_text(text, length, parallel_key)
-        parallel = jax.random.bernoulli(mode_key, self.settings.parallel_share, text.shape[:1])
-        inputs = jnp.where(parallel[:, None, None], at_once["inputs"], from_left["inputs"])
+        parallel = jax.random.bernoulli(key, self.settings.parallel_share, text.shape[:1])
+        inputs = jnp.where(parallel[:, None, None], self.mask_id, from_left["inputs"])
         return {**from_left, "inputs": inputs, "parallel": parallel}
 
     def attention_mask(self, corrupted: Mapping[str, jax.Array]) -> jax.Array:

@@ -3,6 +3,7 @@
 Shapes: B images, N image tokens, D width.
 """
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 
@@ -42,9 +43,9 @@ class Vision(base.Objective):
         # The backward pass is twice the forward, but nobody asks for the gradient of the pixels.
         return {"forward": forward, "train": 3 * forward - patch}
 
+    @abc.abstractmethod
     def _text_flops(self, captions_per_image: int) -> float:
         """Of the forward pass of what is not the image encoder, for one image."""
-        raise NotImplementedError
 
     def _init_encoder(self, key: jax.Array) -> base.Params:
         return self.encoder.init(key, jnp.zeros((1, self.image.size, self.image.size, 3)))["params"]

@@ -94,7 +94,8 @@ def sigmoid_loss(
     """SigLIP's loss (arXiv 2303.15343): does this text belong to this image, asked of every pair.
 
     `chunk` texts at a time, or somewhat fewer, are held against all images, and once more in the
-    backward pass: no more similarities than these exist at once.
+    backward pass: no more similarities than these exist at once. Devices share the embeddings of the
+    texts, which are few numbers, and never those of the images.
 
     Arguments and result as for `softmax_loss`; `bias` f32[] is added to the scaled similarities. The
     loss is the sum over the texts, its mean over the images.
