@@ -241,7 +241,7 @@ class HeldOutLoss:
 
     type: str = "held_out_loss"
     every: str = "1000 steps"  # "end": only when training ends
-    split: str = _field("validation", ("validation", "test"))
+    split: str = "validation"  # or "test", or a source spec
     examples: int = 2_000
     batch_size: int = 100  # contrastive losses depend on it: the texts that an image is held against
     log_likelihood: bool = False  # also score the captions (slower), see `mdc_jax/scoring`
@@ -273,7 +273,7 @@ class Captioning:
 
     type: str = "captioning"
     every: str = "end"
-    split: str = _field("test", ("validation", "test"))
+    split: str = "test"  # or "validation", or a source spec
     examples: int = 1_000
     batch_size: int = 100
     temperature: float = 0.0  # 0: the most confident token of the most confident position

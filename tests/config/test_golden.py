@@ -18,6 +18,8 @@ CONFIGS = (
     "scenes.py:objective=clip",
     "cappa.py",
     "pictures.py",
+    "drawings.py",
+    "collage.py",
     "vits_cc3m.py",
     "vitb_cc12m.py",
     "vitb_recap.py",

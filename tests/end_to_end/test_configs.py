@@ -19,6 +19,8 @@ from tests.end_to_end.command_line import train
         "configs/pictures.py:runlocal,objective=siglip",
         "configs/cappa.py:runlocal",
         "configs/vits_cc3m.py:runlocal,objective=masked_lm",
+        "configs/drawings.py:runlocal",
+        "configs/collage.py:runlocal,objective=cappa",
         "configs/vitb_cc12m.py:runlocal,objective=autoregressive",
         "configs/vitb_recap.py:runlocal,objective=parallel",
         "configs/vitl_recap.py:runlocal",

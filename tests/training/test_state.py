@@ -88,6 +88,7 @@ def test_the_same_step_however_it_is_cut_up(name: str, mesh: sections.Mesh, devi
         np.testing.assert_allclose(a, b, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_masked_row_changes_nothing() -> None:
     plain = objective("masked_diffusion")
     params = plain.init(jax.random.key(0))
