@@ -6,7 +6,7 @@
 Hardware: 2 CPU cores. Run time: about an hour (the first command: 6 minutes). Expected: see the README.
 
 Arguments, as in configs/collage.py:seed=1
-    objective     masked_diffusion | autoregressive
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
     data          the folder that the first command made (data/drawings)
     sentences     per caption: 2, 3, 4 (2)
     steps         length of the run (8000)
@@ -17,7 +17,7 @@ Arguments, as in configs/collage.py:seed=1
 
 import ml_collections
 
-from mdc_jax.config import defaults, evaluator, parse_argument
+from mdc_jax.config import applicable, defaults, evaluator, parse_argument
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -90,4 +90,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         for name in ("held_out", "captions", "captions_of_unseen"):
             config.evaluators[name].split = "validation"
             config.evaluators[name].examples = 32
-    return config
+    return applicable(config)

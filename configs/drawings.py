@@ -6,7 +6,7 @@
 Hardware: 2 CPU cores. Run time: about an hour (the first command: 6 minutes). Expected: see the README.
 
 Arguments, as in configs/drawings.py:data=/path/to/drawings
-    objective     masked_diffusion | autoregressive
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
     data          the folder that the first command made (data/drawings)
     steps         length of the run (6000)
     seed          of initialisation, masks and data order (0)
@@ -16,7 +16,7 @@ Arguments, as in configs/drawings.py:data=/path/to/drawings
 
 import ml_collections
 
-from mdc_jax.config import defaults, evaluator, parse_argument
+from mdc_jax.config import applicable, defaults, evaluator, parse_argument
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -90,4 +90,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             config.evaluators[name].update(train_examples=64, families=(), test="")
         for name in ("held_out", "test", "captions"):
             config.evaluators[name].examples = 32
-    return config
+    return applicable(config)

@@ -39,7 +39,8 @@ def web(objective: str, *, variant: str, data: str, seed: int) -> ml_collections
     config.model.encoder.variant = variant
     config.model.dtype = "bfloat16"
     # Trains the null image, which guidance and scores without an image need; the share is our choice.
-    config.objective.null_image_rate = 0.05
+    if "null_image_rate" in config.objective:
+        config.objective.null_image_rate = 0.05
 
     config.optimizer.lr = 1e-3
     config.optimizer.b2 = 0.95

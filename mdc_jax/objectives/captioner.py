@@ -1,4 +1,4 @@
-"""What objectives that write captions share: a ViT, a text decoder that looks at its tokens, one loss.
+"""What objectives that write captions share: a text decoder that looks at the tokens of a ViT, and one loss.
 
 Subclasses say what the decoder is shown and what each prediction weighs.
 
@@ -7,54 +7,43 @@ tokens, N image tokens, D width, V vocabulary.
 """
 
 import abc
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mdc_jax.config import sections
 from mdc_jax.models import text_decoder, vit
-from mdc_jax.objectives import base
+from mdc_jax.objectives import base, sizes
+from mdc_jax.objectives.vision import Vision
 from mdc_jax.ops import cross_entropy
 
 
-class Captioner(base.Objective):
+class Captioner(Vision):
     def __init__(
         self,
-        settings: sections.MaskedDiffusion | sections.Autoregressive,
+        settings: sections.MaskedDiffusion | sections.Autoregressive | sections.CapPa,
         *,
         model: sections.Model,
         image: sections.Image,
         vocab_size: int,
         max_tokens: int,
     ):
-        self.settings, self.image = settings, image
-        self.vocab_size, self.max_tokens = vocab_size, max_tokens
+        super().__init__(model=model, image=image)
+        self.settings, self.vocab_size, self.max_tokens = settings, vocab_size, max_tokens
         self.mask_id = vocab_size  # the input-only row of the embedding
-        self.class_token = model.encoder.class_token
-        self.encoder_sizes, self.decoder_sizes = encoder_sizes(model.encoder), decoder_sizes(model)
-        shared: dict[str, Any] = {"dtype": jnp.dtype(model.dtype), "scan": model.scan, "remat": model.remat}
-        self.encoder = vit.ViT(
-            **dataclasses.asdict(self.encoder_sizes),
-            position=model.encoder.position,
-            position_std=model.encoder.position_std,
-            patch_norm=model.encoder.patch_norm,
-            class_token=model.encoder.class_token,
-            exact_gelu=model.encoder.gelu == "exact",
-            epsilon=model.encoder.layer_norm_epsilon,
-            **shared,
-        )
+        self.decoder_sizes = sizes.decoder_sizes(model)
         self.decoder = text_decoder.TextDecoder(
-            vocab_size, max_tokens, **self.decoder_sizes, embedding_std=model.decoder.embedding_std, **shared
+            vocab_size,
+            max_tokens,
+            **self.decoder_sizes,
+            embedding_std=model.decoder.embedding_std,
+            **sizes.computation(model),
         )
 
     def init(self, key: jax.Array) -> base.Params:
         encoder_key, decoder_key = jax.random.split(key)
-        images = jnp.zeros((1, self.image.size, self.image.size, 3))
-        encoder = self.encoder.init(encoder_key, images)["params"]
+        encoder = self._init_encoder(encoder_key)
         tokens = vit.num_tokens(self.encoder_sizes, self.image.size, self.class_token)
         memory = jnp.zeros((1, tokens, self.encoder_sizes.width))
         texts = jnp.zeros((1, 1, self.max_tokens), jnp.int32)
@@ -111,14 +100,8 @@ class Captioner(base.Objective):
         tokens = jnp.maximum(predicted.sum((1, 2)), 1)
         return loss, {"accuracy": jnp.sum(weight * right.sum((1, 2)) / tokens), **self.metrics(corrupted)}
 
-    def encode(self, params: base.Params, images: jax.Array) -> base.Features:
-        tokens, intermediates = self._encode(params, images)
-        tokens = tokens.astype(jnp.float32)
-        return {"tokens": tokens, "pooled": tokens.mean(1), "blocks": intermediates["blocks"].astype(jnp.float32)}
-
-    def flops(self, captions_per_image: int = 1) -> Mapping[str, float]:
-        patch, blocks = vit.flops(self.encoder_sizes, self.image.size, self.class_token)
-        decoder = text_decoder.flops(
+    def _text_flops(self, captions_per_image: int) -> float:
+        return text_decoder.flops(
             **{key: size for key, size in self.decoder_sizes.items() if key != "heads"},
             vocab_size=self.vocab_size,
             memory_width=self.encoder_sizes.width,
@@ -126,13 +109,6 @@ class Captioner(base.Objective):
             length=self.max_tokens,
             texts=captions_per_image * self.texts_per_caption,
         )
-        forward = patch + blocks + decoder
-        # The backward pass is twice the forward, but nobody asks for the gradient of the pixels.
-        return {"forward": forward, "train": 3 * forward - patch}
-
-    def _encode(self, params: base.Params, images: jax.Array) -> tuple[jax.Array, Mapping[str, jax.Array]]:
-        mean, std = (np.asarray(value, np.float32)[None, None, None] for value in (self.image.mean, self.image.std))
-        return self.encoder.apply({"params": params["encoder"]}, (images.astype(jnp.float32) - mean) / std)
 
     def _hidden(
         self,
@@ -156,26 +132,3 @@ class Captioner(base.Objective):
         for token in forbidden:
             bias = bias.at[token].set(-jnp.inf)
         return head["kernel"], bias
-
-
-def encoder_sizes(section: sections.Encoder) -> vit.Sizes:
-    """The variant's sizes, with those that are given put in their place."""
-    given = {name: getattr(section, name) for name in ("patch", "width", "depth", "heads", "mlp_dim")}
-    return dataclasses.replace(vit.sizes(section.variant), **{name: size for name, size in given.items() if size})
-
-
-def decoder_sizes(model: sections.Model) -> dict[str, int]:
-    """The encoder's sizes at half its depth, with those that are given put in their place."""
-    encoder = encoder_sizes(model.encoder)
-    default = {
-        "width": encoder.width,
-        "depth": max(encoder.depth // 2, 1),
-        "heads": encoder.heads,
-        "mlp_dim": encoder.mlp_dim,
-    }
-    return {name: getattr(model.decoder, name) or size for name, size in default.items()}
-
-
-def real_tokens(length: jax.Array, max_tokens: int) -> jax.Array:
-    """Which of L tokens are no pads, bool[..., L], in texts of `length` i32[...] tokens."""
-    return jax.lax.broadcasted_iota(jnp.int32, (*length.shape, max_tokens), length.ndim) < length[..., None]
