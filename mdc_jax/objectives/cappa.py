@@ -32,7 +32,7 @@ class CapPa(Autoregressive):
         return {**from_left, "inputs": inputs, "parallel": parallel}
 
     def attention_mask(self, corrupted: Mapping[str, jax.Array]) -> jax.Array:
-        return corrupted["parallel"][:, None, None, None] | self._causal()
+        return corrupted["parallel"][:, None, None, None] | self._causal(corrupted["inputs"].shape[-1])
 
     def metrics(self, corrupted: Mapping[str, jax.Array]) -> base.Metrics:
         return {"parallel_share": jnp.sum(corrupted["weight"] * corrupted["parallel"])}

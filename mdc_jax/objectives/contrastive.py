@@ -77,7 +77,7 @@ class Contrastive(Vision):
         choice = jax.random.categorical(key, jnp.where(present, 0.0, -jnp.inf))
         length = jnp.take_along_axis(batch["length"], choice[:, None], axis=1)[:, 0]
         text = jnp.take_along_axis(batch["text"], choice[:, None, None], axis=1)[:, 0]
-        text = jnp.where(real_tokens(length, self.max_tokens), text, PAD_ID)
+        text = jnp.where(real_tokens(length, text.shape[-1]), text, PAD_ID)
         count = len(text)
         valid = batch["_mask"] & present.any(1)
         return {
