@@ -30,8 +30,9 @@ class Captioner(base.Objective):
         image: sections.Image,
         vocab_size: int,
         max_tokens: int,
+        split: cross_entropy.Split | None = None,
     ):
-        self.settings, self.image = settings, image
+        self.settings, self.image, self.split = settings, image, split
         self.vocab_size, self.max_tokens = vocab_size, max_tokens
         self.mask_id = vocab_size  # the input-only row of the embedding
         self.class_token = model.encoder.class_token
@@ -103,11 +104,11 @@ class Captioner(base.Objective):
         memory, _ = self._encode(params, corrupted["image"])
         mask = self.attention_mask(corrupted)
         hidden = self._hidden(params, corrupted["inputs"], memory, mask, corrupted["null_image"])
-        predicted = corrupted["predicted"]
-        nll, right = cross_entropy.cross_entropy(hidden, *self._head(params), corrupted["targets"], predicted)
-
-        weight = corrupted["weight"]
-        loss = jnp.sum(weight * jnp.sum(corrupted["token_weight"] * nll.sum(-1), axis=1))
+        predicted, weight = corrupted["predicted"], corrupted["weight"]
+        token_weight = (weight[:, None] * corrupted["token_weight"])[..., None] * predicted
+        loss, right = cross_entropy.weighted_cross_entropy(
+            hidden, *self._head(params), corrupted["targets"], token_weight, self.split
+        )
         tokens = jnp.maximum(predicted.sum((1, 2)), 1)
         return loss, {"accuracy": jnp.sum(weight * right.sum((1, 2)) / tokens), **self.metrics(corrupted)}
 

@@ -114,7 +114,7 @@ class _Run:
         if jax.process_index() == 0:
             files.write(self.workdir / CONFIG_FILE, dumps(self.config))
 
-        objective = checkpoint.build_objective(self.config, self.tokenizer)
+        objective = checkpoint.build_objective(self.config, self.tokenizer, self.mesh)
         state, step = self._state_and_step(objective)
         self.writer = MetricWriter(self.workdir, step=self.start, tensorboard=self.config.log.tensorboard)
         with contextlib.closing(self.writer):
