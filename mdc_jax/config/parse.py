@@ -165,6 +165,11 @@ def _check(config: sections.Config) -> None:
             raise ConfigError(f"{key}: {error}") from None
         _require(amount > 0 or key == "optimizer.warmup", key, text, "must be above 0")
 
+    try:
+        duration.window(config.log.profile)
+    except ValueError as error:
+        raise ConfigError(f"log.profile: {error}") from None
+
     data, image, encoder = config.data, config.image, config.model.encoder
     for key, value in (
         ("data.batch_size", data.batch_size),

@@ -158,6 +158,8 @@ class Checkpoint:
 class Log:
     every: str = "50 steps"
     tensorboard: bool = True
+    wandb: str = ""  # project at Weights & Biases, which needs its package; empty: none
+    profile: str = ""  # steps to trace into WORKDIR/profile, as in "10:15"; empty: none
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,5 +82,9 @@ class Objective(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def flops(self, captions_per_image: int = 1) -> Mapping[str, float]:
-        """Floating-point operations of the matrix products per image: {"forward": ..., "train": ...}."""
+    def flops(self, captions_per_image: int = 1, predicted_tokens: float | None = None) -> Mapping[str, float]:
+        """Floating-point operations of the matrix products per image: {"forward": ..., "train": ...}.
+
+        `predicted_tokens`, the mean number of an image's tokens that have a loss, is the metric of that
+        name where `loss` has one; None: all that could have one.
+        """

@@ -106,18 +106,24 @@ class Captioner(base.Objective):
         hidden = self._hidden(params, corrupted["inputs"], memory, mask, corrupted["null_image"])
         predicted, weight = corrupted["predicted"], corrupted["weight"]
         token_weight = (weight[:, None] * corrupted["token_weight"])[..., None] * predicted
-        loss, right = cross_entropy.weighted_cross_entropy(
-            hidden, *self._head(params), corrupted["targets"], token_weight, self.split
-        )
-        tokens = jnp.maximum(predicted.sum((1, 2)), 1)
-        return loss, {"accuracy": jnp.sum(weight * right.sum((1, 2)) / tokens), **self.metrics(corrupted)}
+        loss, right = self.weighted_loss(hidden, *self._head(params), corrupted["targets"], token_weight)
+        tokens = predicted.sum((1, 2))
+        metrics = {
+            "accuracy": jnp.sum(weight * right.sum((1, 2)) / jnp.maximum(tokens, 1)),
+            "predicted_tokens": jnp.sum(weight * tokens),
+        }
+        return loss, {**metrics, **self.metrics(corrupted)}
+
+    def weighted_loss(self, *arguments: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Sums weighted losses over tokens; see `weighted_cross_entropy`, whose arguments but the last it takes."""
+        return cross_entropy.weighted_cross_entropy(*arguments, self.split)
 
     def encode(self, params: base.Params, images: jax.Array) -> base.Features:
         tokens, intermediates = self._encode(params, images)
         tokens = tokens.astype(jnp.float32)
         return {"tokens": tokens, "pooled": tokens.mean(1), "blocks": intermediates["blocks"].astype(jnp.float32)}
 
-    def flops(self, captions_per_image: int = 1) -> Mapping[str, float]:
+    def flops(self, captions_per_image: int = 1, predicted_tokens: float | None = None) -> Mapping[str, float]:
         patch, blocks = vit.flops(self.encoder_sizes, self.image.size, self.class_token)
         decoder = text_decoder.flops(
             **{key: size for key, size in self.decoder_sizes.items() if key != "heads"},
@@ -126,6 +132,7 @@ class Captioner(base.Objective):
             memory_tokens=vit.num_tokens(self.encoder_sizes, self.image.size, self.class_token),
             length=self.max_tokens,
             texts=captions_per_image * self.texts_per_caption,
+            predicted=predicted_tokens,
         )
         forward = patch + blocks + decoder
         # The backward pass is twice the forward, but nobody asks for the gradient of the pixels.
