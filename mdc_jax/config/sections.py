@@ -76,6 +76,7 @@ class Encoder:
     class_token: bool = False
     gelu: str = _field("tanh", ("tanh", "exact"))
     layer_norm_epsilon: float = 1e-6
+    token_keep: float = 1.0  # share of the patches that training encodes, chosen at random (FLIP, arXiv 2212.00794)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Decoder:
     heads: int = 0
     mlp_dim: int = 0
     embedding_std: float = 0.02  # initial std of token and position embeddings
+    memory_keep: float = 1.0  # share of the encoder's tokens that it sees in training (OpenVision 2, arXiv 2509.01644)
 
 
 @dataclasses.dataclass(frozen=True)

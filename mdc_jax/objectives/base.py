@@ -58,6 +58,10 @@ class Objective(abc.ABC):
         nothing.
         """
 
+    def thin(self, corrupted: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
+        """Chooses at random what training leaves out to be faster, and evaluation does not: image tokens."""
+        return corrupted
+
     @abc.abstractmethod
     def loss(self, params: Params, corrupted: Mapping[str, jax.Array]) -> tuple[jax.Array, Metrics]:
         """Returns sum_b weight_b loss_b (a float32 scalar) and metrics that add up likewise."""

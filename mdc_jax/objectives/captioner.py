@@ -37,6 +37,9 @@ class Captioner(base.Objective):
         self.mask_id = vocab_size  # the input-only row of the embedding
         self.class_token = model.encoder.class_token
         self.encoder_sizes, self.decoder_sizes = encoder_sizes(model.encoder), decoder_sizes(model)
+        self.patches = vit.num_tokens(self.encoder_sizes, image.size)
+        self.kept_patches = max(round(model.encoder.token_keep * self.patches), 1)
+        self.kept_memory = max(round(model.decoder.memory_keep * (self.kept_patches + self.class_token)), 1)
         shared: dict[str, Any] = {"dtype": jnp.dtype(model.dtype), "scan": model.scan, "remat": model.remat}
         self.encoder = vit.ViT(
             **dataclasses.asdict(self.encoder_sizes),
@@ -100,8 +103,21 @@ class Captioner(base.Objective):
         corrupted["null_image"] = jax.random.bernoulli(null_key, self.settings.null_image_rate, valid.shape)
         return {**corrupted, "image": batch["image"]}
 
+    def thin(self, corrupted: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
+        """See `Objective.thin`; adds `patches`, that are encoded, and `memory`, image tokens that are looked at."""
+        encoder_key, decoder_key = jax.random.split(key)
+        batch, tokens = corrupted["image"].shape[0], self.kept_patches + self.class_token
+        chosen = {}
+        if self.kept_patches < self.patches:
+            chosen["patches"] = random_subsets(encoder_key, batch, self.patches, self.kept_patches)
+        if self.kept_memory < tokens:
+            chosen["memory"] = random_subsets(decoder_key, batch, tokens, self.kept_memory)
+        return {**corrupted, **chosen}
+
     def loss(self, params: base.Params, corrupted: Mapping[str, jax.Array]) -> tuple[jax.Array, base.Metrics]:
-        memory, _ = self._encode(params, corrupted["image"])
+        memory, _ = self._encode(params, corrupted["image"], corrupted.get("patches"))
+        if "memory" in corrupted:
+            memory = jnp.take_along_axis(memory, corrupted["memory"][..., None], axis=1)
         mask = self.attention_mask(corrupted)
         hidden = self._hidden(params, corrupted["inputs"], memory, mask, corrupted["null_image"])
         predicted, weight = corrupted["predicted"], corrupted["weight"]
@@ -124,23 +140,29 @@ class Captioner(base.Objective):
         return {"tokens": tokens, "pooled": tokens.mean(1), "blocks": intermediates["blocks"].astype(jnp.float32)}
 
     def flops(self, captions_per_image: int = 1, predicted_tokens: float | None = None) -> Mapping[str, float]:
-        patch, blocks = vit.flops(self.encoder_sizes, self.image.size, self.class_token)
-        decoder = text_decoder.flops(
-            **{key: size for key, size in self.decoder_sizes.items() if key != "heads"},
-            vocab_size=self.vocab_size,
-            memory_width=self.encoder_sizes.width,
-            memory_tokens=vit.num_tokens(self.encoder_sizes, self.image.size, self.class_token),
-            length=self.max_tokens,
-            texts=captions_per_image * self.texts_per_caption,
-            predicted=predicted_tokens,
-        )
-        forward = patch + blocks + decoder
-        # The backward pass is twice the forward, but nobody asks for the gradient of the pixels.
-        return {"forward": forward, "train": 3 * forward - patch}
+        def forward(patches: int, memory_tokens: int) -> tuple[float, float]:
+            patch, blocks = vit.flops(self.encoder_sizes, self.image.size, self.class_token, patches)
+            decoder = text_decoder.flops(
+                **{key: size for key, size in self.decoder_sizes.items() if key != "heads"},
+                vocab_size=self.vocab_size,
+                memory_width=self.encoder_sizes.width,
+                memory_tokens=memory_tokens,
+                length=self.max_tokens,
+                texts=captions_per_image * self.texts_per_caption,
+                predicted=predicted_tokens,
+            )
+            return patch + blocks + decoder, patch
 
-    def _encode(self, params: base.Params, images: jax.Array) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        whole, _ = forward(self.patches, self.patches + self.class_token)
+        thinned, patch = forward(self.kept_patches, self.kept_memory)
+        # The backward pass is twice the forward, but nobody asks for the gradient of the pixels.
+        return {"forward": whole, "train": 3 * thinned - patch}
+
+    def _encode(
+        self, params: base.Params, images: jax.Array, kept: jax.Array | None = None
+    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
         mean, std = (np.asarray(value, np.float32)[None, None, None] for value in (self.image.mean, self.image.std))
-        return self.encoder.apply({"params": params["encoder"]}, (images.astype(jnp.float32) - mean) / std)
+        return self.encoder.apply({"params": params["encoder"]}, (images.astype(jnp.float32) - mean) / std, kept)
 
     def _hidden(
         self,
@@ -164,6 +186,11 @@ class Captioner(base.Objective):
         for token in forbidden:
             bias = bias.at[token].set(-jnp.inf)
         return head["kernel"], bias
+
+
+def random_subsets(key: jax.Array, batch: int, total: int, size: int) -> jax.Array:
+    """Draws `size` of `total` indices without replacement, i32[batch, size]."""
+    return jnp.argsort(jax.random.uniform(key, (batch, total)), axis=1)[:, :size]
 
 
 def encoder_sizes(section: sections.Encoder) -> vit.Sizes:

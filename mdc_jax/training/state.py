@@ -11,7 +11,7 @@ import optax
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import sharding
 
-INIT, CORRUPT = range(2)  # what a key is for; keys are folded from (seed, step, purpose)
+INIT, CORRUPT, THIN = range(3)  # what a key is for; keys are folded from (seed, step, purpose)
 
 
 @jax.tree_util.register_dataclass
@@ -71,6 +71,7 @@ def make_step(
         # Everything random is drawn before the batch is cut up, and weights are shares of the whole
         # batch: micro-batches add up to the same loss and gradient.
         corrupted = objective.corrupt(batch, key_for(seed, state.step, CORRUPT))
+        corrupted = objective.thin(corrupted, key_for(seed, state.step, THIN))
         if accumulation == 1:
             grads, metrics = gradients(state.params, corrupted)
         else:
