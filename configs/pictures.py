@@ -7,7 +7,7 @@ Hardware: 2 CPU cores. Run time: some minutes. Expected: -4.5 nats a token of he
 folders that is no better than an untrained encoder's: 620 pictures are few. The README has the numbers.
 
 Arguments, as in configs/pictures.py:data=/path/to/pictures
-    objective     masked_diffusion | autoregressive
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
     data          the folder that the first command made (data/pictures)
     steps         length of the run (600)
     seed          of initialisation, masks and data order (0)
@@ -16,7 +16,7 @@ Arguments, as in configs/pictures.py:data=/path/to/pictures
 
 import ml_collections
 
-from mdc_jax.config import defaults, evaluator, parse_argument
+from mdc_jax.config import applicable, defaults, evaluator, parse_argument
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -78,4 +78,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         config.evaluators.probe.train_examples = 64
         for section in (config.evaluators.held_out, config.evaluators.test, config.evaluators.captions):
             section.examples = 32
-    return config
+    return applicable(config)

@@ -7,7 +7,7 @@ Expected: shape presence AUC above .99 (untrained encoder .89), colour-shape pai
 than .8 of the captions right in every claim. The README has the full table.
 
 Arguments, as in configs/scenes.py:layout=free,seed=1
-    objective     masked_diffusion | autoregressive
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
     steps         length of the run (17000)
     seed          of initialisation, masks and data order (0)
     layout        grid (learned within minutes on a CPU) | free (continuous positions: hours, or a GPU)
@@ -21,7 +21,7 @@ Arguments, as in configs/scenes.py:layout=free,seed=1
 
 import ml_collections
 
-from mdc_jax.config import defaults, evaluator, parse_argument
+from mdc_jax.config import applicable, defaults, evaluator, parse_argument
 
 TOKENS_PER_SENTENCE = 18  # with the stop between sentences, or EOS after the last
 
@@ -106,4 +106,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         probe.train_examples, probe.validation_examples, probe.test_examples = 100, 50, 50
         probe.families = ("shape", "count", "relation")
         captions.examples, captions.picture = 100, 4
-    return config
+    return applicable(config)

@@ -23,7 +23,7 @@ each, are held out. The manifests say how many pairs there are in the end. The f
 data=gs://BUCKET/cc12m.
 
 Arguments, as in configs/vitb_cc12m.py:objective=autoregressive,runlocal
-    objective     masked_diffusion | autoregressive
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
     data          folder of the splits (data/cc12m)
     epochs        passes over the training pairs (32)
     seed          of initialisation, masks and data order (0)
@@ -32,11 +32,11 @@ Arguments, as in configs/vitb_cc12m.py:objective=autoregressive,runlocal
 
 import ml_collections
 
-from mdc_jax.config import parse_argument, recipe
+from mdc_jax.config import applicable, parse_argument, recipe
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     arg = parse_argument(argument, objective="masked_diffusion", data="data/cc12m", epochs=32, seed=0, runlocal=False)
     config = recipe.web(arg.objective, variant="B/16", data=arg.data, seed=arg.seed)
     config.duration = f"{arg.epochs} epochs"
-    return recipe.local(config) if arg.runlocal else config
+    return applicable(recipe.local(config) if arg.runlocal else config)

@@ -24,7 +24,7 @@ the end. Disk: about 27 GB a million pairs for the records (estimated from what 
 size), more for the tars. The first two tars are held out. The folder may lie in a bucket, as in data=gs://BUCKET/recap.
 
 Arguments, as in configs/vitb_recap.py:objective=autoregressive,subset=5M
-    objective     masked_diffusion | autoregressive
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
     data          folder of the splits (data/recap)
     subset        training pairs, as in 5M; a smaller subset is contained in every larger one (all)
     original      share of the captions that are the page's own (0: all are the model's)
@@ -35,7 +35,7 @@ Arguments, as in configs/vitb_recap.py:objective=autoregressive,subset=5M
 
 import ml_collections
 
-from mdc_jax.config import parse_argument, recipe
+from mdc_jax.config import applicable, parse_argument, recipe
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -52,4 +52,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = recipe.web(arg.objective, variant="B/16", data=arg.data, seed=arg.seed)
     recipe.recap(config, subset=arg.subset, original=arg.original)
     config.duration = f"{arg.examples:.0f} examples"
-    return recipe.local(config) if arg.runlocal else config
+    return applicable(recipe.local(config) if arg.runlocal else config)

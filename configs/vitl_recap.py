@@ -8,7 +8,7 @@ runlocal runs it in a minute on a CPU, with fake data of the right shapes.
 Data, disk space and expected counts: as configs/vitb_recap.py says.
 
 Arguments, as in configs/vitl_recap.py:objective=autoregressive,subset=20M
-    objective     masked_diffusion | autoregressive
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
     data          folder of the splits (data/recap)
     subset        training pairs, as in 5M; a smaller subset is contained in every larger one (all)
     original      share of the captions that are the page's own (0: all are the model's)
@@ -19,7 +19,7 @@ Arguments, as in configs/vitl_recap.py:objective=autoregressive,subset=20M
 
 import ml_collections
 
-from mdc_jax.config import parse_argument, recipe
+from mdc_jax.config import applicable, parse_argument, recipe
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -37,4 +37,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     recipe.recap(config, subset=arg.subset, original=arg.original)
     config.duration = f"{arg.examples:.0f} examples"
     config.model.remat = True  # activations of 24 layers are computed again, not kept
-    return recipe.local(config) if arg.runlocal else config
+    return applicable(recipe.local(config) if arg.runlocal else config)

@@ -24,7 +24,7 @@ Disk: about 90 GB for the tars and as much for the records (estimated by the 27 
 tar, up to 10,000 pairs, is the test split. The manifests say how many pairs there are in the end.
 
 Arguments, as in configs/vits_cc3m.py:objective=autoregressive,runlocal
-    objective     masked_diffusion | autoregressive
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
     data          folder of the splits (data/cc3m)
     epochs        passes over the training pairs (32)
     seed          of initialisation, masks and data order (0)
@@ -33,7 +33,7 @@ Arguments, as in configs/vits_cc3m.py:objective=autoregressive,runlocal
 
 import ml_collections
 
-from mdc_jax.config import parse_argument, recipe
+from mdc_jax.config import applicable, parse_argument, recipe
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -41,4 +41,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = recipe.web(arg.objective, variant="S/16", data=arg.data, seed=arg.seed)
     config.duration = f"{arg.epochs} epochs"
     config.data.batch_size = 1024
-    return recipe.local(config) if arg.runlocal else config
+    return applicable(recipe.local(config) if arg.runlocal else config)

@@ -22,6 +22,7 @@ from etils import epath
 from mdc_jax import command
 from mdc_jax.benchmarks import step as step_
 from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.objectives import sizes
 from mdc_jax.ops import cross_entropy
 from mdc_jax.report import tables
 from mdc_jax.training import accounting
@@ -50,14 +51,16 @@ def variants(config: sections.Config) -> dict[str, sections.Config]:
     def changed(**settings: object) -> sections.Config:
         return dataclasses.replace(config, model=dataclasses.replace(config.model, **settings))
 
-    model = config.model
-    other = "float32" if model.dtype == "bfloat16" else "bfloat16"
+    model, encoder, decoder = config.model, config.model.encoder, config.model.decoder
+    other = "float32" if sizes.compute_dtype(model.dtype) == jnp.bfloat16 else "bfloat16"
     return {
         PLAIN: config,
         OURS: config,
         f"... remat {'off' if model.remat else 'on'}": changed(remat=not model.remat),
         f"... layers {'unrolled' if model.scan else 'in a loop'}": changed(scan=not model.scan),
         f"... {other}": changed(dtype=other),
+        "... half of the patches": changed(encoder=dataclasses.replace(encoder, token_keep=0.5 * encoder.token_keep)),
+        "... half of the memory": changed(decoder=dataclasses.replace(decoder, memory_keep=0.5 * decoder.memory_keep)),
     }
 
 
@@ -131,9 +134,9 @@ def main(_: list[str]) -> None:
         raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
     config = parse(_CONFIG.value)
     kind = jax.devices()[0].device_kind
-    sizes = [int(size) for size in _VOCABULARY.value or [config.tokenizer.vocab_size]]
+    vocabularies = [int(size) for size in _VOCABULARY.value or [config.tokenizer.vocab_size]]
     found = {}
-    for size in sizes:
+    for size in vocabularies:
         found[size] = benchmark(config, size, _CAPTION_TOKENS.value, _REPEATS.value, _ROWS.value)
         print(
             f"vocabulary {size:,}, batch {config.data.batch_size}, {_CAPTION_TOKENS.value} of "

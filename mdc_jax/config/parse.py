@@ -40,6 +40,15 @@ def evaluator(type_: str, **settings: Any) -> dict[str, Any]:
     return to_dict(_section(cls, {"type": type_, **settings}, f"evaluators.{type_}"))
 
 
+def applicable(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config without the evaluators that its objective has no use for: captioning, where it writes no captions."""
+    if not _variant(sections.OBJECTIVES, config.objective.name, "objective.name").writes_captions:
+        with config.unlocked():
+            for name in [name for name, entry in config.evaluators.items() if entry.type == sections.Captioning.type]:
+                del config.evaluators[name]
+    return config
+
+
 def parse_argument(text: str | None, **known: Any) -> ml_collections.ConfigDict:
     """Parses the argument of a config file, as in `configs/scenes.py:runlocal,layout=free`.
 
@@ -241,30 +250,7 @@ def _check(config: sections.Config) -> None:
     ):
         _require(fits, key, value, f"must be {range_}")
     _require(0 <= config.optimizer.ema < 1, "optimizer.ema", config.optimizer.ema, "a decay in [0, 1); 0 turns it off")
-    objective = config.objective
-    rate = objective.null_image_rate
-    _require(0 <= rate < 1, "objective.null_image_rate", rate, "a share of the examples, in [0, 1)")
-    if isinstance(objective, sections.MaskedDiffusion):
-        low, high = objective.interval
-        _require(
-            0 <= low <= high <= 1 and high > 0,
-            "objective.interval",
-            objective.interval,
-            "masking ratios 0 <= a <= b <= 1, b > 0",
-        )
-        _require(
-            objective.masks_per_caption >= 1,
-            "objective.masks_per_caption",
-            objective.masks_per_caption,
-            "must be at least 1",
-        )
-        if objective.masks == "stratified":
-            _require(
-                (low, high) == (0.0, 1.0),
-                "objective.interval",
-                objective.interval,
-                "stratified masks need the interval (0.0, 1.0)",
-            )
+    _check_objective(config.objective)
 
     periodic = {name: entry for name, entry in config.evaluators.items() if entry.every != "end"}
     losses = [f"{name}/loss" for name, entry in periodic.items() if isinstance(entry, sections.HeldOutLoss)]
@@ -275,6 +261,24 @@ def _check(config: sections.Config) -> None:
         "must be the loss of a held_out_loss that runs during training: "
         f"{', '.join(losses) or 'there is none, so set checkpoint.keep_best=0'}",
     )
+
+
+def _check_objective(objective: sections.Objective) -> None:
+    settings = dataclasses.asdict(objective)
+    for key, fits, fix in (
+        ("null_image_rate", lambda rate: 0 <= rate < 1, "a share of the examples, in [0, 1)"),
+        ("parallel_share", lambda share: 0 <= share <= 1, "a share of the examples, in [0, 1]"),
+        ("ratio", lambda ratio: 0 < ratio <= 1, "a masking ratio, in (0, 1]"),
+        ("interval", lambda ab: 0 <= ab[0] <= ab[1] <= 1 and ab[1] > 0, "masking ratios 0 <= a <= b <= 1, b > 0"),
+        ("masks_per_caption", lambda count: count >= 1, "must be at least 1"),
+    ):
+        if key in settings:
+            _require(fits(settings[key]), f"objective.{key}", settings[key], fix)
+    if settings.get("masks") == "stratified":
+        interval = settings["interval"]
+        _require(
+            interval == (0.0, 1.0), "objective.interval", interval, "stratified masks need the interval (0.0, 1.0)"
+        )
 
 
 def _patch_of(variant: str) -> int:

@@ -8,6 +8,7 @@ bare number counts steps.
 """
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 
 
@@ -92,10 +93,23 @@ class Decoder:
 
 
 @dataclasses.dataclass(frozen=True)
+class TextEncoder:
+    """The text tower of contrastive objectives; every size left at 0 is the decoder's."""
+
+    width: int = 0
+    depth: int = 0
+    heads: int = 0
+    mlp_dim: int = 0
+    embedding_std: float = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     encoder: Encoder = Encoder()
     decoder: Decoder = Decoder()
-    dtype: str = _field("float32", ("float32", "bfloat16"))  # of the computation; parameters are float32
+    text_encoder: TextEncoder = TextEncoder()
+    # Of the computation; parameters are float32. `auto`: bfloat16 on GPUs and TPUs, float32 on CPUs.
+    dtype: str = _field("auto", ("auto", "float32", "bfloat16"))
     scan: bool = True  # loop over layers instead of unrolling them; the parameters are the same
     remat: bool = False
 
@@ -105,6 +119,7 @@ class MaskedDiffusion:
     """Masked diffusion captioning (arXiv 2510.26799)."""
 
     name: str = "masked_diffusion"
+    writes_captions: typing.ClassVar[bool] = True
     # Named by formula: t, 1 - cos(pi t / 2), sin(pi t / 2), t^2.
     schedule: str = _field("linear", ("linear", "one_minus_cosine", "sine", "quadratic"))
     interval: tuple[float, float] = (0.5, 1.0)  # of masking ratios, whatever the schedule
@@ -115,24 +130,85 @@ class MaskedDiffusion:
 
 
 @dataclasses.dataclass(frozen=True)
+class MaskedLM:
+    """Masked language modelling at one ratio: masked diffusion on [ratio, ratio], with the same masks and weights."""
+
+    name: str = "masked_lm"
+    writes_captions: typing.ClassVar[bool] = True
+    ratio: float = 0.15  # BERT's (arXiv 1810.04805)
+    # Each token is masked by itself, as in BERT, not an exact share: captions of four tokens have no 15%.
+    masks: str = _field("size_biased", ("size_biased", "bernoulli"))
+    masks_per_caption: int = 1
+    padding: str = _field("hidden", ("hidden", "target", "known"))
+    null_image_rate: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """All words at once from the image alone (Pa of arXiv 2306.07915): masked diffusion on [1, 1], length hidden."""
+
+    name: str = "parallel"
+    writes_captions: typing.ClassVar[bool] = True
+    null_image_rate: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Autoregressive:
     """Left-to-right captioning (Cap of arXiv 2306.07915)."""
 
     name: str = "autoregressive"
+    writes_captions: typing.ClassVar[bool] = True
     null_image_rate: float = 0.0
 
 
-OBJECTIVES: Mapping[str, type] = {"masked_diffusion": MaskedDiffusion, "autoregressive": Autoregressive}
+@dataclasses.dataclass(frozen=True)
+class CapPa:
+    """Each example in parallel or from left to right (arXiv 2306.07915)."""
+
+    name: str = "cappa"
+    writes_captions: typing.ClassVar[bool] = True
+    parallel_share: float = 0.75  # of the examples
+    null_image_rate: float = 0.0
+
+
+# Of captions that several images of a batch have: true of each, so no real negatives.
+_DUPLICATES = ("left", "masked", "positive")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """Softmax loss over all pairs of the global batch (arXiv 2103.00020)."""
+
+    name: str = "clip"
+    writes_captions: typing.ClassVar[bool] = False
+    duplicates: str = _field("left", _DUPLICATES)
+
+
+@dataclasses.dataclass(frozen=True)
+class SigLip:
+    """Sigmoid loss over all pairs of the global batch (arXiv 2303.15343)."""
+
+    name: str = "siglip"
+    writes_captions: typing.ClassVar[bool] = False
+    duplicates: str = _field("left", _DUPLICATES)
+
+
+# The names of the objectives, which stand nowhere else.
+Objective = MaskedDiffusion | MaskedLM | Parallel | Autoregressive | CapPa | Clip | SigLip
+OBJECTIVES: Mapping[str, type] = {section.name: section for section in typing.get_args(Objective)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """AdamW with linear warm-up and cosine decay to 0; weight decay on kernels only."""
+    """Linear warm-up and cosine decay to 0; weight decay on kernels only."""
 
+    # `adafactor` is the variant that CapPa was trained with (arXiv 2106.04560, section 3.4).
+    name: str = _field("adamw", ("adamw", "adafactor"))
     lr: float = 1e-3
     b1: float = 0.9
-    b2: float = 0.999
-    weight_decay: float = 0.1  # multiplied by the learning rate, as optax does
+    b2: float = 0.999  # adafactor: the cap that 1 - step^-0.8 rises to
+    # Multiplied by the learning rate (adamw), or by the schedule alone, which ends its warm-up at 1 (adafactor).
+    weight_decay: float = 0.1
     clip_norm: float = 1.0  # of the gradient; 0: none
     warmup: str = "10000 steps"
     accumulation: int = 1  # micro-batches per step; the loss and its gradient do not depend on it
@@ -170,9 +246,9 @@ class HeldOutLoss:
 
     type: str = "held_out_loss"
     every: str = "1000 steps"  # "end": only when training ends
-    split: str = _field("validation", ("validation", "test"))
+    split: str = "validation"  # or "test", or a source spec
     examples: int = 2_000
-    batch_size: int = 100
+    batch_size: int = 100  # contrastive losses depend on it: the texts that an image is held against
     log_likelihood: bool = False  # also score the captions (slower), see `mdc_jax/scoring`
 
 
@@ -202,7 +278,7 @@ class Captioning:
 
     type: str = "captioning"
     every: str = "end"
-    split: str = _field("test", ("validation", "test"))
+    split: str = "test"  # or "validation", or a source spec
     examples: int = 1_000
     batch_size: int = 100
     temperature: float = 0.0  # 0: the most confident token of the most confident position
@@ -221,7 +297,7 @@ class Config:
     tokenizer: Tokenizer = Tokenizer()
     data: Data = Data()
     model: Model = Model()
-    objective: MaskedDiffusion | Autoregressive = MaskedDiffusion()
+    objective: Objective = MaskedDiffusion()
     optimizer: Optimizer = Optimizer()
     mesh: Mesh = Mesh()
     checkpoint: Checkpoint = Checkpoint()

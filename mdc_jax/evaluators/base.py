@@ -48,7 +48,14 @@ class Subject:
 
 
 def spec_of(config: sections.Config, split: str) -> str:
-    """The source of the split "train", "validation" or "test"; raises ConfigError where none is set."""
+    """The source of the split "train", "validation" or "test", or the source spec that `split` is itself.
+
+    Raises ConfigError for another split, or one that is not set.
+    """
+    if ":" in split:
+        return split
+    if split not in ("train", "validation", "test"):
+        raise ConfigError(f'split "{split}": choose validation or test, or give a source spec, as in "scenes:test"')
     spec = getattr(config.data, split)
     if not spec:
         raise ConfigError(f'data.{split} is empty, but an evaluator reads it: name a source, as in "scenes:{split}"')

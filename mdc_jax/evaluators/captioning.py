@@ -35,6 +35,8 @@ class Captioning:
 
     def check(self, config: sections.Config) -> None:
         """See `Evaluator`."""
+        if not config.objective.writes_captions:
+            raise _no_captions(config)
         open_source(spec_of(config, self._section.split))
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
@@ -45,8 +47,7 @@ class Captioning:
         def write(batch: GlobalBatch, index: int) -> dict[str, jax.Array]:
             tokens = _generate(subject.objective, section.temperature, subject.params, batch["image"], index)
             if tokens is None:
-                name = subject.config.objective.name
-                raise ConfigError(f'the objective "{name}" writes no captions: leave the captioning evaluator out')
+                raise _no_captions(subject.config)
             return {"tokens": tokens}
 
         rows = extract(subject, spec, write, count=section.examples, batch_size=section.batch_size)
@@ -67,6 +68,12 @@ class Captioning:
         if jax.process_index() == 0:
             _write_lines(subject, source, ids, captions, verdicts)
             _draw(subject, source, ids[: section.picture], captions, verdicts)
+
+
+def _no_captions(config: sections.Config) -> ConfigError:
+    return ConfigError(
+        f'the objective "{config.objective.name}" writes no captions: leave the captioning evaluator out'
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -23,9 +23,10 @@ _LOSS_SEED, _SCORE_SEED = 20, 21
 class HeldOutLoss:
     """Yields "loss" and the objective's metrics; with `log_likelihood` also what each scorer finds.
 
-    Log-likelihoods are in nats: "log_likelihood/<scorer>/per_caption" and ".../per_token" (EOS
-    counted), each with its ".../standard_error" over captions, which contains that of a Monte-Carlo
-    estimate. `log_likelihood.csv` says what each scorer estimates.
+    Log-likelihoods, of which a contrastive objective has none, are in nats:
+    "log_likelihood/<scorer>/per_caption" and ".../per_token" (EOS counted), each with its
+    ".../standard_error" over captions, which contains that of a Monte-Carlo estimate.
+    `log_likelihood.csv` says what each scorer estimates.
     """
 
     def __init__(self, section: sections.HeldOutLoss) -> None:
@@ -52,8 +53,6 @@ class HeldOutLoss:
 
     def _log_likelihood(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section = self._section
-        if not subject.objective.scorers:
-            return
         kinds: dict[str, str] = {}
 
         def scores(batch: GlobalBatch, index: int) -> dict[str, jax.Array]:
@@ -79,7 +78,7 @@ class HeldOutLoss:
             yield f"log_likelihood/{name}/per_caption/standard_error", caption_error
             yield f"log_likelihood/{name}/per_token", per_token
             yield f"log_likelihood/{name}/per_token/standard_error", token_error
-        if jax.process_index() == 0:
+        if rows and jax.process_index() == 0:
             header = ["scorer", "estimates", "captions", "per_caption", "standard_error", "of_it_monte_carlo"]
             header += ["per_token", "per_token_standard_error"]
             tables.write_csv(subject.out / "log_likelihood.csv", header, rows)
@@ -99,7 +98,8 @@ def _scores(objective: Objective, params: Params, batch: GlobalBatch, index: jax
     key = jax.random.fold_in(jax.random.key(_SCORE_SEED), index)
     features = objective.encode(params, batch["image"])
     captions = {"text": batch["text"], "length": batch["length"]}
-    return {name: scorer(params, features, captions, key) for name, scorer in objective.scorers.items()}
+    scored = {name: scorer(params, features, captions, key) for name, scorer in objective.scorers.items()}
+    return {name: score for name, score in scored.items() if score.kind != "similarity"}
 
 
 def _ratio(value_N: np.ndarray, size_N: np.ndarray) -> tuple[float, float]:

@@ -1,18 +1,33 @@
-"""Training objectives. A new one is a file here, a line in `OBJECTIVES` and a section of the config."""
+"""Training objectives. A new one is a section of the config, a file here and a line below."""
 
 from collections.abc import Mapping
 
 from mdc_jax.config import sections
 from mdc_jax.objectives.autoregressive import Autoregressive
 from mdc_jax.objectives.base import Objective, Score
+from mdc_jax.objectives.cappa import CapPa
+from mdc_jax.objectives.contrastive import Clip, SigLip
+from mdc_jax.objectives.fixed_ratio import MaskedLM, Parallel
 from mdc_jax.objectives.masked import MaskedDiffusion
 from mdc_jax.ops.cross_entropy import Split
 
-OBJECTIVES: Mapping[str, type[Objective]] = {"masked_diffusion": MaskedDiffusion, "autoregressive": Autoregressive}
+_OF_SECTION = {
+    sections.MaskedDiffusion: MaskedDiffusion,
+    sections.MaskedLM: MaskedLM,
+    sections.Parallel: Parallel,
+    sections.Autoregressive: Autoregressive,
+    sections.CapPa: CapPa,
+    sections.Clip: Clip,
+    sections.SigLip: SigLip,
+}
+# A section without its objective fails here, on import.
+OBJECTIVES: Mapping[str, type[Objective]] = {
+    name: _OF_SECTION[section] for name, section in sections.OBJECTIVES.items()
+}
 
 
 def build(
-    section: sections.MaskedDiffusion | sections.Autoregressive,
+    section: sections.Objective,
     *,
     model: sections.Model,
     image: sections.Image,
@@ -23,6 +38,9 @@ def build(
     """Builds the objective that `section.name` names.
 
     Args:
+      section: its settings.
+      model: sizes of encoder and decoder, and how they are computed.
+      image: what the encoder sees.
       vocab_size: V, tokens that can be predicted; MASK is not one of them.
       max_tokens: L, caption length in tokens, EOS included.
       split: of the batch and the vocabulary over devices; None: one device has all.

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from mdc_jax.data.batch import EOS_ID, PAD_ID
 from mdc_jax.decoding import autoregressive as decoding
 from mdc_jax.objectives import base
-from mdc_jax.objectives.captioner import Captioner, real_tokens
+from mdc_jax.objectives.captioner import Captioner
+from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.ops import cross_entropy
 from mdc_jax.scoring import autoregressive as scoring
 

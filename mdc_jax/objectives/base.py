@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 Params = Mapping[str, Any]
 Features = Mapping[str, jax.Array]
@@ -25,7 +26,8 @@ class Score:
     """Log-probabilities in nats, f32[B, C] (or f32[B, C] similarities).
 
     `kind` says what `value` estimates: "exact", "bound" (a lower bound on the
-    log-likelihood), or "heuristic". It is static, so that a compiled function can return a score.
+    log-likelihood), "heuristic", or "similarity", which is no log-probability. It is static, so that a
+    compiled function can return a score.
     """
 
     value: jax.Array
@@ -46,7 +48,7 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> Params:
-        """Initialises the parameters, `{"encoder": ..., "decoder": ...}`, all float32."""
+        """Initialises the parameters, `{"encoder": ..., ...}`, all float32."""
 
     @abc.abstractmethod
     def corrupt(self, batch: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
@@ -54,8 +56,7 @@ class Objective(abc.ABC):
 
         Returns a batch (leading axis B throughout) that `loss` consumes. It includes `weight`
         f32[B], which is `_mask` divided by its sum: losses and metrics of slices of the batch
-        then add up to those of the whole, so that accumulation and the number of devices change
-        nothing.
+        then add up to those of the whole, unless rows are compared with each other.
         """
 
     def thin(self, corrupted: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
@@ -65,6 +66,26 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def loss(self, params: Params, corrupted: Mapping[str, jax.Array]) -> tuple[jax.Array, Metrics]:
         """Returns sum_b weight_b loss_b (a float32 scalar) and metrics that add up likewise."""
+
+    def gradient(
+        self, params: Params, corrupted: Mapping[str, jax.Array], micro_batches: int = 1
+    ) -> tuple[Params, Metrics]:
+        """Returns the gradient of `loss`, and the metrics with "loss" among them.
+
+        The activations of one of `micro_batches` slices exist at a time; the result is the same for
+        any number of them. This one adds up slices: an objective whose rows meet has its own.
+        """
+
+        def of(piece: Mapping[str, jax.Array]) -> tuple[Params, Metrics]:
+            (loss, metrics), grads = jax.value_and_grad(self.loss, has_aux=True)(params, piece)
+            return grads, {**metrics, "loss": loss}
+
+        if micro_batches == 1:
+            return of(corrupted)
+        pieces = cut_up(corrupted, micro_batches)
+        first, rest = jax.tree.map(lambda x: x[0], pieces), jax.tree.map(lambda x: x[1:], pieces)
+        total, _ = jax.lax.scan(lambda total, piece: (jax.tree.map(jnp.add, total, of(piece)), None), of(first), rest)
+        return total
 
     @abc.abstractmethod
     def encode(self, params: Params, images: jax.Array) -> Features:
@@ -92,3 +113,13 @@ class Objective(abc.ABC):
         `predicted_tokens`, the mean number of an image's tokens that have a loss, is the metric of that
         name where `loss` has one; None: all that could have one.
         """
+
+
+def cut_up(rows: Any, pieces: int) -> Any:
+    """[B, ...] → [pieces, B / pieces, ...]: row i goes to piece i mod `pieces`, so that no row leaves its device."""
+    return jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), rows)
+
+
+def joined(pieces: Any) -> Any:
+    """The inverse of `cut_up`."""
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), pieces)

@@ -1,4 +1,4 @@
-"""What objectives that write captions share: a ViT, a text decoder that looks at its tokens, one loss.
+"""What objectives that write captions share: a text decoder that looks at the tokens of a ViT, and one loss.
 
 Subclasses say what the decoder is shown and what each prediction weighs.
 
@@ -7,24 +7,22 @@ tokens, N image tokens, D width, V vocabulary.
 """
 
 import abc
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mdc_jax.config import sections
-from mdc_jax.models import text_decoder, vit
-from mdc_jax.objectives import base
+from mdc_jax.models import text_decoder
+from mdc_jax.objectives import base, sizes
+from mdc_jax.objectives.vision import Vision, random_subsets
 from mdc_jax.ops import cross_entropy
 
 
-class Captioner(base.Objective):
+class Captioner(Vision):
     def __init__(
         self,
-        settings: sections.MaskedDiffusion | sections.Autoregressive,
+        settings: sections.MaskedDiffusion | sections.Autoregressive | sections.CapPa,
         *,
         model: sections.Model,
         image: sections.Image,
@@ -32,35 +30,23 @@ class Captioner(base.Objective):
         max_tokens: int,
         split: cross_entropy.Split | None = None,
     ):
-        self.settings, self.image, self.split = settings, image, split
-        self.vocab_size, self.max_tokens = vocab_size, max_tokens
+        super().__init__(model=model, image=image)
+        self.settings, self.vocab_size, self.max_tokens, self.split = settings, vocab_size, max_tokens, split
         self.mask_id = vocab_size  # the input-only row of the embedding
-        self.class_token = model.encoder.class_token
-        self.encoder_sizes, self.decoder_sizes = encoder_sizes(model.encoder), decoder_sizes(model)
-        self.patches = vit.num_tokens(self.encoder_sizes, image.size)
-        self.kept_patches = max(round(model.encoder.token_keep * self.patches), 1)
-        self.kept_memory = max(round(model.decoder.memory_keep * (self.kept_patches + self.class_token)), 1)
-        shared: dict[str, Any] = {"dtype": jnp.dtype(model.dtype), "scan": model.scan, "remat": model.remat}
-        self.encoder = vit.ViT(
-            **dataclasses.asdict(self.encoder_sizes),
-            position=model.encoder.position,
-            position_std=model.encoder.position_std,
-            patch_norm=model.encoder.patch_norm,
-            class_token=model.encoder.class_token,
-            exact_gelu=model.encoder.gelu == "exact",
-            epsilon=model.encoder.layer_norm_epsilon,
-            **shared,
-        )
+        self.decoder_sizes = sizes.decoder_sizes(model)
+        self.kept_memory = max(round(model.decoder.memory_keep * self.kept_tokens), 1)
         self.decoder = text_decoder.TextDecoder(
-            vocab_size, max_tokens, **self.decoder_sizes, embedding_std=model.decoder.embedding_std, **shared
+            vocab_size,
+            max_tokens,
+            **self.decoder_sizes,
+            embedding_std=model.decoder.embedding_std,
+            **sizes.computation(model),
         )
 
     def init(self, key: jax.Array) -> base.Params:
         encoder_key, decoder_key = jax.random.split(key)
-        images = jnp.zeros((1, self.image.size, self.image.size, 3))
-        encoder = self.encoder.init(encoder_key, images)["params"]
-        tokens = vit.num_tokens(self.encoder_sizes, self.image.size, self.class_token)
-        memory = jnp.zeros((1, tokens, self.encoder_sizes.width))
+        encoder = self._init_encoder(encoder_key)
+        memory = jnp.zeros((1, self.tokens, self.encoder_sizes.width))
         texts = jnp.zeros((1, 1, self.max_tokens), jnp.int32)
         return {"encoder": encoder, "decoder": self.decoder.init(decoder_key, texts, memory)["params"]}
 
@@ -104,15 +90,13 @@ class Captioner(base.Objective):
         return {**corrupted, "image": batch["image"]}
 
     def thin(self, corrupted: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
-        """See `Objective.thin`; adds `patches`, that are encoded, and `memory`, image tokens that are looked at."""
+        """See `Objective.thin`; adds `memory` i32[B, any number], the image tokens that the decoder sees."""
         encoder_key, decoder_key = jax.random.split(key)
-        batch, tokens = corrupted["image"].shape[0], self.kept_patches + self.class_token
-        chosen = {}
-        if self.kept_patches < self.patches:
-            chosen["patches"] = random_subsets(encoder_key, batch, self.patches, self.kept_patches)
-        if self.kept_memory < tokens:
-            chosen["memory"] = random_subsets(decoder_key, batch, tokens, self.kept_memory)
-        return {**corrupted, **chosen}
+        thinned = super().thin(corrupted, encoder_key)
+        if self.kept_memory == self.kept_tokens:
+            return thinned
+        memory = random_subsets(decoder_key, len(corrupted["image"]), self.kept_tokens, self.kept_memory)
+        return {**thinned, "memory": memory}
 
     def loss(self, params: base.Params, corrupted: Mapping[str, jax.Array]) -> tuple[jax.Array, base.Metrics]:
         memory, _ = self._encode(params, corrupted["image"], corrupted.get("patches"))
@@ -134,35 +118,16 @@ class Captioner(base.Objective):
         """Sums weighted losses over tokens; see `weighted_cross_entropy`, whose arguments but the last it takes."""
         return cross_entropy.weighted_cross_entropy(*arguments, self.split)
 
-    def encode(self, params: base.Params, images: jax.Array) -> base.Features:
-        tokens, intermediates = self._encode(params, images)
-        tokens = tokens.astype(jnp.float32)
-        return {"tokens": tokens, "pooled": tokens.mean(1), "blocks": intermediates["blocks"].astype(jnp.float32)}
-
-    def flops(self, captions_per_image: int = 1, predicted_tokens: float | None = None) -> Mapping[str, float]:
-        def forward(patches: int, memory_tokens: int) -> tuple[float, float]:
-            patch, blocks = vit.flops(self.encoder_sizes, self.image.size, self.class_token, patches)
-            decoder = text_decoder.flops(
-                **{key: size for key, size in self.decoder_sizes.items() if key != "heads"},
-                vocab_size=self.vocab_size,
-                memory_width=self.encoder_sizes.width,
-                memory_tokens=memory_tokens,
-                length=self.max_tokens,
-                texts=captions_per_image * self.texts_per_caption,
-                predicted=predicted_tokens,
-            )
-            return patch + blocks + decoder, patch
-
-        whole, _ = forward(self.patches, self.patches + self.class_token)
-        thinned, patch = forward(self.kept_patches, self.kept_memory)
-        # The backward pass is twice the forward, but nobody asks for the gradient of the pixels.
-        return {"forward": whole, "train": 3 * thinned - patch}
-
-    def _encode(
-        self, params: base.Params, images: jax.Array, kept: jax.Array | None = None
-    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
-        mean, std = (np.asarray(value, np.float32)[None, None, None] for value in (self.image.mean, self.image.std))
-        return self.encoder.apply({"params": params["encoder"]}, (images.astype(jnp.float32) - mean) / std, kept)
+    def _text_flops(self, captions_per_image: int, predicted_tokens: float | None, *, training: bool) -> float:
+        return text_decoder.flops(
+            **{key: size for key, size in self.decoder_sizes.items() if key != "heads"},
+            vocab_size=self.vocab_size,
+            memory_width=self.encoder_sizes.width,
+            memory_tokens=self.kept_memory if training else self.tokens,
+            length=self.max_tokens,
+            texts=captions_per_image * self.texts_per_caption,
+            predicted=predicted_tokens,
+        )
 
     def _hidden(
         self,
@@ -186,31 +151,3 @@ class Captioner(base.Objective):
         for token in forbidden:
             bias = bias.at[token].set(-jnp.inf)
         return head["kernel"], bias
-
-
-def random_subsets(key: jax.Array, batch: int, total: int, size: int) -> jax.Array:
-    """Draws `size` of `total` indices without replacement, i32[batch, size]."""
-    return jnp.argsort(jax.random.uniform(key, (batch, total)), axis=1)[:, :size]
-
-
-def encoder_sizes(section: sections.Encoder) -> vit.Sizes:
-    """The variant's sizes, with those that are given put in their place."""
-    given = {name: getattr(section, name) for name in ("patch", "width", "depth", "heads", "mlp_dim")}
-    return dataclasses.replace(vit.sizes(section.variant), **{name: size for name, size in given.items() if size})
-
-
-def decoder_sizes(model: sections.Model) -> dict[str, int]:
-    """The encoder's sizes at half its depth, with those that are given put in their place."""
-    encoder = encoder_sizes(model.encoder)
-    default = {
-        "width": encoder.width,
-        "depth": max(encoder.depth // 2, 1),
-        "heads": encoder.heads,
-        "mlp_dim": encoder.mlp_dim,
-    }
-    return {name: getattr(model.decoder, name) or size for name, size in default.items()}
-
-
-def real_tokens(length: jax.Array, max_tokens: int) -> jax.Array:
-    """Which of L tokens are no pads, bool[..., L], in texts of `length` i32[...] tokens."""
-    return jax.lax.broadcasted_iota(jnp.int32, (*length.shape, max_tokens), length.ndim) < length[..., None]

@@ -1,8 +1,8 @@
 """Masked diffusion captioning (arXiv 2510.26799).
 
 A share m(t) of a caption's tokens is masked; the decoder predicts them all at once from the rest
-and from the image. On the interval [r, r] this is a masked language model at ratio r; on [1, 1],
-parallel captioning (CapPa, arXiv 2306.07915).
+and from the image. `fixed_ratio.py` has the intervals [r, r], masked language models, and [1, 1],
+parallel captioning.
 
 Shapes: B images, C captions of an image, K masks of a caption, T = C K, L tokens, V vocabulary.
 """
@@ -17,7 +17,8 @@ from mdc_jax.data.batch import EOS_ID, PAD_ID
 from mdc_jax.decoding import masked as decoding
 from mdc_jax.diffusion import corruption, schedules
 from mdc_jax.objectives import base
-from mdc_jax.objectives.captioner import Captioner, real_tokens
+from mdc_jax.objectives.captioner import Captioner
+from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.ops import cross_entropy
 from mdc_jax.scoring import elbo
 from mdc_jax.scoring import length as length_law

@@ -1,8 +1,9 @@
-"""AdamW as big vision models train with it: warm-up, cosine, decay on kernels only, clipping."""
+"""AdamW, and CapPa's Adafactor, as vision models train with them: warm-up, cosine, decay on kernels only, clipping."""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from mdc_jax.config import sections
@@ -18,11 +19,34 @@ def decayed(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
+def scale_by_adafactor(momentum: float, decay_cap: float) -> optax.GradientTransformation:
+    """Adafactor without its own step size (arXiv 1804.04235), as changed for ViTs (arXiv 2106.04560, section 3.4).
+
+    Second moments are kept as the means of rows and columns where the two longest axes have 32 entries
+    or more, kernel by kernel of stacked layers; their decay rises as 1 - step^-0.8 up to `decay_cap`.
+    Momentum is a mean of the scaled gradients, kept in bfloat16.
+    """
+
+    def decay(step: jax.Array, exponent: float) -> jax.Array:
+        return jnp.minimum(decay_cap, 1.0 - (step + 1.0) ** -exponent)
+
+    return optax.chain(
+        optax.scale_by_factored_rms(decay_rate=0.8, decay_rate_fn=decay, min_dim_size_to_factor=32),
+        optax.ema(momentum, debias=False, accumulator_dtype=jnp.bfloat16),
+    )
+
+
 def make_optimizer(section: sections.Optimizer, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Gradients (summed over micro-batches) to updates."""
+    if section.name == "adafactor":
+        scale = scale_by_adafactor(section.b1, section.b2)
+        weight_decay = section.weight_decay / section.lr  # the schedule has the learning rate in it, the decay has not
+    else:
+        scale = optax.scale_by_adam(section.b1, section.b2)
+        weight_decay = section.weight_decay
     return optax.chain(
         optax.clip_by_global_norm(section.clip_norm) if section.clip_norm else optax.identity(),
-        optax.scale_by_adam(section.b1, section.b2),
-        optax.add_decayed_weights(section.weight_decay, mask=decayed),
+        scale,
+        optax.add_decayed_weights(weight_decay, mask=decayed),
         optax.scale_by_learning_rate(schedule),
     )

@@ -2,7 +2,7 @@
 
 The batch is split over data x fsdp. A parameter is split over fsdp and tensor as its rule says;
 the leading axis of stacked layers never is. Optimizer state and averaged parameters follow the
-parameter whose path they end in.
+parameter whose path they end in; row and column means of second moments are small and whole everywhere.
 """
 
 import math
@@ -22,14 +22,16 @@ BATCH = PartitionSpec(("data", "fsdp"))
 
 # The first rule that matches wins, and one must. [layers, in, out] for kernels within blocks.
 RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"(^|/)v_(row|col)/", PartitionSpec()),
     (r"blocks/.*/(query|key|value|up)/kernel$", PartitionSpec(None, "fsdp", "tensor")),
     (r"blocks/.*/(query|key|value|up)/bias$", PartitionSpec(None, "tensor")),
     (r"blocks/.*/(out|down)/kernel$", PartitionSpec(None, "tensor", "fsdp")),
     (r"blocks/.*/(bias|scale)$", PartitionSpec()),
     (r"encoder/patch/kernel$", PartitionSpec(None, "fsdp")),
-    (r"decoder/embedding$", PartitionSpec(None, "fsdp")),
+    (r"(decoder|text_encoder)/embedding$", PartitionSpec(None, "fsdp")),
     (r"decoder/head/kernel$", PartitionSpec("fsdp", "tensor")),
     (r"decoder/head/bias$", PartitionSpec("tensor")),
+    (r"projection/(image|text)/kernel$", PartitionSpec("fsdp", "tensor")),
     (r"(^|/)(positions|class_token|null_memory|bias|scale)$", PartitionSpec()),
 )
 
@@ -99,7 +101,7 @@ def shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
     """
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        if leaf.ndim == 0:
+        if leaf.size == 1:  # scalars, and what stands where Adafactor keeps no moment
             return replicated(mesh)
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         for pattern, spec in RULES:

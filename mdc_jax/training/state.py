@@ -63,25 +63,11 @@ def make_step(
 ) -> Callable[[State, Mapping[str, jax.Array]], tuple[State, dict[str, jax.Array]]]:
     """Returns step(state, global batch) → (state, metrics as float32 scalars)."""
 
-    def gradients(params: Any, corrupted: Mapping[str, jax.Array]) -> tuple[Any, Mapping[str, jax.Array]]:
-        (loss, metrics), grads = jax.value_and_grad(objective.loss, has_aux=True)(params, corrupted)
-        return grads, {**metrics, "loss": loss}
-
     def step(state: State, batch: Mapping[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
-        # Everything random is drawn before the batch is cut up, and weights are shares of the whole
-        # batch: micro-batches add up to the same loss and gradient.
+        # Everything random is drawn before the batch is cut up: micro-batches change nothing.
         corrupted = objective.corrupt(batch, key_for(seed, state.step, CORRUPT))
         corrupted = objective.thin(corrupted, key_for(seed, state.step, THIN))
-        if accumulation == 1:
-            grads, metrics = gradients(state.params, corrupted)
-        else:
-            # Row i goes to micro-batch i mod accumulation, so that no row leaves its device.
-            pieces = jax.tree.map(lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), corrupted)
-            first = gradients(state.params, jax.tree.map(lambda x: x[0], pieces))
-            rest = jax.tree.map(lambda x: x[1:], pieces)
-            (grads, metrics), _ = jax.lax.scan(
-                lambda total, piece: (jax.tree.map(jnp.add, total, gradients(state.params, piece)), None), first, rest
-            )
+        grads, metrics = objective.gradient(state.params, corrupted, accumulation)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         averaged = None if state.ema is None else optax.incremental_update(params, state.ema, 1 - ema)

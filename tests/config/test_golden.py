@@ -8,14 +8,18 @@ import pathlib
 import pytest
 
 from mdc_jax import command
-from mdc_jax.config import dumps, parse
+from mdc_jax.config import dumps, parse, sections
 
 ROOT = pathlib.Path(__file__).parents[2]
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 CONFIGS = (
     "scenes.py",
     "scenes.py:runlocal",
+    "scenes.py:objective=clip",
+    "cappa.py",
     "pictures.py",
+    "drawings.py",
+    "collage.py",
     "vits_cc3m.py",
     "vitb_cc12m.py",
     "vitb_recap.py",
@@ -36,6 +40,15 @@ def resolve(name: str) -> str:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_golden(name: str) -> None:
     assert resolve(name) == path_of(name).read_text()
+
+
+@pytest.mark.parametrize("config", sorted(path.name for path in (ROOT / "configs").glob("*.py")))
+def test_every_config_takes_every_objective_with_the_evaluators_that_apply(config: str) -> None:
+    for name, section in sections.OBJECTIVES.items():
+        resolved = parse(command.load(f"{ROOT}/configs/{config}:objective={name},runlocal"))
+        assert resolved.objective.name == name
+        types = {entry.type for entry in resolved.evaluators.values()}
+        assert ("captioning" in types) == section.writes_captions
 
 
 def test_every_shipped_config_has_one() -> None:

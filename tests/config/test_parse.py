@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mdc_jax import command, config
+from mdc_jax.config import sections
 
 
 def complete(**changes: Any) -> dict[str, Any]:
@@ -59,6 +60,26 @@ def test_an_objective_has_only_its_own_keys() -> None:
     tree["objective"] = {"name": "autoregressive", "interval": (0.5, 1.0)}
     with pytest.raises(config.ConfigError, match=r"objective\.interval"):
         config.parse(tree)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [("masked_lm", "ratio", 0.0), ("cappa", "parallel_share", 1.2), ("parallel", "null_image_rate", 1.0)],
+)
+def test_settings_of_objectives_are_checked(name: str, key: str, value: float) -> None:
+    tree = complete()
+    tree["objective"] = config.defaults(name).objective.to_dict() | {key: value}
+    with pytest.raises(config.ConfigError, match=rf"objective\.{key}={value}"):
+        config.parse(tree)
+
+
+def test_every_objective_survives_text_and_back() -> None:
+    for name, section in sections.OBJECTIVES.items():
+        tree = complete()
+        tree["objective"] = config.defaults(name).objective.to_dict()
+        resolved = config.parse(tree)
+        assert resolved.objective == section()
+        assert config.parse(json.loads(config.dumps(resolved))) == resolved
 
 
 def test_text_and_back() -> None:

@@ -14,10 +14,15 @@ from tests.end_to_end.command_line import train
     "config",
     [
         "configs/scenes.py:runlocal,layout=free,objective=autoregressive",
+        "configs/scenes.py:runlocal,objective=clip",
         "configs/pictures.py:runlocal",
-        "configs/vits_cc3m.py:runlocal",
+        "configs/pictures.py:runlocal,objective=siglip",
+        "configs/cappa.py:runlocal",
+        "configs/vits_cc3m.py:runlocal,objective=masked_lm",
+        "configs/drawings.py:runlocal",
+        "configs/collage.py:runlocal,objective=cappa",
         "configs/vitb_cc12m.py:runlocal,objective=autoregressive",
-        "configs/vitb_recap.py:runlocal",
+        "configs/vitb_recap.py:runlocal,objective=parallel",
         "configs/vitl_recap.py:runlocal",
     ],
 )

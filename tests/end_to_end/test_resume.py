@@ -36,6 +36,7 @@ def test_sigterm_saves_the_step_it_stops_at_and_the_run_continues(
     assert_identical(outcome(tmp_path), expected)
 
 
+@pytest.mark.slow
 def test_finished_run_says_so_and_more_steps_continue_it(undisturbed: pathlib.Path, tmp_path: pathlib.Path) -> None:
     workdir = shutil.copytree(undisturbed, tmp_path / "run")
     before = outcome(workdir)

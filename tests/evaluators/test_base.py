@@ -46,3 +46,10 @@ def test_an_empty_split_is_named(tmp_path):
     config = dataclasses.replace(subject.config, data=dataclasses.replace(subject.config.data, test=""))
     with pytest.raises(ConfigError, match="empty, but an evaluator reads it"):
         dataclasses.replace(subject, config=config).spec("test")
+
+
+def test_a_split_may_be_a_source_spec_and_a_mistyped_one_is_named(tmp_path):
+    subject = make_subject(tmp_path)
+    assert subject.spec("fake:train") == "fake:train"
+    with pytest.raises(ConfigError, match='split "tset": choose validation or test'):
+        subject.spec("tset")

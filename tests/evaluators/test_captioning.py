@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -51,6 +52,12 @@ def test_sources_without_a_parser_get_captions_and_picture(tmp_path, use_source)
     assert set(values) == {"distinct"}
     assert "verdict" not in json.loads((tmp_path / "captions.jsonl").read_text().splitlines()[0])
     assert PIL.Image.open(tmp_path / "captions.png").width > 500
+
+
+def test_an_objective_without_captions_is_refused_before_training(tmp_path):
+    config = dataclasses.replace(make_subject(tmp_path).config, objective=sections.Clip())
+    with pytest.raises(ConfigError, match='"clip" writes no captions: leave the captioning evaluator out'):
+        build(SECTION).check(config)
 
 
 def test_an_objective_without_a_decoder_is_refused(tmp_path, use_source, monkeypatch):

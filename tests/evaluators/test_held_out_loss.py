@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from etils import epath
@@ -5,7 +7,7 @@ from etils import epath
 from mdc_jax.config import sections
 from mdc_jax.evaluators import build
 from mdc_jax.report import tables
-from tests.evaluators.fakes import BAD, FakeSource, make_subject
+from tests.evaluators.fakes import BAD, FakeObjective, FakeSource, make_subject
 
 IDS = np.delete(np.arange(21), BAD)
 
@@ -39,3 +41,14 @@ def test_log_likelihood_per_caption_and_per_token_with_standard_errors(tmp_path,
     (row,) = tables.read_csv(epath.Path(tmp_path) / "log_likelihood.csv")
     assert (row["scorer"], row["estimates"], int(row["captions"])) == ("ids", "exact", len(IDS))
     assert float(row["of_it_monte_carlo"]) == pytest.approx(0.5 / np.sqrt(len(IDS)), rel=1e-4)
+
+
+def test_similarities_are_no_log_likelihoods(tmp_path, use_source, monkeypatch):
+    use_source(FakeSource(21))
+    score = FakeObjective().scorers["ids"]
+    similarity = {"similarity": lambda *inputs: dataclasses.replace(score(*inputs), kind="similarity")}
+    monkeypatch.setattr(FakeObjective, "scorers", similarity)
+    section = sections.HeldOutLoss(examples=21, batch_size=8, log_likelihood=True)
+    values = dict(build(section).run(make_subject(tmp_path, FakeObjective(blind=True))))
+    assert not any(name.startswith("log_likelihood") for name in values)
+    assert not (tmp_path / "log_likelihood.csv").exists()

@@ -17,7 +17,10 @@ SETTINGS = {
     "two masks": sections.MaskedDiffusion(masks_per_caption=2, interval=(0.0, 1.0), masks="bernoulli"),
     "known": sections.MaskedDiffusion(padding="known"),
     "target": sections.MaskedDiffusion(padding="target", masks="stratified", interval=(0.0, 1.0)),
+    "masked_lm": sections.MaskedLM(ratio=0.4),
+    "parallel": sections.Parallel(null_image_rate=0.3),
     "autoregressive": sections.Autoregressive(null_image_rate=0.3),
+    "cappa": sections.CapPa(parallel_share=0.6, null_image_rate=0.3),
 }
 each = pytest.mark.parametrize("name", SETTINGS)
 
@@ -97,10 +100,10 @@ def test_ids_behind_the_end_never_matter(name):
     other = {**batch, "text": np.where(batch["text"] == PAD_ID, 5, batch["text"])}
     loss = jax.jit(lambda batch: objective.loss(params, objective.corrupt(batch, jax.random.key(1))))
     assert_close(loss(batch), loss(other))
-    score = jax.jit(next(iter(objective.scorers.values())))
     features = jax.jit(objective.encode)(params, batch["image"])
-    first, second = (score(params, features, captions, jax.random.key(0)).value for captions in (batch, other))
-    assert_close(first, second)
+    for scorer in map(jax.jit, objective.scorers.values()):
+        first, second = (scorer(params, features, captions, jax.random.key(0)).value for captions in (batch, other))
+        assert_close(first, second)
 
 
 @each
@@ -195,5 +198,5 @@ def test_flops_count_the_encoder_once_for_all_texts():
 
 def test_unknown_objective():
     section = sections.Autoregressive(name="causal")
-    with pytest.raises(ValueError, match='objective "causal": choose one of masked_diffusion, autoregressive'):
+    with pytest.raises(ValueError, match='objective "causal": choose one of masked_diffusion, masked_lm, parallel'):
         tiny.build(section)

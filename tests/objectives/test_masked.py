@@ -135,6 +135,7 @@ def test_the_length_law_is_a_distribution_and_needs_hidden_lengths():
         tiny.build(sections.MaskedDiffusion(padding="known")).generate(params, features, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_it_learns_captions_and_writes_them():
     """One image, two captions of different length: the length law and the words come out."""
     objective = tiny.build(sections.MaskedDiffusion(interval=(0.2, 1.0)))

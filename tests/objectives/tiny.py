@@ -16,7 +16,7 @@ SIZE, VOCAB, TOKENS = 8, 11, 6
 
 
 @functools.cache
-def build(settings: sections.MaskedDiffusion | sections.Autoregressive, **model: Any) -> Captioner:
+def build(settings: sections.Objective, **model: Any) -> Captioner:
     encoder = sections.Encoder(patch=4, width=16, depth=2, heads=2, mlp_dim=32, position="sincos2d", position_std=1.0)
     section = sections.Model(encoder=encoder, decoder=sections.Decoder(depth=1), **model)
     image = sections.Image(size=SIZE)

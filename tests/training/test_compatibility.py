@@ -46,6 +46,7 @@ def test_what_may_change_is_a_warning_or_nothing() -> None:
         ({"model": sections.Model(encoder=sections.Encoder(variant="S/16"))}, "model.encoder.variant: 'B/16' → 'S/16'"),
         ({"objective": sections.Autoregressive()}, "objective.name: 'masked_diffusion' → 'autoregressive'"),
         ({"seed": 1}, "seed: 0 → 1"),
+        ({"optimizer": sections.Optimizer(name="adafactor")}, "optimizer.name: 'adamw' → 'adafactor'"),
         ({"optimizer": sections.Optimizer(ema=0.99)}, "optimizer.ema: 0.0 → 0.99"),
         ({"image": sections.Image(size=112)}, "image.size: 224 → 112"),
     ],

@@ -10,9 +10,9 @@ from mdc_jax.config import ConfigError, sections
 from mdc_jax.training import sharding
 
 
-def model_shapes() -> dict:
+def model_shapes(name: str = "masked_diffusion") -> dict:
     objective = objectives.build(
-        sections.MaskedDiffusion(),
+        sections.OBJECTIVES[name](),
         model=sections.Model(encoder=sections.Encoder(variant="Ti/16", class_token=True)),
         image=sections.Image(size=32),
         vocab_size=64,
@@ -41,12 +41,13 @@ def test_a_batch_that_does_not_fit() -> None:
         sharding.check_batch(40, 2, mesh)
 
 
-def test_every_parameter_is_covered_and_the_large_ones_are_split() -> None:
+@pytest.mark.parametrize("name", sections.OBJECTIVES)
+def test_every_parameter_is_covered_and_the_large_ones_are_split(name: str) -> None:
     mesh = sharding.make_mesh(sections.Mesh(data=2, fsdp=2, tensor=2))
-    places = sharding.shardings(model_shapes(), mesh)
+    places = sharding.shardings(model_shapes(name), mesh)
     kernel = places["encoder"]["blocks"]["attention"]["query"]["kernel"]
     assert kernel.spec == PartitionSpec(None, "fsdp", "tensor")
-    shapes = jax.tree.leaves(model_shapes())
+    shapes = jax.tree.leaves(model_shapes(name))
     split = sum(x.size for x, place in zip(shapes, jax.tree.leaves(places), strict=True) if any(place.spec))
     assert split > 0.95 * sum(x.size for x in shapes)
 

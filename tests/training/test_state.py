@@ -16,13 +16,18 @@ from mdc_jax.training.optimizer import decayed, learning_rate, make_optimizer
 
 SETTINGS = sections.Optimizer(lr=1e-2, weight_decay=0.1)
 BATCH = 16
+OBJECTIVES = {
+    "masked_diffusion": sections.MaskedDiffusion(null_image_rate=0.2),
+    "autoregressive": sections.Autoregressive(null_image_rate=0.2),
+    "siglip": sections.SigLip(duplicates="masked"),
+}
 
 
 @functools.cache
 def objective(name: str, split: Split | None = None) -> objectives.base.Objective:
     encoder = sections.Encoder(patch=4, width=8, depth=1, heads=2, mlp_dim=16)
     return objectives.build(
-        sections.OBJECTIVES[name](null_image_rate=0.2),
+        OBJECTIVES[name],
         model=sections.Model(encoder=encoder, decoder=sections.Decoder(depth=1)),
         image=sections.Image(size=8),
         vocab_size=12,
@@ -71,6 +76,7 @@ def run(name: str, mesh_section: sections.Mesh, devices: int, *, accumulation: i
         ("masked_diffusion", sections.Mesh(data=2, fsdp=2, tensor=2), 8, 1),
         ("masked_diffusion", sections.Mesh(data=2, fsdp=2), 4, 2),
         ("autoregressive", sections.Mesh(data=2), 2, 2),
+        ("siglip", sections.Mesh(data=2), 2, 2),
     ],
 )
 def test_the_same_step_however_it_is_cut_up(name: str, mesh: sections.Mesh, devices: int, accumulation: int) -> None:
@@ -85,6 +91,7 @@ def test_the_same_step_however_it_is_cut_up(name: str, mesh: sections.Mesh, devi
         np.testing.assert_allclose(a, b, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_masked_row_changes_nothing() -> None:
     plain = objective("masked_diffusion")
     params = plain.init(jax.random.key(0))

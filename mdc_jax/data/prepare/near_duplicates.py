@@ -18,7 +18,8 @@ from mdc_jax.data.prepare import collection
 from mdc_jax.data.prepare.collection import Map, Picture
 from mdc_jax.data.sources.base import BadRecord
 
-FILE = "fingerprints.npy"  # beside the pictures, so that a second run need not compute them again
+_VERSION = 1  # of the fingerprint: to be raised when it is computed in another way
+FILE = f"fingerprints-{_VERSION}.npy"  # beside the pictures, so that a second run need not compute them again
 # Chosen on 19,281 pictures: looser limits join what only resembles each other (faces, clocks, flags).
 MOST_BITS = 32
 MOST_LEVELS = 12.0

@@ -1,0 +1,93 @@
+"""MDC on 10,944 real pictures with captions: Tux Paint, Open Clip Art and emoji in three styles; a fourth is held out.
+
+    python -m mdc_jax.data.prepare.pictures --source=tuxpaint,openclipart,emoji --out=data/drawings --workers=2
+    python -m mdc_jax.main --config=configs/drawings.py --workdir=runs/drawings
+
+Hardware: 2 CPU cores. Run time: about an hour (the first command: 6 minutes). Expected: see the README.
+
+Arguments, as in configs/drawings.py:data=/path/to/drawings
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
+    data          the folder that the first command made (data/drawings)
+    steps         length of the run (6000)
+    seed          of initialisation, masks and data order (0)
+    permuted      a control: every image gets another image's caption, afresh every epoch
+    runlocal      seconds instead of an hour, on fake data: checks that everything works
+"""
+
+import ml_collections
+
+from mdc_jax.config import applicable, defaults, evaluator, parse_argument
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    arg = parse_argument(
+        argument,
+        objective="masked_diffusion",
+        data="data/drawings",
+        steps=6000,
+        seed=0,
+        permuted=False,
+        runlocal=False,
+    )
+
+    def probe(**settings: object) -> dict[str, object]:
+        return evaluator(
+            "linear_probe",
+            train_examples=8000,
+            validation_examples=2000,
+            test_examples=2000,
+            untrained_seeds=3,
+            **settings,
+        )
+
+    config = defaults(
+        arg.objective,
+        evaluators={
+            "held_out": evaluator("held_out_loss", every="500 steps", examples=1000),
+            "test": evaluator("held_out_loss", every="end", split="test", log_likelihood=True),
+            "probe": probe(families=("openclipart_folder", "emoji_group")),
+            # Other concepts than in training, in a style that is not in training either.
+            "probe_unseen_style": probe(families=("emoji_group",), test=f"pictures:{arg.data}:style"),
+            "captions": evaluator("captioning", examples=500),
+        },
+    )
+    config.seed = arg.seed
+    config.duration = f"{arg.steps} steps"
+
+    for split in ("train", "validation", "test"):
+        config.data[split] = f"pictures:{arg.data}:{split}"
+    config.data.batch_size = 64
+    config.data.max_tokens = 24
+    config.data.permute_captions = arg.permuted
+    config.tokenizer.vocab_size = 2000
+    config.image.size = 64
+    # Most captions name one thing that fills its picture; without crops the pictures are learned by heart.
+    config.image.random_crop = 0.5
+    config.image.unsafe_augmentation = True
+
+    encoder, decoder = config.model.encoder, config.model.decoder
+    encoder.patch, encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 8, 128, 4, 4, 512
+    decoder.depth, decoder.mlp_dim = 2, 256
+    config.model.scan = False
+
+    config.optimizer.lr = 1e-3
+    config.optimizer.b2 = 0.99
+    config.optimizer.warmup = f"{max(arg.steps // 20, 1)} steps"
+    config.checkpoint.every = "500 steps"
+    config.log.every = "100 steps"
+
+    if arg.runlocal:
+        for split in ("train", "validation", "test"):
+            config.data[split] = f"fake:{split},size=64,words=5"
+        config.duration = "20 steps"
+        config.data.batch_size = 8
+        config.tokenizer.vocab_size = 300
+        config.tokenizer.train_captions = 200
+        encoder.width, encoder.depth, encoder.mlp_dim = 32, 2, 64
+        config.optimizer.warmup = "5 steps"
+        config.log.every = config.checkpoint.every = config.evaluators.held_out.every = "10 steps"
+        for name in ("probe", "probe_unseen_style"):
+            config.evaluators[name].update(train_examples=64, families=(), test="")
+        for name in ("held_out", "test", "captions"):
+            config.evaluators[name].examples = 32
+    return applicable(config)

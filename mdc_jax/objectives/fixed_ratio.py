@@ -1,0 +1,83 @@
+"""Masked diffusion captioning at one masking ratio: masked language modelling, and parallel captioning.
+
+Corruption, weights and loss are those of masked diffusion on the interval [r, r].
+
+Shapes: B images, C captions of an image, L tokens.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mdc_jax.config import sections
+from mdc_jax.data.batch import EOS_ID, PAD_ID
+from mdc_jax.decoding import masked as decoding
+from mdc_jax.objectives import base
+from mdc_jax.objectives.masked import MaskedDiffusion
+from mdc_jax.objectives.tokens import real_tokens
+from mdc_jax.ops import cross_entropy
+
+
+class MaskedLM(MaskedDiffusion):
+    """An image-conditioned masked language model; captions and scores visit ratios that it was not trained on."""
+
+    def __init__(self, settings: sections.MaskedLM, **sizes: Any) -> None:
+        fixed = sections.MaskedDiffusion(
+            interval=(settings.ratio, settings.ratio),
+            masks=settings.masks,
+            masks_per_caption=settings.masks_per_caption,
+            padding=settings.padding,
+            null_image_rate=settings.null_image_rate,
+        )
+        super().__init__(fixed, **sizes)
+
+
+class Parallel(MaskedDiffusion):
+    """Every word from the image and its place alone (Pa of arXiv 2306.07915).
+
+    Given the image and the length the words are independent: one pass writes a caption, and one pass
+    gives its exact log-likelihood. Words that are visible, as the decoder never saw any, are never shown.
+    """
+
+    def __init__(self, settings: sections.Parallel, **sizes: Any) -> None:
+        super().__init__(
+            sections.MaskedDiffusion(interval=(1.0, 1.0), null_image_rate=settings.null_image_rate), **sizes
+        )
+
+    @property
+    def scorers(self) -> Mapping[str, base.Scorer]:
+        return {"parallel": self._log_likelihood}
+
+    def generate(
+        self, params: base.Params, features: base.Features, key: jax.Array, *, temperature: float = 0.0
+    ) -> jax.Array:
+        """Writes one caption per image in one pass: i32[B, L], EOS included, then PAD.
+
+        Length and words are the likeliest at temperature 0, else draws.
+        """
+        length_key, key = jax.random.split(key)
+        length = 1 + decoding.choose(self.length_law(params, features), length_key, temperature)
+        hidden = self._all_masked(params, features["tokens"], 1)[:, 0]
+        words = decoding.choose(self._logits(params, hidden, (EOS_ID, PAD_ID)), key, temperature)
+        ended = jnp.where(real_tokens(length, self.max_tokens), EOS_ID, PAD_ID)
+        return jnp.where(real_tokens(length - 1, self.max_tokens), words, ended)
+
+    def _log_likelihood(
+        self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
+    ) -> base.Score:
+        """log p(length | image) + sum of log p(word | length, image), no word being EOS or PAD; `key` is not used."""
+        text, length = captions["text"], captions["length"]
+        words = real_tokens(length - 1, self.max_tokens)
+        hidden = self._all_masked(params, features["tokens"], text.shape[1])
+        head = self._head(params, (EOS_ID, PAD_ID))
+        nll, _ = cross_entropy.cross_entropy(hidden, *head, jnp.where(words, text, PAD_ID), words, self.split)
+        log_length = jnp.take_along_axis(self.length_law(params, features), jnp.maximum(length - 1, 0), axis=1)
+        value = jnp.where(length > 0, log_length, 0.0) - nll.sum(-1)
+        return base.Score(value, jnp.zeros_like(value), "exact")
+
+    def _all_masked(self, params: base.Params, memory: jax.Array, texts: int) -> jax.Array:
+        """Hidden states [B, T, L, D] of texts of which nothing is visible, the length neither."""
+        hidden = self._hidden(params, jnp.full((memory.shape[0], 1, self.max_tokens), self.mask_id), memory, None)
+        return jnp.repeat(hidden, texts, axis=1)

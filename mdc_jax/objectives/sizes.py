@@ -1,0 +1,45 @@
+"""From the model's section to the arguments of its parts."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mdc_jax.config import sections
+from mdc_jax.models import vit
+
+
+def computation(model: sections.Model) -> dict[str, Any]:
+    """How a model is computed, which does not change what it is."""
+    return {"dtype": compute_dtype(model.dtype), "scan": model.scan, "remat": model.remat}
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+    """ "auto" is bfloat16 on GPUs and TPUs, and float32 on CPUs, where bfloat16 takes up to twice the time."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(name)
+
+
+def encoder_sizes(section: sections.Encoder) -> vit.Sizes:
+    """The variant's sizes, with those that are given put in their place."""
+    given = {name: getattr(section, name) for name in ("patch", "width", "depth", "heads", "mlp_dim")}
+    return dataclasses.replace(vit.sizes(section.variant), **{name: size for name, size in given.items() if size})
+
+
+def decoder_sizes(model: sections.Model) -> dict[str, int]:
+    """The encoder's sizes at half its depth, with those that are given put in their place."""
+    encoder = encoder_sizes(model.encoder)
+    default = {
+        "width": encoder.width,
+        "depth": max(encoder.depth // 2, 1),
+        "heads": encoder.heads,
+        "mlp_dim": encoder.mlp_dim,
+    }
+    return {name: getattr(model.decoder, name) or size for name, size in default.items()}
+
+
+def text_encoder_sizes(model: sections.Model) -> dict[str, int]:
+    """The decoder's sizes, with those that are given put in their place."""
+    return {name: getattr(model.text_encoder, name) or size for name, size in decoder_sizes(model).items()}

@@ -1,0 +1,96 @@
+"""What holds for every objective, whatever it is."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from mdc_jax.config import sections
+from mdc_jax.objectives import OBJECTIVES
+from mdc_jax.training import sharding
+from tests.objectives import tiny
+
+each = pytest.mark.parametrize("name", OBJECTIVES)
+BATCH = 16
+
+
+@functools.cache
+def setup(name):
+    """An objective, parameters, and what is drawn of a batch with an unreadable row and a missing caption."""
+    objective = tiny.build(sections.OBJECTIVES[name]())
+    batch = tiny.batch(BATCH)
+    batch["_mask"][3], batch["length"][6] = False, 0
+    batch["text"][9], batch["length"][9] = batch["text"][8], batch["length"][8]
+    return objective, tiny.trained(objective), jax.device_get(objective.corrupt(batch, jax.random.key(0)))
+
+
+@functools.cache
+def reference(name):
+    objective, params, corrupted = setup(name)
+    return jax.device_get(jax.jit(objective.gradient)(params, corrupted))
+
+
+def assert_same(name, found):
+    (grads, metrics), (expected, expected_metrics) = found, reference(name)
+    assert metrics.keys() == expected_metrics.keys()
+    for key in metrics:
+        np.testing.assert_allclose(metrics[key], expected_metrics[key], rtol=1e-4, err_msg=key)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * largest), grads, expected)
+
+
+@pytest.mark.slow
+@each
+def test_the_gradient_is_the_slope_of_the_loss(name):
+    objective, params, corrupted = setup(name)
+    grads, _ = reference(name)
+    norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(grads)))
+    step = 2e-3 / norm  # changes the loss by that, above what float32 rounds away
+    up, down = (jax.tree.map(lambda p, g, s=s: p + s * step * g / norm, params, grads) for s in (1, -1))
+    slope = (float(objective.loss(up, corrupted)[0]) - float(objective.loss(down, corrupted)[0])) / (2 * step)
+    np.testing.assert_allclose(slope, norm, rtol=0.01)
+
+
+@pytest.mark.slow
+@each
+def test_micro_batches_change_neither_loss_nor_gradient(name):
+    objective, params, corrupted = setup(name)
+    gradient = jax.jit(objective.gradient, static_argnums=2)
+    assert_same(name, jax.device_get(gradient(params, corrupted, 4)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mesh", "devices", "micro_batches"),
+    [
+        (sections.Mesh(data=2), 2, 1),
+        (sections.Mesh(data=8), 8, 1),
+        (sections.Mesh(data=2, fsdp=2, tensor=2), 8, 2),
+    ],
+)
+@each
+def test_any_number_of_devices_finds_the_same_loss_and_gradient(name, mesh, devices, micro_batches):
+    objective, params, corrupted = setup(name)
+    mesh = sharding.make_mesh(mesh, jax.devices()[:devices])
+    places = sharding.shardings(params, mesh)
+    step = jax.jit(
+        lambda p, c: objective.gradient(p, c, micro_batches),
+        in_shardings=(places, sharding.batch_sharding(mesh)),
+        out_shardings=(places, sharding.replicated(mesh)),
+    )
+    assert_same(name, jax.device_get(step(params, corrupted)))
+
+
+@each
+def test_the_section_says_whether_captions_are_written(name):
+    objective, params, _ = setup(name)
+    features = jax.eval_shape(objective.encode, params, tiny.batch(2)["image"])
+    written = jax.eval_shape(objective.generate, params, features, jax.random.key(0))
+    assert (written is not None) == sections.OBJECTIVES[name].writes_captions
+
+
+@each
+def test_training_costs_less_than_three_forward_passes(name):
+    flops = setup(name)[0].flops()
+    assert 2.9 * flops["forward"] < flops["train"] < 3 * flops["forward"]
