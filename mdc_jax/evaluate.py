@@ -14,7 +14,7 @@ from etils import epath
 from mdc_jax import command, evaluators
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluators.base import Subject
-from mdc_jax.training import checkpoint
+from mdc_jax.training import checkpoint, compilation_cache
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
 _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest if not given.")
@@ -36,6 +36,7 @@ def choose(configured: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any
 def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments {arguments[1:]}")
+    compilation_cache.enable()
     loaded = checkpoint.load(_WORKDIR.value, step=_STEP.value)
     chosen = choose(loaded.config.evaluators, _EVALUATOR.value)
     out = epath.Path(_OUT.value or epath.Path(_WORKDIR.value) / "evaluations" / str(loaded.step))

@@ -7,7 +7,7 @@ from absl import app, flags
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse
 from mdc_jax.data.pipeline import TooManyBadRecords
-from mdc_jax.training import distributed, loop
+from mdc_jax.training import compilation_cache, distributed, loop
 from mdc_jax.training.train_log import NonFiniteError
 
 _WORKDIR = flags.DEFINE_string(
@@ -30,6 +30,7 @@ def main(argv: list[str]) -> None:
         raise ConfigError("give a config, as in --config=configs/scenes.py; --config=help lists them")
     config = parse(_CONFIG.value)
     distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    compilation_cache.enable()
     loop.train(config, _WORKDIR.value)
 
 

@@ -22,3 +22,13 @@ def steps(text: str, *, batch_size: int, examples_per_epoch: int) -> int:
     amount, unit = split(text)
     examples = {"steps": batch_size, "epochs": examples_per_epoch, "examples": 1}[unit] * amount
     return math.ceil(examples / batch_size)
+
+
+def window(text: str) -> tuple[int, int] | None:
+    """Reads "10:15", the steps after the 10th up to the 15th; "" is None. Raises ValueError for anything else."""
+    if not text:
+        return None
+    first, _, last = text.partition(":")
+    if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise ValueError(f'"{text}" is no window of steps: write FIRST:LAST, as in "10:15"')
+    return int(first), int(last)

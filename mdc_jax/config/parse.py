@@ -174,6 +174,11 @@ def _check(config: sections.Config) -> None:
             raise ConfigError(f"{key}: {error}") from None
         _require(amount > 0 or key == "optimizer.warmup", key, text, "must be above 0")
 
+    try:
+        duration.window(config.log.profile)
+    except ValueError as error:
+        raise ConfigError(f"log.profile: {error}") from None
+
     data, image, encoder = config.data, config.image, config.model.encoder
     for key, value in (
         ("data.batch_size", data.batch_size),
@@ -231,6 +236,13 @@ def _check(config: sections.Config) -> None:
         ("optimizer.b2", optimizer.b2, 0 <= optimizer.b2 < 1, "in [0, 1)"),
         ("optimizer.weight_decay", optimizer.weight_decay, 0 <= optimizer.weight_decay < math.inf, "0 or more"),
         ("optimizer.clip_norm", optimizer.clip_norm, 0 <= optimizer.clip_norm < math.inf, "0 (none) or more"),
+        ("model.encoder.token_keep", encoder.token_keep, 0 < encoder.token_keep <= 1, "a share, in (0, 1]"),
+        (
+            "model.decoder.memory_keep",
+            config.model.decoder.memory_keep,
+            0 < config.model.decoder.memory_keep <= 1,
+            "a share, in (0, 1]",
+        ),
         ("data.max_bad_share", data.max_bad_share, 0 <= data.max_bad_share <= 1, "a share, from 0 to 1"),
         ("checkpoint.keep_best", config.checkpoint.keep_best, config.checkpoint.keep_best >= 0, "0 or more"),
         ("image.std", image.std, all(0 < value < math.inf for value in image.std), "above 0"),

@@ -37,7 +37,6 @@ def web(objective: str, *, variant: str, data: str, seed: int) -> ml_collections
     config.image.resize = "resize"
 
     config.model.encoder.variant = variant
-    config.model.dtype = "bfloat16"
     # Trains the null image, which guidance and scores without an image need; the share is our choice.
     if "null_image_rate" in config.objective:
         config.objective.null_image_rate = 0.05
@@ -63,7 +62,6 @@ def local(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.model.encoder.variant = "Ti/16"
     config.model.encoder.depth = 2
     config.model.decoder.depth = 1
-    config.model.dtype = "float32"  # faster than bfloat16 on a CPU
     config.optimizer.warmup = "2 steps"
     config.log.every = "1 steps"
     config.checkpoint.every = config.evaluators.held_out.every = "3 steps"

@@ -80,6 +80,7 @@ class Encoder:
     class_token: bool = False
     gelu: str = _field("tanh", ("tanh", "exact"))
     layer_norm_epsilon: float = 1e-6
+    token_keep: float = 1.0  # share of the patches that training encodes, chosen at random (FLIP, arXiv 2212.00794)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Decoder:
     heads: int = 0
     mlp_dim: int = 0
     embedding_std: float = 0.02  # initial std of token and position embeddings
+    memory_keep: float = 1.0  # share of the encoder's tokens that it sees in training (OpenVision 2, arXiv 2509.01644)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +111,8 @@ class Model:
     encoder: Encoder = Encoder()
     decoder: Decoder = Decoder()
     text_encoder: TextEncoder = TextEncoder()
-    dtype: str = _field("float32", ("float32", "bfloat16"))  # of the computation; parameters are float32
+    # Of the computation; parameters are float32. `auto`: bfloat16 on GPUs and TPUs, float32 on CPUs.
+    dtype: str = _field("auto", ("auto", "float32", "bfloat16"))
     scan: bool = True  # loop over layers instead of unrolling them; the parameters are the same
     remat: bool = False
 
@@ -236,6 +239,8 @@ class Checkpoint:
 class Log:
     every: str = "50 steps"
     tensorboard: bool = True
+    wandb: str = ""  # project at Weights & Biases, which needs its package; empty: none
+    profile: str = ""  # steps to trace into WORKDIR/profile, as in "10:15"; empty: none
 
 
 @dataclasses.dataclass(frozen=True)

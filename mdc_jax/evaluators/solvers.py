@@ -13,7 +13,6 @@ all sums over examples float64.
 import dataclasses
 
 import numpy as np
-import scipy.optimize
 from absl import logging
 
 KINDS = ("presence", "class")
@@ -103,6 +102,8 @@ def fit(
         gradient[:-1] = (x_NxD.T @ residual_NxK) / n + l2 * weight
         gradient[-1] = residual_NxK.mean(0, dtype=np.float64)
         return loss / n + 0.5 * l2 * float(np.sum(weight**2)), (gradient / scale).ravel()
+
+    import scipy.optimize  # slow to import, and training starts with evaluators in hand
 
     theta = np.concatenate([start.weight_DxK, start.bias_K[None]])
     result = scipy.optimize.minimize(

@@ -118,12 +118,16 @@ def flops(
     memory_tokens: int,
     length: int,
     texts: int,
+    predicted: float | None = None,
 ) -> float:
-    """Floating-point operations of the matrix products for one image with `texts` texts of `length` tokens."""
+    """Floating-point operations of the matrix products for one image with `texts` texts of `length` tokens.
+
+    The output layer is run on the `predicted` tokens only; None: on all.
+    """
     queries = texts * length
     self_attention = 2 * queries * 4 * width**2 + 4 * queries * length * width
     cross_attention = 2 * queries * 2 * width**2 + 4 * queries * memory_tokens * width
     keys_values = 2 * memory_tokens * 2 * memory_width * width  # once per image
     mlp = 2 * queries * 2 * width * mlp_dim
-    head = 2 * queries * width * vocab_size
+    head = 2 * (queries if predicted is None else predicted) * width * vocab_size
     return float(depth * (self_attention + cross_attention + keys_values + mlp) + head)

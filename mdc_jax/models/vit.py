@@ -97,8 +97,8 @@ class ViT(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Encodes f32[B, H, W, 3].
+    def __call__(self, images: jax.Array, kept: jax.Array | None = None) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Encodes f32[B, H, W, 3], or of each image only the patches `kept` i32[B, any number].
 
         Returns tokens [B, N, D] after the final LayerNorm, and intermediates: `stem` [B, N, D], what
         enters the first block, and `blocks` [depth, B, N, D], what leaves each. Raises ValueError
@@ -119,6 +119,8 @@ class ViT(nn.Module):
         if self.patch_norm:
             x = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="patch_norm")(x)
         x = x + self._positions(rows, columns).astype(self.dtype)[None]
+        if kept is not None:
+            x = jnp.take_along_axis(x, kept[..., None], axis=1)
         if self.class_token:
             token = self.param("class_token", nn.initializers.normal(0.02), (self.width,))
             token = jnp.broadcast_to(token.astype(self.dtype), (batch, 1, self.width))
@@ -138,10 +140,13 @@ class ViT(nn.Module):
         raise ValueError(f'position="{self.position}": choose learned or sincos2d')
 
 
-def flops(sizes: Sizes, image_size: int, class_token: bool = False) -> tuple[float, float]:
-    """Floating-point operations of the matrix products for one image: of the patch embedding, of all blocks."""
+def flops(sizes: Sizes, image_size: int, class_token: bool = False, kept: int | None = None) -> tuple[float, float]:
+    """Floating-point operations of the matrix products for one image: of the patch embedding, of all blocks.
+
+    The blocks see `kept` patches; None: all.
+    """
     patches = (image_size // sizes.patch) ** 2
-    tokens = patches + class_token
+    tokens = (patches if kept is None else kept) + class_token
     embedding = 2 * patches * (3 * sizes.patch**2) * sizes.width
     block = 2 * tokens * (4 * sizes.width**2 + 2 * sizes.width * sizes.mlp_dim) + 4 * tokens**2 * sizes.width
     return float(embedding), float(sizes.depth * block)

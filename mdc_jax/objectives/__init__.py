@@ -9,6 +9,7 @@ from mdc_jax.objectives.cappa import CapPa
 from mdc_jax.objectives.contrastive import Clip, SigLip
 from mdc_jax.objectives.fixed_ratio import MaskedLM, Parallel
 from mdc_jax.objectives.masked import MaskedDiffusion
+from mdc_jax.ops.cross_entropy import Split
 
 _OF_SECTION = {
     sections.MaskedDiffusion: MaskedDiffusion,
@@ -26,7 +27,13 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
 
 
 def build(
-    section: sections.Objective, *, model: sections.Model, image: sections.Image, vocab_size: int, max_tokens: int
+    section: sections.Objective,
+    *,
+    model: sections.Model,
+    image: sections.Image,
+    vocab_size: int,
+    max_tokens: int,
+    split: Split | None = None,
 ) -> Objective:
     """Builds the objective that `section.name` names.
 
@@ -36,12 +43,15 @@ def build(
       image: what the encoder sees.
       vocab_size: V, tokens that can be predicted; MASK is not one of them.
       max_tokens: L, caption length in tokens, EOS included.
+      split: of the batch and the vocabulary over devices; None: one device has all.
 
     Raises ValueError where sizes do not fit, or for an unknown name.
     """
     if section.name not in OBJECTIVES:
         raise ValueError(f'objective "{section.name}": choose one of {", ".join(OBJECTIVES)}')
-    return OBJECTIVES[section.name](section, model=model, image=image, vocab_size=vocab_size, max_tokens=max_tokens)
+    return OBJECTIVES[section.name](
+        section, model=model, image=image, vocab_size=vocab_size, max_tokens=max_tokens, split=split
+    )
 
 
 __all__ = ["OBJECTIVES", "Objective", "Score", "build"]

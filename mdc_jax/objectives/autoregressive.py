@@ -63,7 +63,7 @@ class Autoregressive(Captioner):
         hidden = self._hidden(params, self._shifted(targets), features["tokens"], self._causal(self.max_tokens))
 
         def nll(where: jax.Array) -> jax.Array:
-            return cross_entropy.cross_entropy(hidden, *self._head(params), targets, where)[0]
+            return cross_entropy.cross_entropy(hidden, *self._head(params), targets, where, self.split)[0]
 
         return base.Score(*scoring.log_likelihood(nll, real), "exact")
 

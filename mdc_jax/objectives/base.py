@@ -59,6 +59,10 @@ class Objective(abc.ABC):
         then add up to those of the whole, unless rows are compared with each other.
         """
 
+    def thin(self, corrupted: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
+        """Chooses at random what training leaves out to be faster, and evaluation does not: image tokens."""
+        return corrupted
+
     @abc.abstractmethod
     def loss(self, params: Params, corrupted: Mapping[str, jax.Array]) -> tuple[jax.Array, Metrics]:
         """Returns sum_b weight_b loss_b (a float32 scalar) and metrics that add up likewise."""
@@ -103,8 +107,12 @@ class Objective(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def flops(self, captions_per_image: int = 1) -> Mapping[str, float]:
-        """Floating-point operations of the matrix products per image: {"forward": ..., "train": ...}."""
+    def flops(self, captions_per_image: int = 1, predicted_tokens: float | None = None) -> Mapping[str, float]:
+        """Floating-point operations of the matrix products per image: {"forward": ..., "train": ...}.
+
+        `predicted_tokens`, the mean number of an image's tokens that have a loss, is the metric of that
+        name where `loss` has one; None: all that could have one.
+        """
 
 
 def cut_up(rows: Any, pieces: int) -> Any:

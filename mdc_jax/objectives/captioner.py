@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from mdc_jax.config import sections
-from mdc_jax.models import text_decoder, vit
+from mdc_jax.models import text_decoder
 from mdc_jax.objectives import base, sizes
-from mdc_jax.objectives.vision import Vision
+from mdc_jax.objectives.vision import Vision, random_subsets
 from mdc_jax.ops import cross_entropy
 
 
@@ -28,11 +28,13 @@ class Captioner(Vision):
         image: sections.Image,
         vocab_size: int,
         max_tokens: int,
+        split: cross_entropy.Split | None = None,
     ):
         super().__init__(model=model, image=image)
-        self.settings, self.vocab_size, self.max_tokens = settings, vocab_size, max_tokens
+        self.settings, self.vocab_size, self.max_tokens, self.split = settings, vocab_size, max_tokens, split
         self.mask_id = vocab_size  # the input-only row of the embedding
         self.decoder_sizes = sizes.decoder_sizes(model)
+        self.kept_memory = max(round(model.decoder.memory_keep * self.kept_tokens), 1)
         self.decoder = text_decoder.TextDecoder(
             vocab_size,
             max_tokens,
@@ -44,8 +46,7 @@ class Captioner(Vision):
     def init(self, key: jax.Array) -> base.Params:
         encoder_key, decoder_key = jax.random.split(key)
         encoder = self._init_encoder(encoder_key)
-        tokens = vit.num_tokens(self.encoder_sizes, self.image.size, self.class_token)
-        memory = jnp.zeros((1, tokens, self.encoder_sizes.width))
+        memory = jnp.zeros((1, self.tokens, self.encoder_sizes.width))
         texts = jnp.zeros((1, 1, self.max_tokens), jnp.int32)
         return {"encoder": encoder, "decoder": self.decoder.init(decoder_key, texts, memory)["params"]}
 
@@ -88,26 +89,44 @@ class Captioner(Vision):
         corrupted["null_image"] = jax.random.bernoulli(null_key, self.settings.null_image_rate, valid.shape)
         return {**corrupted, "image": batch["image"]}
 
+    def thin(self, corrupted: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
+        """See `Objective.thin`; adds `memory` i32[B, any number], the image tokens that the decoder sees."""
+        encoder_key, decoder_key = jax.random.split(key)
+        thinned = super().thin(corrupted, encoder_key)
+        if self.kept_memory == self.kept_tokens:
+            return thinned
+        memory = random_subsets(decoder_key, len(corrupted["image"]), self.kept_tokens, self.kept_memory)
+        return {**thinned, "memory": memory}
+
     def loss(self, params: base.Params, corrupted: Mapping[str, jax.Array]) -> tuple[jax.Array, base.Metrics]:
-        memory, _ = self._encode(params, corrupted["image"])
+        memory, _ = self._encode(params, corrupted["image"], corrupted.get("patches"))
+        if "memory" in corrupted:
+            memory = jnp.take_along_axis(memory, corrupted["memory"][..., None], axis=1)
         mask = self.attention_mask(corrupted)
         hidden = self._hidden(params, corrupted["inputs"], memory, mask, corrupted["null_image"])
-        predicted = corrupted["predicted"]
-        nll, right = cross_entropy.cross_entropy(hidden, *self._head(params), corrupted["targets"], predicted)
+        predicted, weight = corrupted["predicted"], corrupted["weight"]
+        token_weight = (weight[:, None] * corrupted["token_weight"])[..., None] * predicted
+        loss, right = self.weighted_loss(hidden, *self._head(params), corrupted["targets"], token_weight)
+        tokens = predicted.sum((1, 2))
+        metrics = {
+            "accuracy": jnp.sum(weight * right.sum((1, 2)) / jnp.maximum(tokens, 1)),
+            "predicted_tokens": jnp.sum(weight * tokens),
+        }
+        return loss, {**metrics, **self.metrics(corrupted)}
 
-        weight = corrupted["weight"]
-        loss = jnp.sum(weight * jnp.sum(corrupted["token_weight"] * nll.sum(-1), axis=1))
-        tokens = jnp.maximum(predicted.sum((1, 2)), 1)
-        return loss, {"accuracy": jnp.sum(weight * right.sum((1, 2)) / tokens), **self.metrics(corrupted)}
+    def weighted_loss(self, *arguments: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Sums weighted losses over tokens; see `weighted_cross_entropy`, whose arguments but the last it takes."""
+        return cross_entropy.weighted_cross_entropy(*arguments, self.split)
 
-    def _text_flops(self, captions_per_image: int) -> float:
+    def _text_flops(self, captions_per_image: int, predicted_tokens: float | None, *, training: bool) -> float:
         return text_decoder.flops(
             **{key: size for key, size in self.decoder_sizes.items() if key != "heads"},
             vocab_size=self.vocab_size,
             memory_width=self.encoder_sizes.width,
-            memory_tokens=vit.num_tokens(self.encoder_sizes, self.image.size, self.class_token),
+            memory_tokens=self.kept_memory if training else self.tokens,
             length=self.max_tokens,
             texts=captions_per_image * self.texts_per_caption,
+            predicted=predicted_tokens,
         )
 
     def _hidden(

@@ -20,6 +20,7 @@ from mdc_jax.objectives import base, sizes
 from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.objectives.vision import Vision
 from mdc_jax.ops import contrastive
+from mdc_jax.ops.cross_entropy import Split
 
 MAX_LOG_SCALE = math.log(100)  # CLIP's, for stable training
 
@@ -33,7 +34,9 @@ class Contrastive(Vision):
         image: sections.Image,
         vocab_size: int,
         max_tokens: int,
+        split: Split | None = None,
     ) -> None:
+        """The loss is left to the compiler to split: `split` is not used."""
         super().__init__(model=model, image=image)
         self.settings, self.max_tokens = settings, max_tokens
         self.text_sizes = sizes.text_encoder_sizes(model)
@@ -115,7 +118,8 @@ class Contrastive(Vision):
 
     def _embed(self, params: base.Params, corrupted: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         """Embeddings of images and texts, f32[B, E] each, of norm 1."""
-        pooled = self.encode(params, corrupted["image"])["pooled"]
+        tokens, _ = self._encode(params, corrupted["image"], corrupted.get("patches"))
+        pooled = tokens.astype(jnp.float32).mean(1)
         return self._embed_image(params, pooled), self._embed_text(params, corrupted["text"], corrupted["length"])
 
     def _embed_image(self, params: base.Params, pooled: jax.Array) -> jax.Array:
@@ -146,7 +150,7 @@ class Contrastive(Vision):
         value = jnp.einsum("be,bce->bc", images, texts.reshape(*length.shape, -1))
         return base.Score(value, jnp.zeros_like(value), "similarity")
 
-    def _text_flops(self, captions_per_image: int) -> float:
+    def _text_flops(self, captions_per_image: int, predicted_tokens: float | None, *, training: bool) -> float:
         """One text, whatever the number of captions; without the similarities, whose number is that of the batch."""
         width = self.encoder_sizes.width
         tower = {key: size for key, size in self.text_sizes.items() if key != "heads"}

@@ -72,7 +72,7 @@ class Parallel(MaskedDiffusion):
         words = real_tokens(length - 1, self.max_tokens)
         hidden = self._all_masked(params, features["tokens"], text.shape[1])
         head = self._head(params, (EOS_ID, PAD_ID))
-        nll, _ = cross_entropy.cross_entropy(hidden, *head, jnp.where(words, text, PAD_ID), words)
+        nll, _ = cross_entropy.cross_entropy(hidden, *head, jnp.where(words, text, PAD_ID), words, self.split)
         log_length = jnp.take_along_axis(self.length_law(params, features), jnp.maximum(length - 1, 0), axis=1)
         value = jnp.where(length > 0, log_length, 0.0) - nll.sum(-1)
         return base.Score(value, jnp.zeros_like(value), "exact")

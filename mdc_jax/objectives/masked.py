@@ -144,7 +144,7 @@ class MaskedDiffusion(Captioner):
 
         def nll(masked: jax.Array) -> jax.Array:
             hidden = self._read(params, features["tokens"], self._shown(targets, real, masked), length)
-            return cross_entropy.cross_entropy(hidden, *self._head(params, forbidden), targets, masked)[0]
+            return cross_entropy.cross_entropy(hidden, *self._head(params, forbidden), targets, masked, self.split)[0]
 
         value, standard_error = elbo.elbo(nll, maskable, key)
         if self.settings.padding == "hidden":

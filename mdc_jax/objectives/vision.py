@@ -21,6 +21,10 @@ class Vision(base.Objective):
         self.image = image
         self.class_token = model.encoder.class_token
         self.encoder_sizes = sizes.encoder_sizes(model.encoder)
+        self.tokens = vit.num_tokens(self.encoder_sizes, image.size, self.class_token)
+        self.patches = self.tokens - self.class_token
+        self.kept_patches = max(round(model.encoder.token_keep * self.patches), 1)
+        self.kept_tokens = self.kept_patches + self.class_token  # what the encoder returns in training
         self.encoder = vit.ViT(
             **dataclasses.asdict(self.encoder_sizes),
             position=model.encoder.position,
@@ -37,19 +41,36 @@ class Vision(base.Objective):
         tokens = tokens.astype(jnp.float32)
         return {"tokens": tokens, "pooled": tokens.mean(1), "blocks": intermediates["blocks"].astype(jnp.float32)}
 
-    def flops(self, captions_per_image: int = 1) -> Mapping[str, float]:
-        patch, blocks = vit.flops(self.encoder_sizes, self.image.size, self.class_token)
-        forward = patch + blocks + self._text_flops(captions_per_image)
+    def thin(self, corrupted: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
+        """See `Objective.thin`; adds `patches` i32[B, any number], those that are encoded."""
+        if self.kept_patches == self.patches:
+            return corrupted
+        return {**corrupted, "patches": random_subsets(key, len(corrupted["image"]), self.patches, self.kept_patches)}
+
+    def flops(self, captions_per_image: int = 1, predicted_tokens: float | None = None) -> Mapping[str, float]:
+        def forward(kept: int, training: bool) -> tuple[float, float]:
+            patch, blocks = vit.flops(self.encoder_sizes, self.image.size, self.class_token, kept)
+            return patch + blocks + self._text_flops(captions_per_image, predicted_tokens, training=training), patch
+
+        whole, _ = forward(self.patches, False)
+        thinned, patch = forward(self.kept_patches, True)
         # The backward pass is twice the forward, but nobody asks for the gradient of the pixels.
-        return {"forward": forward, "train": 3 * forward - patch}
+        return {"forward": whole, "train": 3 * thinned - patch}
 
     @abc.abstractmethod
-    def _text_flops(self, captions_per_image: int) -> float:
-        """Of the forward pass of what is not the image encoder, for one image."""
+    def _text_flops(self, captions_per_image: int, predicted_tokens: float | None, *, training: bool) -> float:
+        """Of the forward pass of what is not the image encoder, for one image; see `Objective.flops`."""
 
     def _init_encoder(self, key: jax.Array) -> base.Params:
         return self.encoder.init(key, jnp.zeros((1, self.image.size, self.image.size, 3)))["params"]
 
-    def _encode(self, params: base.Params, images: jax.Array) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+    def _encode(
+        self, params: base.Params, images: jax.Array, kept: jax.Array | None = None
+    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
         mean, std = (np.asarray(value, np.float32)[None, None, None] for value in (self.image.mean, self.image.std))
-        return self.encoder.apply({"params": params["encoder"]}, (images.astype(jnp.float32) - mean) / std)
+        return self.encoder.apply({"params": params["encoder"]}, (images.astype(jnp.float32) - mean) / std, kept)
+
+
+def random_subsets(key: jax.Array, batch: int, total: int, size: int) -> jax.Array:
+    """Draws `size` of `total` indices without replacement, i32[batch, size]."""
+    return jnp.argsort(jax.random.uniform(key, (batch, total)), axis=1)[:, :size]

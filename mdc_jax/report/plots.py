@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from etils import epath
-from matplotlib.figure import Figure
 
 _COLUMNS = 2
 _IMAGE, _TEXT, _GAP, _TITLE = 1.4, 3.5, 0.15, 0.35  # inches
@@ -33,6 +32,8 @@ def captions(path: epath.Path, examples: Sequence[Captioned]) -> None:
     rows = -(-len(examples) // _COLUMNS)
     cell_width, cell_height = _IMAGE + _TEXT + 2 * _GAP, _IMAGE + _GAP
     width, height = _COLUMNS * cell_width + _GAP, rows * cell_height + _GAP + _TITLE
+    from matplotlib.figure import Figure  # slow to import, and no start of a training draws
+
     figure = Figure(figsize=(width, height), facecolor="white")
     title = "grey: the image's own caption    black: generated    bold red: a wrong claim"
     figure.text(_GAP / width, 1 - _TITLE / 2 / height, title, va="center", fontsize=_FONT + 1)
@@ -66,6 +67,8 @@ def captions(path: epath.Path, examples: Sequence[Captioned]) -> None:
 
 def lengths(samples: Mapping[str, Sequence[int]], limit: int) -> bytes:
     """A histogram of lengths for each named sample, as shares, and a line behind the limit; returns SVG."""
+    from matplotlib.figure import Figure  # as above
+
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.add_subplot()
     longest = max((max(values, default=0) for values in samples.values()), default=0)

@@ -124,7 +124,7 @@ def load(workdir: epath.PathLike, *, step: int | None = None, mesh: jax.sharding
     config = parse(meta["config"])
     tokenizer = load_tokenizer(workdir, meta["tokenizer"])
     mesh = mesh or sharding.make_mesh(sections.Mesh())
-    objective = build_objective(config, tokenizer)
+    objective = build_objective(config, tokenizer, mesh)
     abstract = jax.eval_shape(objective.init, jax.random.key(0))
     places = sharding.shardings(abstract, mesh)
     abstract = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract, places)
@@ -145,8 +145,8 @@ def steps(workdir: epath.PathLike) -> list[int]:
     return saved
 
 
-def build_objective(config: sections.Config, tokenizer: Tokenizer) -> Objective:
-    """The objective of a run; raises ConfigError for sizes that do not fit each other."""
+def build_objective(config: sections.Config, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> Objective:
+    """The objective of a run, on the devices of `mesh`; raises ConfigError for sizes that do not fit each other."""
     try:
         objective = objectives.build(
             config.objective,
@@ -154,6 +154,7 @@ def build_objective(config: sections.Config, tokenizer: Tokenizer) -> Objective:
             image=config.image,
             vocab_size=tokenizer.vocab_size,
             max_tokens=config.data.max_tokens,
+            split=sharding.split(mesh),
         )
         jax.eval_shape(objective.init, jax.random.key(0))
     except ValueError as error:

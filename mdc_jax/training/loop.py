@@ -31,8 +31,10 @@ from mdc_jax.evaluators.base import Interrupted, Subject
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import checkpoint, compatibility, distributed, files, sharding
 from mdc_jax.training import state as train_state
+from mdc_jax.training.accounting import Cost, parameters
 from mdc_jax.training.metric_writer import MetricWriter, Progress, read, with_nan, without_nan
 from mdc_jax.training.optimizer import learning_rate, make_optimizer
+from mdc_jax.training.step_trace import StepTrace
 from mdc_jax.training.train_log import TrainLog
 
 CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
@@ -116,9 +118,14 @@ class _Run:
         if jax.process_index() == 0:
             files.write(self.workdir / CONFIG_FILE, dumps(self.config))
 
-        objective = checkpoint.build_objective(self.config, self.tokenizer)
+        objective = checkpoint.build_objective(self.config, self.tokenizer, self.mesh)
         state, step = self._state_and_step(objective)
-        self.writer = MetricWriter(self.workdir, step=self.start, tensorboard=self.config.log.tensorboard)
+        self.writer = MetricWriter(
+            self.workdir,
+            step=self.start,
+            tensorboard=self.config.log.tensorboard,
+            wandb=self.config.log.wandb,
+        )
         with contextlib.closing(self.writer):
             state, done, stopped = self._loop(objective, state, step)
             if stopped:
@@ -150,9 +157,9 @@ class _Run:
             accumulation=config.optimizer.accumulation,
             ema=config.optimizer.ema,
         )
-        millions = sum(leaf.size for leaf in jax.tree.leaves(state.params)) / 1e6
         self.progress.say(
-            f"{config.objective.name}, {millions:.2f} M parameters, {self.mesh.size} x {jax.devices()[0].device_kind}\n"
+            f"{config.objective.name}, {parameters(state.params) / 1e6:.2f} M parameters, "
+            f"{self.mesh.size} x {jax.devices()[0].device_kind}\n"
             f"{self.total:,} steps of {config.data.batch_size} images from {self.source.spec} ({len(self.source):,}), "
             + (f"from step {self.start:,}" if self.start else "from scratch")
         )
@@ -171,8 +178,15 @@ class _Run:
         """Trains to the end or a signal; returns the state, the steps done, and whether a signal ended it."""
         config, batch_size = self.config, self.config.data.batch_size
         save_every = self._steps(config.checkpoint.every)
+        cost = Cost(objective, config.data.captions_per_image, jax.devices()[0].device_kind, self.mesh.size)
+        self.progress.say(cost.describe())
         log = TrainLog(
-            self.writer, self.progress, every=self._steps(config.log.every), batch_size=batch_size, meta=self.meta
+            self.writer,
+            self.progress,
+            every=self._steps(config.log.every),
+            batch_size=batch_size,
+            meta=self.meta,
+            cost=cost,
         )
         batches = TrainBatches(
             self.source,
@@ -186,7 +200,8 @@ class _Run:
         )
         step, position, saved = self.start, self.meta["position"], self.start
         evaluated = self.meta["evaluated"]
-        with contextlib.closing(batches), jax.transfer_guard("disallow"):
+        trace = StepTrace(duration.window(config.log.profile), self.workdir / "profile")
+        with contextlib.closing(batches), contextlib.closing(trace), jax.transfer_guard("disallow"):
             while True:
                 # EVALUATE ON THE OLD STATE
                 metric = None
@@ -219,6 +234,7 @@ class _Run:
                 batch["_stop"] = np.full(len(batch["_mask"]), self.stop.requested)
 
                 # STEP
+                trace.before_step(step, state)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
                     state, metrics = step_fn(state, sharding.to_global(batch, self.mesh))
                 step, position, evaluated = step + 1, position + batch_size, False

@@ -1,15 +1,18 @@
-"""Metrics to JSON lines, TensorBoard and the terminal, from process 0."""
+"""Metrics to JSON lines, TensorBoard, Weights & Biases and the terminal, from process 0."""
 
 import contextlib
+import hashlib
 import json
 import math
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 from etils import epath
 
+from mdc_jax.config import ConfigError
 from mdc_jax.training import files
 
 METRICS_FILE = "metrics.jsonl"
@@ -18,9 +21,10 @@ METRICS_FILE = "metrics.jsonl"
 class MetricWriter:
     """Appends one JSON object a line to `metrics.jsonl`; after a resume the lines beyond `step` are written anew."""
 
-    def __init__(self, workdir: epath.Path, *, step: int, tensorboard: bool) -> None:
+    def __init__(self, workdir: epath.Path, *, step: int, tensorboard: bool, wandb: str = "") -> None:
+        """`wandb` is the project at Weights & Biases, "" none; raises ConfigError where its package is missing."""
         self._active = jax.process_index() == 0
-        self._tensorboard = None
+        self._tensorboard = self._wandb = None
         if not self._active:
             return
         self._path = workdir / METRICS_FILE
@@ -33,6 +37,8 @@ class MetricWriter:
             from tensorboardX import SummaryWriter  # slow to import
 
             self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        if wandb:
+            self._wandb = _wandb_run(wandb, workdir)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         if not self._active:
@@ -47,12 +53,29 @@ class MetricWriter:
         if self._tensorboard:
             for name, value in metrics.items():
                 self._tensorboard.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(dict(metrics), step=step)
 
     def close(self) -> None:
         if self._active and self._local:
             self._local.close()
         if self._tensorboard:
             self._tensorboard.close()
+        if self._wandb:
+            self._wandb.finish()
+
+
+def _wandb_run(project: str, workdir: epath.Path) -> Any:
+    """The run that belongs to `workdir`: a resumed one goes on with it."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError(
+            f'log.wandb="{project}", but Weights & Biases is not installed: '
+            'pip install -r requirements-wandb.txt, or set log.wandb=""'
+        ) from error
+    identity = hashlib.sha256(str(workdir).encode()).hexdigest()[:16]
+    return wandb.init(project=project, name=workdir.name, id=identity, resume="allow")
 
 
 def _text(lines: list[dict[str, float]]) -> str:
@@ -89,12 +112,11 @@ class Progress:
         self._active = jax.process_index() == 0
         self._rewrite = sys.stdout.isatty()
 
-    def report(self, step: int, loss: float, images_per_second: float) -> None:
-        left = (self.total_steps - step) * self.batch_size / max(images_per_second, 1e-9)
-        line = (
-            f"step {step:,}/{self.total_steps:,} ({step / self.total_steps:.0%})  loss {loss:.4f}  "
-            f"{images_per_second:,.0f} images/s  {clock(left)} left"
-        )
+    def report(self, step: int, loss: float, images_per_second: float | None) -> None:
+        line = f"step {step:,}/{self.total_steps:,} ({step / self.total_steps:.0%})  loss {loss:.4f}"
+        if images_per_second:
+            left = (self.total_steps - step) * self.batch_size / images_per_second
+            line += f"  {images_per_second:,.0f} images/s  {clock(left)} left"
         if self._active:
             print(f"\r{line:<79}" if self._rewrite else line, end="" if self._rewrite else "\n", flush=True)
 

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mdc_jax.config import ConfigError, sections
+from mdc_jax.ops.cross_entropy import Split
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))
@@ -78,6 +79,11 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH)
+
+
+def split(mesh: jax.sharding.Mesh) -> Split | None:
+    """What an objective has to know of the mesh; nothing where it is one device."""
+    return Split(mesh, BATCH[0], "tensor") if mesh.size > 1 else None
 
 
 def to_global(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:

@@ -11,7 +11,7 @@ import optax
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import sharding
 
-INIT, CORRUPT = range(2)  # what a key is for; keys are folded from (seed, step, purpose)
+INIT, CORRUPT, THIN = range(3)  # what a key is for; keys are folded from (seed, step, purpose)
 
 
 @jax.tree_util.register_dataclass
@@ -66,6 +66,7 @@ def make_step(
     def step(state: State, batch: Mapping[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
         # Everything random is drawn before the batch is cut up: micro-batches change nothing.
         corrupted = objective.corrupt(batch, key_for(seed, state.step, CORRUPT))
+        corrupted = objective.thin(corrupted, key_for(seed, state.step, THIN))
         grads, metrics = objective.gradient(state.params, corrupted, accumulation)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

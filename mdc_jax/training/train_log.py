@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from mdc_jax.training.accounting import Cost
 from mdc_jax.training.metric_writer import MetricWriter, Progress
 
 
@@ -19,20 +20,29 @@ class TrainLog:
     """Metrics, read one step late so that the device never waits for the host, and averaged between reports."""
 
     def __init__(
-        self, writer: MetricWriter, progress: Progress, *, every: int, batch_size: int, meta: Mapping[str, Any]
+        self,
+        writer: MetricWriter,
+        progress: Progress,
+        *,
+        every: int,
+        batch_size: int,
+        meta: Mapping[str, Any],
+        cost: Cost,
     ) -> None:
         self._writer, self._progress, self._every, self._batch_size = writer, progress, every, batch_size
+        self._cost = cost
         self._pending: tuple[int, Mapping[str, jax.Array], float] | None = None
         self._window: list[dict[str, float]] = list(meta["window"])
         self._seconds = meta["seconds"]  # of training, over all starts
-        self._mark, self._mark_seconds, self._mark_step = time.perf_counter(), meta["seconds"], None
+        self._start = self._mark = time.perf_counter()
+        # Where the speed is measured from: the first step of a start compiles, and is left out.
+        self._mark_seconds, self._mark_step = 0.0, None
+        self._productive = 0.0  # seconds of this start that were neither compilation nor a wait for data
         self._history: list[tuple[float, float]] = meta.get("history", [])  # (train, held-out loss) at evaluations
         self._train_loss = math.nan
         self.stop_seen = False
 
     def pend(self, step: int, metrics: Mapping[str, jax.Array], waited: float) -> None:
-        if self._mark_step is None:
-            self._mark_step = step - 1
         self._pending = (step, metrics, waited)
 
     def read_pending(self) -> None:
@@ -50,22 +60,38 @@ class TrainLog:
             )
         self.stop_seen |= values.pop("stop") > 0
         self._window.append({**values, "data_wait_seconds": waited})
+        self._tick()
+        if self._mark_step is None:
+            self._mark_seconds, self._mark_step = self._seconds, step
         if step % self._every == 0:
             self._report(step)
 
     def _report(self, step: int) -> None:
-        self._tick()
         mean = {name: sum(entry[name] for entry in self._window) / len(self._window) for name in self._window[0]}
         self._train_loss = mean["loss"]
-        # Speed is what this start measured: the window may begin in an earlier one.
-        seconds = max(self._seconds - self._mark_seconds, 1e-9)
-        speed = (step - (self._mark_step or 0)) * self._batch_size / seconds
-        self._mark_seconds, self._mark_step = self._seconds, step
+        mean["seconds"] = self._seconds
+        speed = self._speed(step, mean)
         self._window = []
-        left = (self._progress.total_steps - step) * self._batch_size / max(speed, 1e-9)
-        mean |= {"images_per_second": speed, "seconds": self._seconds, "seconds_left": left}
-        self._writer.write(step, {f"train/{name}": value for name, value in mean.items()})
-        self._progress.report(step, mean["loss"], speed)
+        self._writer.write(step, {f"train/{name}": value for name, value in {**mean, **speed}.items()})
+        self._progress.report(step, mean["loss"], speed.get("images_per_second"))
+
+    def _speed(self, step: int, mean: Mapping[str, float]) -> dict[str, float]:
+        """What this start measured since its last report: the window may begin in an earlier start."""
+        steps, seconds = step - self._mark_step, self._seconds - self._mark_seconds
+        self._mark_seconds, self._mark_step = self._seconds, step
+        if not steps:
+            return {}
+        images_per_second = steps * self._batch_size / max(seconds, 1e-9)
+        self._productive += max(seconds - steps * mean["data_wait_seconds"], 0.0)
+        speed = {
+            "images_per_second": images_per_second,
+            "step_seconds": seconds / steps,
+            "seconds_left": (self._progress.total_steps - step) * self._batch_size / images_per_second,
+            # Of the time since this start, what steps took: the rest compiled, evaluated, saved or waited for data.
+            "goodput": self._productive / (time.perf_counter() - self._start),
+        }
+        mfu = self._cost.mfu(mean, images_per_second)
+        return speed if mfu is None else {**speed, "mfu": mfu}
 
     def watch_held_out(self, loss: float | None) -> None:
         """Warns when the held-out loss has risen twice in a row while the training loss fell."""

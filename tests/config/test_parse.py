@@ -104,6 +104,13 @@ def test_durations_become_steps_rounded_up(text: str, expected: int) -> None:
     assert config.steps(text, batch_size=3, examples_per_epoch=10) == expected
 
 
+def test_a_window_of_steps_to_trace() -> None:
+    assert config.parse(complete(log__profile="10:15")).log.profile == "10:15"
+    for text in ("10", "15:10", "a:b", ":3"):
+        with pytest.raises(config.ConfigError, match=rf'log\.profile: "{text}" is no window.*"10:15"'):
+            config.parse(complete(log__profile=text))
+
+
 def test_arguments_of_a_config() -> None:
     parsed = config.parse_argument("steps=5,local,lr=3e-4", steps=9, local=False, lr=1.0, name="x")
     assert (parsed.steps, parsed.local, parsed.lr, parsed.name) == (5, True, 3e-4, "x")

@@ -32,7 +32,13 @@ PACKAGES = {  # where the module is not named as its package is
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
 }
-OPTIONAL = {"apache_beam", "psutil", "tokenizers", "webdataset"}  # imported where they are used, never with a module
+OPTIONAL = {
+    "apache_beam",
+    "psutil",
+    "tokenizers",
+    "wandb",
+    "webdataset",
+}  # imported where they are used, never with a module
 MODULES = sorted((ROOT / "mdc_jax").rglob("*.py"))
 
 

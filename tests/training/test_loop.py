@@ -191,3 +191,9 @@ def test_one_batch_repeated_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
     loop.train(tiny(duration="150 steps", data=data, optimizer=sections.Optimizer(lr=3e-3, warmup="10")), tmp_path)
     curve = losses(tmp_path)
     assert np.mean(curve[-10:]) < 0.6 * curve[0]
+
+
+@pytest.mark.slow
+def test_a_window_of_steps_is_traced(tmp_path: pathlib.Path) -> None:
+    loop.train(tiny(duration="4 steps", log=sections.Log(every="1 steps", tensorboard=False, profile="2:3")), tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))

@@ -3,9 +3,13 @@
 import json
 import math
 import pathlib
+import sys
+from unittest import mock
 
+import pytest
 from etils import epath
 
+from mdc_jax.config import ConfigError
 from mdc_jax.training.metric_writer import METRICS_FILE, MetricWriter, clock, read
 
 
@@ -39,3 +43,24 @@ def test_values_that_json_does_not_know(tmp_path: pathlib.Path) -> None:
 
 def test_clock() -> None:
     assert clock(3_725) == "01:02:05" and clock(200_000) == "2.3 days"
+
+
+def test_weights_and_biases_has_them_too_and_a_resume_goes_on_with_its_run(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = mock.MagicMock()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    for _ in range(2):
+        writer = MetricWriter(epath.Path(tmp_path), step=0, tensorboard=False, wandb="project")
+        writer.write(3, {"loss": 1.0})
+        writer.close()
+    first, second = (call.kwargs for call in wandb.init.call_args_list)
+    assert first == second and first["project"] == "project" and first["resume"] == "allow"
+    wandb.init.return_value.log.assert_called_with({"loss": 1.0}, step=3)
+    assert wandb.init.return_value.finish.call_count == 2
+
+
+def test_weights_and_biases_asked_for_and_not_there(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r'log\.wandb="project".*requirements-wandb\.txt'):
+        MetricWriter(epath.Path(tmp_path), step=0, tensorboard=False, wandb="project")

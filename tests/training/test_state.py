@@ -10,6 +10,7 @@ import pytest
 
 from mdc_jax import objectives
 from mdc_jax.config import sections
+from mdc_jax.ops.cross_entropy import Split
 from mdc_jax.training import sharding, state
 from mdc_jax.training.optimizer import decayed, learning_rate, make_optimizer
 
@@ -23,7 +24,7 @@ OBJECTIVES = {
 
 
 @functools.cache
-def objective(name: str) -> objectives.base.Objective:
+def objective(name: str, split: Split | None = None) -> objectives.base.Objective:
     encoder = sections.Encoder(patch=4, width=8, depth=1, heads=2, mlp_dim=16)
     return objectives.build(
         OBJECTIVES[name],
@@ -31,6 +32,7 @@ def objective(name: str) -> objectives.base.Objective:
         image=sections.Image(size=8),
         vocab_size=12,
         max_tokens=6,
+        split=split,
     )
 
 
@@ -53,10 +55,11 @@ def run(name: str, mesh_section: sections.Mesh, devices: int, *, accumulation: i
     mesh = sharding.make_mesh(mesh_section, jax.devices()[:devices])
     schedule = learning_rate(SETTINGS, 1, 10)
     optimizer = make_optimizer(SETTINGS, schedule)
-    init = state.make_init(objective(name), optimizer, seed=0, ema=ema > 0)
+    built = objective(name, sharding.split(mesh))
+    init = state.make_init(built, optimizer, seed=0, ema=ema > 0)
     places = jax.tree.map(lambda leaf: leaf.sharding, state.sharded(init, mesh))
     current = jax.jit(init, out_shardings=places)()
-    step = state.make_step(objective(name), optimizer, schedule, seed=0, accumulation=accumulation, ema=ema)
+    step = state.make_step(built, optimizer, schedule, seed=0, accumulation=accumulation, ema=ema)
     step = jax.jit(step, in_shardings=(places, sharding.batch_sharding(mesh)), out_shardings=(places, None))
     history = []
     for i in range(3):

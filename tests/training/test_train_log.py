@@ -7,7 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
+from mdc_jax.config import sections
+from mdc_jax.training import train_log
+from mdc_jax.training.accounting import Cost
 from mdc_jax.training.train_log import NonFiniteError, TrainLog
+from tests.objectives import tiny
 
 
 class Recorder:
@@ -30,7 +34,8 @@ class Recorder:
 
 
 def make(recorder: Recorder, meta: dict | None = None) -> TrainLog:
-    return TrainLog(recorder, recorder, every=2, batch_size=4, meta=meta or {"window": [], "seconds": 1.0})
+    cost = Cost(tiny.build(sections.MaskedDiffusion()), 1, "TPU v4", 2)
+    return TrainLog(recorder, recorder, every=2, batch_size=4, meta=meta or {"window": [], "seconds": 1.0}, cost=cost)
 
 
 def metrics(loss: float) -> dict:
@@ -49,7 +54,34 @@ def test_a_report_is_the_mean_since_the_last_one_also_across_a_resume() -> None:
     resumed.read_pending()
     ((step, line),) = recorder.lines
     assert step == 2 and line["train/loss"] == 2.0 and "train/stop" not in line
-    assert line["train/seconds_left"] == pytest.approx(8 * 4 / line["train/images_per_second"])
+
+
+def test_the_speed_leaves_the_first_step_of_a_start_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(train_log.time, "perf_counter", lambda: now[0])
+    recorder = Recorder()
+    log = make(recorder)
+    # The first two steps end 60 s (compilation) and 65 s after the start, the others after another 2 s each.
+    for step, seconds in enumerate((60.0, 5.0, 2.0, 2.0), start=1):
+        log.pend(step, metrics(1.0), 0.5)
+        now[0] += seconds
+        log.read_pending()
+    (_, first), (_, second) = recorder.lines
+    assert first["train/step_seconds"] == 5.0 and first["train/images_per_second"] == pytest.approx(4 / 5)
+    assert second["train/step_seconds"] == 2.0 and second["train/images_per_second"] == pytest.approx(4 / 2)
+    assert second["train/seconds_left"] == pytest.approx(6 * 2)
+    assert second["train/goodput"] == pytest.approx((5 - 0.5 + 4 - 1) / 69)
+    flops = tiny.build(sections.MaskedDiffusion()).flops(1)["train"]
+    assert second["train/mfu"] == pytest.approx(2 * flops / (2 * 275e12))
+
+
+def test_a_first_report_at_the_first_step_tells_no_speed() -> None:
+    recorder = Recorder()
+    log = make(recorder)
+    log.pend(2, metrics(1.0), 0.0)
+    log.read_pending()
+    ((_, line),) = recorder.lines
+    assert "train/loss" in line and "train/images_per_second" not in line
 
 
 @pytest.mark.parametrize("name", ["loss", "grad_norm", "param_norm"])

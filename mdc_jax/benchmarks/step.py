@@ -1,0 +1,149 @@
+"""One training step of a config on a made-up batch: compiled, measured, and counted. What benchmarks share."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mdc_jax import objectives
+from mdc_jax.config import sections
+from mdc_jax.objectives.captioner import Captioner
+from mdc_jax.training import sharding
+from mdc_jax.training import state as train_state
+from mdc_jax.training.accounting import Cost
+from mdc_jax.training.optimizer import learning_rate, make_optimizer
+
+State = train_state.State
+
+
+@dataclasses.dataclass
+class Step:
+    """A compiled step, and what its compilation tells."""
+
+    run: Callable[[State, Mapping[str, jax.Array]], tuple[State, Mapping[str, jax.Array]]]
+    batch: Mapping[str, jax.Array]
+    batch_size: int
+    cost: Cost
+    whole_logits: bool  # the output layer runs on all tokens, not only on those with a loss
+    compile_seconds: float
+    peak_bytes: int  # of a device: arguments, results that are not arguments given back, temporaries
+    temporary_bytes: int
+    gradient_bytes: int
+
+    def flops(self, metrics: Mapping[str, float]) -> float:
+        """Of the matrix products for an image, given the metrics of a step."""
+        return self.cost.flops({} if self.whole_logits else metrics)
+
+
+def objective_of(config: sections.Config, vocab_size: int, loss: Callable | None = None) -> Captioner:
+    """The objective of a config with a vocabulary of that size, and `loss` in place of its own where given."""
+    mesh = sharding.make_mesh(config.mesh)
+    objective = objectives.build(
+        config.objective,
+        model=config.model,
+        image=config.image,
+        vocab_size=vocab_size,
+        max_tokens=config.data.max_tokens,
+        split=sharding.split(mesh),
+    )
+    if loss:
+        objective.weighted_loss = loss
+    return objective
+
+
+def make_batch(config: sections.Config, *, vocab_size: int, caption_tokens: int) -> dict[str, np.ndarray]:
+    """Random images, each with captions of `caption_tokens` random tokens (at most `data.max_tokens`)."""
+    rng = np.random.default_rng(0)
+    size, data = config.data.batch_size, config.data
+    text = rng.integers(3, vocab_size, (size, data.captions_per_image, data.max_tokens)).astype(np.int32)
+    return {
+        "image": rng.integers(0, 256, (size, config.image.size, config.image.size, 3), np.uint8),
+        "text": text,
+        "length": np.full(text.shape[:2], min(caption_tokens, data.max_tokens), np.int32),
+        "_mask": np.ones(size, bool),
+        "_stop": np.zeros(size, bool),
+    }
+
+
+def prepare(
+    config: sections.Config, *, vocab_size: int, caption_tokens: int, loss: Callable | None = None
+) -> tuple[Step, Callable[[], State]]:
+    """Compiles the training step; also returns what makes its initial state.
+
+    Args:
+      vocab_size: V; the config's tokenizer is not built.
+      caption_tokens: of every caption.
+      loss: in place of the objective's own, with the arguments of `Captioner.weighted_loss`.
+    """
+    mesh = sharding.make_mesh(config.mesh)
+    objective = objective_of(config, vocab_size, loss)
+    schedule = learning_rate(config.optimizer, 1, 1000)
+    optimizer = make_optimizer(config.optimizer, schedule)
+    init = train_state.make_init(objective, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
+    abstract = train_state.sharded(init, mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    step = train_state.make_step(
+        objective,
+        optimizer,
+        schedule,
+        seed=config.seed,
+        accumulation=config.optimizer.accumulation,
+        ema=config.optimizer.ema,
+    )
+    jitted = jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(places, sharding.batch_sharding(mesh)),
+        out_shardings=(places, sharding.replicated(mesh)),
+    )
+    host = make_batch(config, vocab_size=vocab_size, caption_tokens=caption_tokens)
+    batch = sharding.to_global(host, mesh)
+    started = time.perf_counter()
+    compiled = jitted.lower(abstract, batch).compile()
+    seconds = time.perf_counter() - started
+    memory = compiled.memory_analysis()
+    prepared = Step(
+        run=compiled,
+        batch=batch,
+        batch_size=config.data.batch_size,
+        cost=Cost(objective, config.data.captions_per_image, jax.devices()[0].device_kind, mesh.size),
+        whole_logits=loss is not None,
+        compile_seconds=seconds,
+        peak_bytes=memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes,
+        temporary_bytes=memory.temp_size_in_bytes,
+        gradient_bytes=_bytes_on_a_device(abstract.params),
+    )
+    return prepared, jax.jit(init, out_shardings=places)
+
+
+def measure(steps: Mapping[str, Step], state: State, repeats: int) -> dict[str, dict[str, float]]:
+    """Runs the steps in turns, `repeats` times after a first that is not counted.
+
+    All train on one state, which they hand on. Returns for each the fastest step's `seconds` and
+    `processor_seconds` (of this process, all threads), and its `flops` an image.
+    """
+    found: dict[str, dict[str, float]] = {name: {} for name in steps}
+    for repeat in range(repeats + 1):
+        for name, step in steps.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            state, metrics = step.run(state, step.batch)
+            metrics = jax.device_get(metrics)
+            jax.block_until_ready(state)
+            measured = {"seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - processor}
+            if repeat:
+                best = found[name]
+                best |= {key: min(value, best.get(key, value)) for key, value in measured.items()}
+            found[name]["flops"] = step.flops({key: float(value) for key, value in metrics.items()})
+    return found
+
+
+def _bytes_on_a_device(tree: Any) -> int:
+    return sum(
+        int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
+    )

@@ -1,0 +1,153 @@
+"""What each optimisation of the training step is worth.
+
+    python -m mdc_jax.benchmarks.train_step --config=configs/vitb_recap.py --config.data.batch_size=8 \\
+        --config.model.dtype=float32 --config.model.remat=True --vocabulary=32000,256000 --json=train_step.json
+
+Trains on made-up images and captions. "plain" runs the output layer on all tokens and holds all logits, as CapPa
+does (arXiv 2306.07915); every other row has the loss at the masked tokens, with one setting of the config changed.
+All rows run in turns in one process. The bound of a speed-up is the ratio of the FLOPs, counted for the tokens
+that were masked; temporary memory is the compiler's account of it, with the gradients and without.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from absl import app, flags
+from etils import epath
+
+from mdc_jax import command
+from mdc_jax.benchmarks import step as step_
+from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.objectives import sizes
+from mdc_jax.ops import cross_entropy
+from mdc_jax.report import tables
+from mdc_jax.training import accounting
+
+_VOCABULARY = flags.DEFINE_list("vocabulary", None, "Vocabulary sizes; default: the config's.")
+_CAPTION_TOKENS = flags.DEFINE_integer("caption_tokens", 25, "Tokens of every caption, EOS included.")
+_REPEATS = flags.DEFINE_integer("repeats", 3, "Measured steps of each row; the fastest counts.", lower_bound=1)
+_ROWS = flags.DEFINE_list("rows", None, "Rows to measure; default: all.")
+_JSON = flags.DEFINE_string("json", "", "File for the numbers.")
+_CONFIG = command.define_config()
+PLAIN, OURS = "plain", "masked tokens only"
+
+
+def plain_loss(
+    hidden: jax.Array, kernel: jax.Array, bias: jax.Array, targets: jax.Array, weight: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """As `weighted_cross_entropy`, by autodiff of the logits of all tokens."""
+    scores = cross_entropy.logits(hidden, kernel, bias)
+    nll = optax.softmax_cross_entropy_with_integer_labels(scores, targets)
+    return jnp.sum(weight * nll), (weight != 0) & (scores.argmax(-1) == targets)
+
+
+def variants(config: sections.Config) -> dict[str, sections.Config]:
+    """Row → config: the one that is given, and it with one setting changed."""
+
+    def changed(**settings: object) -> sections.Config:
+        return dataclasses.replace(config, model=dataclasses.replace(config.model, **settings))
+
+    model, encoder, decoder = config.model, config.model.encoder, config.model.decoder
+    other = "float32" if sizes.compute_dtype(model.dtype) == jnp.bfloat16 else "bfloat16"
+    return {
+        PLAIN: config,
+        OURS: config,
+        f"... remat {'off' if model.remat else 'on'}": changed(remat=not model.remat),
+        f"... layers {'unrolled' if model.scan else 'in a loop'}": changed(scan=not model.scan),
+        f"... {other}": changed(dtype=other),
+        "... half of the patches": changed(encoder=dataclasses.replace(encoder, token_keep=0.5 * encoder.token_keep)),
+        "... half of the memory": changed(decoder=dataclasses.replace(decoder, memory_keep=0.5 * decoder.memory_keep)),
+    }
+
+
+def benchmark(
+    config: sections.Config, vocab_size: int, caption_tokens: int, repeats: int, rows: list[str] | None
+) -> dict[str, dict[str, float]]:
+    """Row → its measurements; see `main` for their names."""
+    chosen = {name: entry for name, entry in variants(config).items() if rows is None or name in rows}
+    unknown = set(rows or ()) - set(chosen)
+    if unknown:
+        raise ConfigError(f'--rows: no row "{unknown.pop()}"; there are {", ".join(variants(config))}')
+    prepared = {
+        name: step_.prepare(
+            entry, vocab_size=vocab_size, caption_tokens=caption_tokens, loss=plain_loss if name == PLAIN else None
+        )
+        for name, entry in chosen.items()
+    }
+    steps = {name: step for name, (step, _) in prepared.items()}
+    init = next(iter(prepared.values()))[1]
+    found = step_.measure(steps, init(), repeats)
+    return {name: _row(steps[name], entry, found.get(PLAIN)) for name, entry in found.items()}
+
+
+def _row(step: step_.Step, measured: Mapping[str, float], plain: Mapping[str, float] | None) -> dict[str, float]:
+    speed = step.batch_size / measured["seconds"]
+    row = {
+        **measured,
+        "images_per_second": speed,
+        "gflops_per_second": speed * measured["flops"] / 1e9,
+        "compile_seconds": step.compile_seconds,
+        "peak_megabytes": step.peak_bytes / 1e6,
+        "temporary_megabytes": step.temporary_bytes / 1e6,
+        "temporary_without_gradients_megabytes": (step.temporary_bytes - step.gradient_bytes) / 1e6,
+    }
+    mfu = accounting.utilisation(speed * measured["flops"], step.cost.device_kind, step.cost.devices)
+    if mfu is not None:
+        row["mfu"] = mfu
+    if plain:
+        row["speed_up"] = plain["seconds"] / measured["seconds"]
+        row["processor_speed_up"] = plain["processor_seconds"] / measured["processor_seconds"]
+        row["flop_ratio"] = plain["flops"] / measured["flops"]
+        row["share_of_bound"] = row["speed_up"] / row["flop_ratio"]
+    return row
+
+
+_COLUMNS = {  # heading → measurement, decimals
+    "images/s": ("images_per_second", 2),
+    "GFLOP/s": ("gflops_per_second", 0),
+    "MFU": ("mfu", 3),
+    "speed-up": ("speed_up", 3),
+    "by processor time": ("processor_speed_up", 3),
+    "FLOP bound": ("flop_ratio", 3),
+    "share of bound": ("share_of_bound", 3),
+    "peak MB": ("peak_megabytes", 0),
+    "temporary MB": ("temporary_megabytes", 0),
+    "without gradients": ("temporary_without_gradients_megabytes", 0),
+    "compile s": ("compile_seconds", 1),
+}
+
+
+def table(found: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [
+        [name, *(f"{row[key]:,.{decimals}f}" if key in row else "unknown" for key, decimals in _COLUMNS.values())]
+        for name, row in found.items()
+    ]
+    return tables.markdown(["", *_COLUMNS], rows)
+
+
+def main(_: list[str]) -> None:
+    if _CONFIG.value is None:
+        raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
+    config = parse(_CONFIG.value)
+    kind = jax.devices()[0].device_kind
+    vocabularies = [int(size) for size in _VOCABULARY.value or [config.tokenizer.vocab_size]]
+    found = {}
+    for size in vocabularies:
+        found[size] = benchmark(config, size, _CAPTION_TOKENS.value, _REPEATS.value, _ROWS.value)
+        print(
+            f"vocabulary {size:,}, batch {config.data.batch_size}, {_CAPTION_TOKENS.value} of "
+            f"{config.data.max_tokens} tokens, {config.model.dtype}, {jax.device_count()} x {kind}\n"
+            f"{table(found[size])}",
+            flush=True,
+        )
+    if _JSON.value:
+        text = json.dumps({"device": kind, "devices": jax.device_count(), "vocabulary": found}, indent=2)
+        epath.Path(_JSON.value).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    app.run(command.reported(main), flags_parser=command.parse_flags)

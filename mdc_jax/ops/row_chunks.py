@@ -1,0 +1,53 @@
+"""Work on the chosen rows of a matrix, in time proportional to their number, under static shapes.
+
+Shapes: R rows, C rows of a chunk, ... any trailing axes.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+_SMALLEST = 32  # rows: fewer would read a matrix that they are multiplied with more slowly than they use it
+_FACTOR = 4  # between the sizes of chunks
+
+Carry = TypeVar("Carry")
+
+
+def chosen_first(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Orders rows so that the chosen ones, bool[R], come first.
+
+    Returns the order, i32[R], and its inverse: `x[order][inverse]` is `x`.
+    """
+    order = jnp.argsort(~chosen, stable=True)
+    return order, jnp.argsort(order)
+
+
+def sizes(rows: int, most: int) -> tuple[int, ...]:
+    """Rows C of the chunks that `rows` rows are cut into: at most `most`, falling.
+
+    The largest chunks are the fastest; the smallest ones, of which at most three are needed, keep the
+    work close to what there is. A quarter of all rows is enough, since some are not chosen.
+    """
+    found = [min(_SMALLEST, rows)]
+    while found[-1] * _FACTOR <= min(most, rows // _FACTOR):
+        found.append(found[-1] * _FACTOR)
+    return tuple(reversed(found))
+
+
+def fold(
+    function: Callable[[Carry, jax.Array, int], Carry], carry: Carry, count: jax.Array, sizes: tuple[int, ...]
+) -> Carry:
+    """Folds `function(carry, start, C) → carry` over chunks that cover the first `count` i32[] rows.
+
+    They are rounded up to a multiple of the smallest size.
+    """
+    left, start = -(-count // sizes[-1]) * sizes[-1], jnp.zeros((), jnp.int32)
+    for size in sizes:
+        chunks = left // size
+        carry = jax.lax.fori_loop(
+            0, chunks, lambda i, carry, size=size, first=start: function(carry, first + i * size, size), carry
+        )
+        left, start = left - chunks * size, start + chunks * size
+    return carry

@@ -1,0 +1,95 @@
+"""FLOPs are those that XLA's program has; MFU is said where the peak is known, and only there."""
+
+import math
+import re
+
+import jax
+import pytest
+
+from mdc_jax import objectives
+from mdc_jax.config import sections
+from mdc_jax.objectives.base import Objective
+from mdc_jax.training.accounting import Cost, parameters, peak
+from tests.objectives import tiny
+
+BATCH, TOKENS = 2, 8  # as many rows as one chunk of the loss has at most, so that its loop runs once
+
+
+def build(settings: sections.MaskedDiffusion | sections.Autoregressive) -> Objective:
+    encoder = sections.Encoder(patch=4, width=32, depth=2, heads=2, mlp_dim=128)
+    model = sections.Model(encoder=encoder, decoder=sections.Decoder(depth=2, width=48, mlp_dim=64), scan=False)
+    return objectives.build(settings, model=model, image=sections.Image(size=16), vocab_size=300, max_tokens=TOKENS)
+
+
+def dot_flops(text: str) -> float:
+    """Of all matrix products in the text of a compiled program, each of which runs once."""
+    shapes = {
+        name: [int(size) for size in shape.split(",") if size]
+        for name, shape in re.findall(r"%?([\w.\-]+) = \w+\[([\d,]*)\]", text)
+    }
+    total = 0.0
+    for line in text.splitlines():
+        found = re.search(
+            r"%?([\w.\-]+) = .* dot\((?:\w+\[[^ ]* )?%?([\w.\-]+),.*lhs_contracting_dims={([\d,]+)}", line
+        )
+        if found:
+            result, left, contracted = found.groups()
+            total += 2 * math.prod(shapes[result]) * math.prod(shapes[left][int(i)] for i in contracted.split(","))
+    return total
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [sections.MaskedDiffusion(masks_per_caption=2, interval=(1.0, 1.0)), sections.Autoregressive()],
+    ids=lambda settings: settings.name,
+)
+@pytest.mark.slow
+def test_flops_are_those_of_the_compiled_step(settings) -> None:
+    objective = build(settings)
+    batch = jax.tree.map(lambda x: x[:BATCH], tiny.batch(BATCH))
+    text, length = batch["text"], batch["length"]
+    batch |= {
+        "image": jax.numpy.zeros((BATCH, 16, 16, 3), "uint8"),
+        "text": jax.numpy.pad(text, ((0, 0), (0, 0), (0, TOKENS - tiny.TOKENS)), constant_values=3),
+        "length": jax.numpy.full_like(length, TOKENS),
+    }
+    corrupted = objective.corrupt(batch, jax.random.key(0))
+    params = objective.init(jax.random.key(0))
+    grad = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
+    counted = dot_flops(grad.lower(params, corrupted).compile().as_text()) / BATCH
+    (_, metrics), _ = grad(params, corrupted)
+    assert metrics["predicted_tokens"] == TOKENS * objective.texts_per_caption
+    flops = objective.flops(1, float(metrics["predicted_tokens"]))
+    assert flops == objective.flops(1)
+    assert flops["train"] == pytest.approx(counted, rel=0.03)
+    forward = jax.jit(objective.loss).lower(params, corrupted).compile().as_text()
+    assert flops["forward"] == pytest.approx(dot_flops(forward) / BATCH, rel=0.03)
+
+
+def test_tokens_without_a_loss_cost_no_output_layer() -> None:
+    objective = build(sections.MaskedDiffusion())
+    all_, half = (objective.flops(1, predicted)["forward"] for predicted in (TOKENS, TOKENS / 2))
+    assert all_ - half == 2 * TOKENS / 2 * 48 * 300
+
+
+def test_peaks_are_found_by_the_kind_that_jax_gives() -> None:
+    assert peak("NVIDIA H100 80GB HBM3") == 989e12
+    assert peak("NVIDIA A100-SXM4-40GB") == 312e12
+    assert peak("TPU v5 lite") == 197e12 and peak("TPU v5") == 459e12 and peak("TPU v4") == 275e12
+    assert peak("cpu") is None
+
+
+def test_utilisation_is_the_share_of_the_peak_of_all_devices() -> None:
+    objective = build(sections.MaskedDiffusion())
+    metrics = {"predicted_tokens": 4.0}
+    cost = Cost(objective, 1, "TPU v4", 8)
+    speed = 0.4 * 8 * 275e12 / objective.flops(1, 4.0)["train"]
+    assert cost.mfu(metrics, speed) == pytest.approx(0.4)
+    assert "275 bfloat16 TFLOP/s" in cost.describe()
+    unknown = Cost(objective, 1, "cpu", 1)
+    assert unknown.mfu(metrics, speed) is None
+    assert 'MFU unknown: no peak is listed for "cpu"' in unknown.describe()
+
+
+def test_parameters_are_counted() -> None:
+    assert parameters({"a": jax.ShapeDtypeStruct((2, 3), "float32"), "b": jax.ShapeDtypeStruct((), "float32")}) == 7
