@@ -148,7 +148,13 @@ class _Run:
         init = train_state.make_init(objective, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
         abstract = train_state.sharded(init, self.mesh)
         places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-        state = self.checkpointer.restore(self.start, abstract) if self.start else jax.jit(init, out_shardings=places)()
+        # It runs once: on a CPU, time to optimise it is not won back.
+        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        state = (
+            self.checkpointer.restore(self.start, abstract)
+            if self.start
+            else jax.jit(init, out_shardings=places, compiler_options=options)()
+        )
         step = train_state.make_step(
             objective,
             optimizer,

@@ -22,6 +22,11 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "python -m mdc_jax.main --config=configs/": ({".py ": ".py:runlocal "}, []),
     "python -m mdc_jax.main --config=configs/scenes.py:": ({".py:": ".py:runlocal,"}, []),
     "python -m mdc_jax.report.collect": ({}, []),
+    "python -m mdc_jax.benchmarks.train_step": (
+        {".py": ".py:runlocal", "32000,256000": "500"},
+        ["--repeats=1", "--rows=plain"],
+    ),
+    "python -m mdc_jax.benchmarks.scaling": ({".py": ".py:runlocal"}, ["--repeats=1", "--factors=1"]),
     "python -m mdc_jax.benchmarks.train_loop": ({".py": ".py:runlocal"}, ["--steps=20", "--repeats=1"]),
     "python -m mdc_jax.benchmarks.scenes": ({}, []),
     "python -m mdc_jax.data.prepare.pictures": ({}, ["--from=stamps"]),

@@ -22,7 +22,8 @@ def test_programs_are_kept_in_the_users_cache_or_where_the_environment_says(tmp_
     cache, other = tmp_path / "cache", tmp_path / "other"
     run({"XDG_CACHE_HOME": str(cache)})
     assert list((cache / "mdc_jax" / "jax").iterdir())
-    run({"XDG_CACHE_HOME": str(tmp_path / "unused"), "JAX_COMPILATION_CACHE_DIR": str(other)})
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(other), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    run({"XDG_CACHE_HOME": str(tmp_path / "unused"), **environment})
     assert list(other.iterdir()) and not (tmp_path / "unused").exists()
 
 

@@ -1,0 +1,67 @@
+"""The benchmarks of the step measure what they say: the same loss, fewer FLOPs, less memory."""
+
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from mdc_jax import command
+from mdc_jax.benchmarks import scaling, step, train_step
+from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.ops import cross_entropy
+from tests.ops.test_cross_entropy import arguments
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def tiny() -> sections.Config:
+    config = parse(command.load(str(ROOT / "configs" / "scenes.py:runlocal")))
+    data = dataclasses.replace(config.data, batch_size=16)
+    return dataclasses.replace(config, data=data, mesh=sections.Mesh(data=8))
+
+
+def test_the_plain_loss_is_the_same_loss():
+    args = arguments()
+    for plain, ours in zip(
+        jax.tree.leaves(train_step.plain_loss(*args)),
+        jax.tree.leaves(cross_entropy.weighted_cross_entropy(*args)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(plain, ours, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_rows_in_one_run():
+    rows = ["plain", "masked tokens only"]
+    found = train_step.benchmark(tiny(), 1000, 9, 1, rows)
+    plain, ours = (found[row] for row in rows)
+    objective = step.objective_of(tiny(), 1000)
+    assert plain["flops"] == objective.flops(1)["train"]
+    assert objective.flops(1, 9 / 2)["train"] < ours["flops"] < objective.flops(1, 9)["train"]
+    assert ours["flop_ratio"] == pytest.approx(plain["flops"] / ours["flops"]) and ours["flop_ratio"] > 1
+    assert ours["share_of_bound"] == pytest.approx(plain["seconds"] / ours["seconds"] / ours["flop_ratio"])
+    assert "masked tokens only" in train_step.table(found)
+
+
+def test_a_row_that_does_not_exist():
+    with pytest.raises(ConfigError, match=r'--rows: no row "fast"; there are plain, masked tokens only'):
+        train_step.benchmark(tiny(), 1000, 9, 1, ["fast"])
+
+
+def test_scaling_changes_one_thing_at_a_time():
+    config = tiny()
+    changed = [(name, value) for name, value, _, _ in scaling.settings(config, [1.0, 2.0])]
+    assert changed == [
+        ("batch size", 16),
+        ("batch size", 32),
+        ("image size", 48),
+        ("image size", 96),
+        ("caption tokens", 18),
+        ("caption tokens", 36),
+        ("vocabulary", 256),
+        ("vocabulary", 512),
+    ]
+    same = [other for name, value, other, _ in scaling.settings(config, [1.0])]
+    assert all(other == config for other in same)
