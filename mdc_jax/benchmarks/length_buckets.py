@@ -25,9 +25,6 @@ from mdc_jax.training import checkpoint, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.optimizer import make_optimizer
 
-_BATCHES = flags.DEFINE_integer("batches", 256, "Batches that are made of each kind.", lower_bound=1)
-_TIMINGS = flags.DEFINE_integer("timings", 10, "Timings of each step, after the first.", lower_bound=1)
-
 
 class Made(NamedTuple):
     lengths: collections.Counter[int]  # batches by the tokens of a text
@@ -82,8 +79,10 @@ def main(_: list[str]) -> None:
     tokenizer = make_tokenizer(config, open_source(config.data.train))
     keys = checkpoint.build_objective(config, tokenizer).batch_keys
     plain = dataclasses.replace(config, data=dataclasses.replace(config.data, buckets=()))
-    made = {name: make(kind, tokenizer, keys, _BATCHES.value) for name, kind in (("without", plain), ("with", config))}
-    steps = time_steps(config, tokenizer, made["without"].examples | made["with"].examples, _TIMINGS.value)
+    made = {
+        name: make(kind, tokenizer, keys, flags.FLAGS.batches) for name, kind in (("without", plain), ("with", config))
+    }
+    steps = time_steps(config, tokenizer, made["without"].examples | made["with"].examples, flags.FLAGS.timings)
 
     print(f"{'tokens of a text':<20}{'batches':>10}{'ms a step':>12}{'processor':>12}")
     for length, (wall, cpu) in sorted(steps.items()):
@@ -91,7 +90,7 @@ def main(_: list[str]) -> None:
     print(f"\n{'':<20}{'no pads':>10}{'ms a step':>12}{'processor':>12}{'ms of input':>14}{'processor':>12}")
     whole = {}
     for name, kind in made.items():
-        step = sum(count * steps[length] for length, count in kind.lengths.items()) / _BATCHES.value
+        step = sum(count * steps[length] for length, count in kind.lengths.items()) / flags.FLAGS.batches
         whole[name] = (step + kind.spent)[1]
         cells = "".join(
             f"{value:{width}.1f}" for value, width in zip((*step, *kind.spent), (12, 12, 14, 12), strict=True)
@@ -101,5 +100,7 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_integer("batches", 256, "Batches that are made of each kind.", lower_bound=1)
+    flags.DEFINE_integer("timings", 10, "Timings of each step, after the first.", lower_bound=1)
     command.define_config()
     app.run(command.reported(main), flags_parser=command.parse_flags)

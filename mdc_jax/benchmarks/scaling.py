@@ -15,10 +15,6 @@ from mdc_jax.benchmarks import step as step_
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.report import tables
 
-_FACTORS = flags.DEFINE_list("factors", ["0.5", "1", "2"], "Of the config's value.")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Measured steps of each row; the fastest counts.", lower_bound=1)
-_CONFIG = command.define_config()
-
 
 def settings(config: sections.Config, factors: list[float]) -> Iterator[tuple[str, int, sections.Config, int]]:
     """What is changed, its value, the config with it, and the size of the vocabulary."""
@@ -53,16 +49,19 @@ def measure(config: sections.Config, vocab_size: int, repeats: int) -> list[str]
 
 
 def main(_: list[str]) -> None:
-    if _CONFIG.value is None:
+    if flags.FLAGS.config is None:
         raise ConfigError("give a config, as in --config=configs/vits_cc3m.py; --config=help lists them")
-    config = parse(_CONFIG.value)
+    config = parse(flags.FLAGS.config)
     rows = [
-        [name, f"{value:,}", *measure(changed, vocab_size, _REPEATS.value)]
-        for name, value, changed, vocab_size in settings(config, [float(factor) for factor in _FACTORS.value])
+        [name, f"{value:,}", *measure(changed, vocab_size, flags.FLAGS.repeats)]
+        for name, value, changed, vocab_size in settings(config, [float(factor) for factor in flags.FLAGS.factors])
     ]
     header = ["changed", "to", "s a step", "images/s", "GFLOP an image", "GFLOP/s", "peak MB"]
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}\n{tables.markdown(header, rows)}")
 
 
 if __name__ == "__main__":
+    flags.DEFINE_list("factors", ["0.5", "1", "2"], "Of the config's value.")
+    flags.DEFINE_integer("repeats", 3, "Measured steps of each row; the fastest counts.", lower_bound=1)
+    command.define_config()
     app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -20,9 +20,6 @@ from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.training import checkpoint, loop
 from mdc_jax.training.metric_writer import read
 
-_STEPS = flags.DEFINE_integer("steps", 600, "Steps of each measured run.")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of each kind.")
-_CONFIG = command.define_config()
 _REPORTS = 20  # windows a run; the first ones compile and warm up
 
 
@@ -40,9 +37,9 @@ def images_per_second(config: sections.Config, workdir: epath.Path) -> float:
 
 
 def main(_: list[str]) -> None:
-    steps = _STEPS.value
+    steps = flags.FLAGS.steps
     config = dataclasses.replace(
-        parse(_CONFIG.value),
+        parse(flags.FLAGS.config),
         duration=f"{steps} steps",
         evaluators={},
         log=sections.Log(every=f"{max(steps // _REPORTS, 1)} steps", tensorboard=False),
@@ -52,7 +49,7 @@ def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = epath.Path(folder)
         pairs, cpu = [], []
-        for i in range(_REPEATS.value):
+        for i in range(flags.FLAGS.repeats):
             before = cpu_seconds()
             fresh = images_per_second(config, root / f"fresh{i}")
             cpu.append(cpu_seconds() - before)
@@ -76,4 +73,7 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_integer("steps", 600, "Steps of each measured run.")
+    flags.DEFINE_integer("repeats", 3, "Runs of each kind.")
+    command.define_config()
     app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -27,12 +27,6 @@ from mdc_jax.ops import cross_entropy
 from mdc_jax.report import tables
 from mdc_jax.training import accounting
 
-_VOCABULARY = flags.DEFINE_list("vocabulary", None, "Vocabulary sizes; default: the config's.")
-_CAPTION_TOKENS = flags.DEFINE_integer("caption_tokens", 25, "Tokens of every caption, EOS included.")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Measured steps of each row; the fastest counts.", lower_bound=1)
-_ROWS = flags.DEFINE_list("rows", None, "Rows to measure; default: all.")
-_JSON = flags.DEFINE_string("json", "", "File for the numbers.")
-_CONFIG = command.define_config()
 PLAIN, OURS = "plain", "masked tokens only"
 
 
@@ -130,24 +124,30 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def main(_: list[str]) -> None:
-    if _CONFIG.value is None:
+    if flags.FLAGS.config is None:
         raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
-    config = parse(_CONFIG.value)
+    config = parse(flags.FLAGS.config)
     kind = jax.devices()[0].device_kind
-    vocabularies = [int(size) for size in _VOCABULARY.value or [config.tokenizer.vocab_size]]
+    vocabularies = [int(size) for size in flags.FLAGS.vocabulary or [config.tokenizer.vocab_size]]
     found = {}
     for size in vocabularies:
-        found[size] = benchmark(config, size, _CAPTION_TOKENS.value, _REPEATS.value, _ROWS.value)
+        found[size] = benchmark(config, size, flags.FLAGS.caption_tokens, flags.FLAGS.repeats, flags.FLAGS.rows)
         print(
-            f"vocabulary {size:,}, batch {config.data.batch_size}, {_CAPTION_TOKENS.value} of "
+            f"vocabulary {size:,}, batch {config.data.batch_size}, {flags.FLAGS.caption_tokens} of "
             f"{config.data.max_tokens} tokens, {config.model.dtype}, {jax.device_count()} x {kind}\n"
             f"{table(found[size])}",
             flush=True,
         )
-    if _JSON.value:
+    if flags.FLAGS.json:
         text = json.dumps({"device": kind, "devices": jax.device_count(), "vocabulary": found}, indent=2)
-        epath.Path(_JSON.value).write_text(text + "\n")
+        epath.Path(flags.FLAGS.json).write_text(text + "\n")
 
 
 if __name__ == "__main__":
+    flags.DEFINE_list("vocabulary", None, "Vocabulary sizes; default: the config's.")
+    flags.DEFINE_integer("caption_tokens", 25, "Tokens of every caption, EOS included.")
+    flags.DEFINE_integer("repeats", 3, "Measured steps of each row; the fastest counts.", lower_bound=1)
+    flags.DEFINE_list("rows", None, "Rows to measure; default: all.")
+    flags.DEFINE_string("json", "", "File for the numbers.")
+    command.define_config()
     app.run(command.reported(main), flags_parser=command.parse_flags)
