@@ -56,7 +56,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     for split in ("train", "validation", "test"):
         config.data[split] = f"pictures:{arg.data}:{split}"
-    config.data.batch_size = 64
+    config.data.batch_size = 32
     config.data.max_tokens = 24
     config.data.permute_captions = arg.permuted
     config.tokenizer.vocab_size = 2000
