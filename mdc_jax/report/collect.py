@@ -9,6 +9,7 @@ argument. Metrics are what the runs printed when they ended, a row each. Beside 
 as Markdown.
 """
 
+import functools
 import glob
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from etils import epath
 from mdc_jax.report import probe_tables, tables
 
 _TABLE = flags.DEFINE_enum("table", "probes", ["probes", "metrics"], "What to join.")
+_EVALUATOR = flags.DEFINE_string("evaluator", "probe", "Which linear probe, by its name in the runs' config.")
 _CSV = flags.DEFINE_string("csv", None, "CSV file to write; the Markdown beside it ends in .md.", required=True)
 
 _TRAINED = "trained encoder"
@@ -30,12 +32,12 @@ HEADER = (*_KEY, "value", "low", "high", "runs", "interval")
 METRICS_HEADER = ("metric", "row", "value", "low", "high", "runs")
 
 
-def latest_probe(workdir: epath.Path) -> list[dict[str, str]]:
-    """The lines of the last `probe.csv` of a run; raises FileNotFoundError where there is none."""
-    files = [path for path in workdir.glob("evaluations/*/*/probe.csv") if path.parent.parent.name.isdigit()]
+def latest_probe(workdir: epath.Path, evaluator: str = "probe") -> list[dict[str, str]]:
+    """The lines of a run's last `probe.csv` of this evaluator; raises FileNotFoundError where there is none."""
+    files = [path for path in workdir.glob(f"evaluations/*/{evaluator}/probe.csv") if path.parts[-3].isdigit()]
     if not files:
-        raise FileNotFoundError(f"{workdir} has no evaluations/<step>/*/probe.csv: run its linear probe first")
-    return tables.read_csv(max(files, key=lambda path: int(path.parent.parent.name)))
+        raise FileNotFoundError(f"{workdir} has no evaluations/<step>/{evaluator}/probe.csv: run that probe first")
+    return tables.read_csv(max(files, key=lambda path: int(path.parts[-3])))
 
 
 def collect(groups: Sequence[tuple[str, Sequence[Iterable[dict[str, str]]]]]) -> list[list[tables.Cell]]:
@@ -92,7 +94,7 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    read = latest_probe if _TABLE.value == "probes" else latest_results
+    read = functools.partial(latest_probe, evaluator=_EVALUATOR.value) if _TABLE.value == "probes" else latest_results
     groups = []
     for argument in arguments[1:]:
         name, equals, pattern = argument.partition("=")

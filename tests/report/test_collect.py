@@ -27,12 +27,13 @@ def test_trained_rows_take_their_group_s_name_and_an_interval_over_runs():
 
 def test_the_latest_probe_of_a_run_is_read(tmp_path):
     run = epath.Path(tmp_path)
-    for step, value in ((900, "old"), (1000, "new")):
-        folder = run / "evaluations" / str(step) / "probe"
+    for step, name, value in ((900, "probe", "old"), (1000, "probe", "new"), (1000, "probe_other", "other")):
+        folder = run / "evaluations" / str(step) / name
         folder.mkdir(parents=True)
         tables.write_csv(folder / "probe.csv", ["row"], [[value]])
     assert collect.latest_probe(run) == [{"row": "new"}]
-    with pytest.raises(FileNotFoundError, match="run its linear probe first"):
+    assert collect.latest_probe(run, "probe_other") == [{"row": "other"}]
+    with pytest.raises(FileNotFoundError, match="run that probe first"):
         collect.latest_probe(run / "evaluations")
 
 
