@@ -16,8 +16,6 @@ from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.report import tables
 
 _FACTORS = flags.DEFINE_list("factors", ["0.5", "1", "2"], "Of the config's value.")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Measured steps of each row; the fastest counts.", lower_bound=1)
-_CONFIG = command.define_config()
 
 
 def settings(config: sections.Config, factors: list[float]) -> Iterator[tuple[str, int, sections.Config, int]]:
@@ -53,11 +51,11 @@ def measure(config: sections.Config, vocab_size: int, repeats: int) -> list[str]
 
 
 def main(_: list[str]) -> None:
-    if _CONFIG.value is None:
+    if step_.CONFIG.value is None:
         raise ConfigError("give a config, as in --config=configs/vits_cc3m.py; --config=help lists them")
-    config = parse(_CONFIG.value)
+    config = parse(step_.CONFIG.value)
     rows = [
-        [name, f"{value:,}", *measure(changed, vocab_size, _REPEATS.value)]
+        [name, f"{value:,}", *measure(changed, vocab_size, step_.REPEATS.value)]
         for name, value, changed, vocab_size in settings(config, [float(factor) for factor in _FACTORS.value])
     ]
     header = ["changed", "to", "s a step", "images/s", "GFLOP an image", "GFLOP/s", "peak MB"]

@@ -7,14 +7,18 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import flags
 
-from mdc_jax import objectives
+from mdc_jax import command, objectives
 from mdc_jax.config import sections
 from mdc_jax.objectives.captioner import Captioner
 from mdc_jax.training import sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost
 from mdc_jax.training.optimizer import learning_rate, make_optimizer
+
+CONFIG = command.define_config()
+REPEATS = flags.DEFINE_integer("repeats", 3, "Measured steps of each row; the fastest counts.", lower_bound=1)
 
 State = train_state.State
 

@@ -29,10 +29,8 @@ from mdc_jax.training import accounting
 
 _VOCABULARY = flags.DEFINE_list("vocabulary", None, "Vocabulary sizes; default: the config's.")
 _CAPTION_TOKENS = flags.DEFINE_integer("caption_tokens", 25, "Tokens of every caption, EOS included.")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Measured steps of each row; the fastest counts.", lower_bound=1)
 _ROWS = flags.DEFINE_list("rows", None, "Rows to measure; default: all.")
 _JSON = flags.DEFINE_string("json", "", "File for the numbers.")
-_CONFIG = command.define_config()
 PLAIN, OURS = "plain", "masked tokens only"
 
 
@@ -130,14 +128,14 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def main(_: list[str]) -> None:
-    if _CONFIG.value is None:
+    if step_.CONFIG.value is None:
         raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
-    config = parse(_CONFIG.value)
+    config = parse(step_.CONFIG.value)
     kind = jax.devices()[0].device_kind
     vocabularies = [int(size) for size in _VOCABULARY.value or [config.tokenizer.vocab_size]]
     found = {}
     for size in vocabularies:
-        found[size] = benchmark(config, size, _CAPTION_TOKENS.value, _REPEATS.value, _ROWS.value)
+        found[size] = benchmark(config, size, _CAPTION_TOKENS.value, step_.REPEATS.value, _ROWS.value)
         print(
             f"vocabulary {size:,}, batch {config.data.batch_size}, {_CAPTION_TOKENS.value} of "
             f"{config.data.max_tokens} tokens, {config.model.dtype}, {jax.device_count()} x {kind}\n"
