@@ -92,6 +92,7 @@ def test_layout_blocks_have_no_biases_and_the_embedding_one_row_more_than_the_he
     assert params["head"]["kernel"].shape == (D, V)
 
 
+@pytest.mark.slow
 def test_scanned_unrolled_and_rematerialised_layers_are_one_model():
     def grads(**settings):
         apply, params = setup(**settings)

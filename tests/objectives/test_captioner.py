@@ -164,6 +164,7 @@ def test_features():
     np.testing.assert_allclose(features["pooled"], features["tokens"].mean(1), atol=1e-5)
 
 
+@pytest.mark.slow
 @each
 def test_bfloat16_and_the_kind_of_loop_change_the_loss_by_rounding_only(name):
     reference = tiny.build(SETTINGS[name])

@@ -118,6 +118,6 @@ def test_flops_contain_the_text_tower_once():
     sizes = {"width": 16, "depth": 1, "mlp_dim": 32}
     text = text_encoder.flops(**sizes, length=tiny.TOKENS) + 2 * 16 * 32
     captioner = tiny.build(sections.MaskedDiffusion())
-    encoder = captioner.flops()["forward"] - captioner._text_flops(1)
+    encoder = captioner.flops()["forward"] - captioner._text_flops(1, None, training=False)
     assert objective.flops() == objective.flops(captions_per_image=3)
     assert objective.flops()["forward"] == encoder + text

@@ -66,6 +66,7 @@ def test_the_step_is_traced_once_and_the_losses_are_those_of_before(
     np.testing.assert_allclose(losses(tmp_path), json.loads(GOLDEN.read_text()), rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_length_buckets_cost_a_trace_each_and_a_resume_keeps_their_order(
     tmp_path: pathlib.Path, traces: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
