@@ -189,6 +189,12 @@ def test_what_a_cut_tar_lost_is_counted_by_the_parquet_beside_it(tmp_path):
     assert prepare(tmp_path / "damaged", TarPlan(tar)).all_dropped() == {"damaged parquet": 1, "tar cut short": 1}
 
 
+def test_folders_within_a_tar_are_no_part_of_the_keys_in_the_parquet(tmp_path):
+    listed = [("1", "success"), ("2", "success"), ("3", "success")]
+    tar = write_tar(tmp_path / "0.tar", [sample("./1"), sample("deep/2")], listed)
+    assert prepare(tmp_path / "out", TarPlan(tar)).all_dropped() == {"in the parquet, not in the tar": 1}
+
+
 def test_a_tar_of_nothing_but_damage_is_an_empty_shard(tmp_path):
     (tmp_path / "0.tar").write_bytes(b"")
     (tmp_path / "1.tar").write_bytes(b"<html>" * 1000)

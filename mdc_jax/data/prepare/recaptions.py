@@ -12,7 +12,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from mdc_jax.data.prepare import tar
-from mdc_jax.data.prepare.samples import TarPlan
+from mdc_jax.data.prepare.samples import TarPlan, join_key
 from mdc_jax.data.sources.base import BadRecord
 
 COLUMNS = ("re_caption", "org_caption")  # the default one first
@@ -115,12 +115,12 @@ class RecapPlan(TarPlan):
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def _rows(self, keys: Sequence[str]) -> Mapping[str, Any]:
-        return self.captions.lookup([_join_key(key) for key in keys])
+        return self.captions.lookup([join_key(key) for key in keys])
 
     def _texts(
         self, file: BinaryIO, sample: tar.Sample, image: bytes, about: dict[str, Any], rows: Mapping[str, Any]
     ) -> dict[str, str]:
-        row = rows.get(_join_key(sample.key))
+        row = rows.get(join_key(sample.key))
         if row is None:
             raise BadRecord("key not among the captions")
         actual = hashlib.sha256(image).hexdigest() if self.verify == "image" else about.get("sha256")
@@ -128,8 +128,3 @@ class RecapPlan(TarPlan):
             raise BadRecord(DIFFERS)
         about |= {"url": row["url"], "sha256": row["sha256"]}
         return {name: row[name] or "" for name in self.columns}
-
-
-def _join_key(key: str) -> str:
-    """Keys are file names; folders within the tar do not belong to them."""
-    return key.rpartition("/")[2]

@@ -78,7 +78,7 @@ class TarPlan:
                 for chunk in _chunks(tar.samples(file, _IMAGES | {_TXT, _JSON})):
                     rows = self._rows([sample.key for sample in chunk])
                     for sample in chunk:
-                        missing.pop(sample.key, None)
+                        missing.pop(join_key(sample.key), None)
                         try:
                             yield self._example(file, sample, rows)
                         except BadRecord as fault:
@@ -117,6 +117,11 @@ class TarPlan:
     @property
     def _listing(self) -> pathlib.Path:
         return self.path.with_suffix(".parquet")
+
+
+def join_key(key: str) -> str:
+    """What tables call an example: keys are file names there, folders within the tar do not belong to them."""
+    return key.rpartition("/")[2]
 
 
 def _chunks(samples: Iterator[tar.Sample]) -> Iterator[list[tar.Sample]]:
