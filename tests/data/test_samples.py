@@ -195,6 +195,24 @@ def test_folders_within_a_tar_are_no_part_of_the_keys_in_the_parquet(tmp_path):
     assert prepare(tmp_path / "out", TarPlan(tar)).all_dropped() == {"in the parquet, not in the tar": 1}
 
 
+@pytest.mark.parametrize("name", ["photo.00001", "notes"])
+def test_a_tar_of_other_files_is_no_success(tmp_path, name):
+    """WebDataset's keys end at the first dot."""
+    files = {"jpg": picture(), "txt": b"a caption"} if "photo" in name else {"csv": b"1,2", "pickle": b"x"}
+    tar = write_tar(tmp_path / "0.tar", [(name, files)])
+    with pytest.raises(records.TooManyDropped, match=rf"1 x no file .* KEY\.jpg.*, as 0\.tar {name}"):
+        prepare(tmp_path / "out", TarPlan(tar))
+    others = write_tar(tmp_path / "1.tar", [sample("a")])
+    manifest = prepare(tmp_path / "out", TarPlan(tar), TarPlan(others))
+    assert (manifest.counts(), sum(manifest.all_dropped().values())) == ({"train": 1}, 1)
+
+
+def test_a_tar_without_members_is_no_fault_but_no_data_either(tmp_path):
+    tar = write_tar(tmp_path / "0.tar", [])
+    with pytest.raises(records.TooManyDropped, match="it holds no example"):
+        prepare(tmp_path / "out", TarPlan(tar))
+
+
 def test_a_tar_of_nothing_but_damage_is_an_empty_shard(tmp_path):
     (tmp_path / "0.tar").write_bytes(b"")
     (tmp_path / "1.tar").write_bytes(b"<html>" * 1000)

@@ -75,16 +75,18 @@ def write(
     columns: tuple[str, ...] = (CAPTION,),
     settings: Mapping[str, Any] | None = None,
     families: Mapping[str, Family] | None = None,
-    dropped: dict[str, int] | None = None,
+    dropped: Mapping[str, Sequence[str]] | None = None,
     unit: str = " examples",
     replace: bool = False,
 ) -> None:
     """Writes what the flags ask for, and prints what was written.
 
+    `dropped` are names of what is in none of the plans, by reason.
+
     Raises:
       ValueError: two shards have one name; or the folder has other shards, which only `replace` may remove.
     """
-    values = flags.FLAGS
+    values, dropped = flags.FLAGS, dropped or {}
     out = pathlib.Path(values.out)
     for name, count in collections.Counter(plan.name for plan in plans).items():
         if count > 1:
@@ -103,7 +105,8 @@ def write(
         attribution=values.attribution,
         families=families or {},
         settings={"short_side": values.short_side, "quality": values.quality} | (settings or {}),
-        dropped=dropped or {},
+        dropped={reason: len(names) for reason, names in dropped.items()},
+        named={reason: names[: records.NAMED_OF_A_REASON] for reason, names in dropped.items()},
     )
     manifest = records.write_all(
         out,

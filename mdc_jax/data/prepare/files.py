@@ -17,7 +17,10 @@ SHARD_SIZE = 4_096  # images
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """An image file; `captions` are those of the first of `columns` where there are several."""
+    """An image file; `captions` are those of the first of `columns` where there are several.
+
+    `about` says at least which "file" it is, as people know it.
+    """
 
     path: pathlib.Path
     captions: tuple[str, ...]
@@ -55,7 +58,7 @@ class FilesPlan:
             try:
                 yield self._example(entry)
             except BadRecord as fault:
-                yield BadRecord(fault.reason, entry.path.name)
+                yield BadRecord(fault.reason, entry.about["file"])
 
     def _example(self, entry: Entry) -> Example:
         texts = [entry.captions, *entry.columns.values()]

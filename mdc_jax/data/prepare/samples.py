@@ -26,6 +26,7 @@ _IMAGES = frozenset(suffix.removeprefix(".") for suffix in SUFFIXES)
 _MAX_IMAGE = 2**26  # bytes
 _MAX_TEXT = 2**17  # bytes of a caption or of metadata
 _CHUNK = 10_000  # keys that are looked up together
+_NAMED = 3  # files of a tar that holds no example
 _BATCH = 4_096  # rows of a parquet file at a time
 
 
@@ -69,6 +70,7 @@ class TarPlan:
 
     def _outcomes(self) -> Iterator[Example | BadRecord]:
         missing: dict[str, None] = {}
+        empty = True
         try:
             missing = _listed(self._listing)
         except BadRecord as fault:
@@ -77,12 +79,15 @@ class TarPlan:
             try:
                 for chunk in _chunks(tar.samples(file, _IMAGES | {_TXT, _JSON})):
                     rows = self._rows([sample.key for sample in chunk])
+                    empty = False
                     for sample in chunk:
                         missing.pop(join_key(sample.key), None)
                         try:
                             yield self._example(file, sample, rows)
                         except BadRecord as fault:
                             yield BadRecord(fault.reason, sample.key)
+                if empty and (others := [member.name for member in itertools.islice(tar.members(file), _NAMED)]):
+                    yield BadRecord("no file of the tar is called KEY.jpg, KEY.txt or KEY.json", ", ".join(others))
             except tar.BadTar as fault:
                 yield fault
         yield from (BadRecord("in the parquet, not in the tar", key) for key in missing)
