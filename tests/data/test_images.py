@@ -269,6 +269,23 @@ def test_photographs_are_within_two_levels_of_pillow(shape, kind):
     assert _difference(found, _pillow(images.decode(data), 224)) < 2
 
 
+@pytest.mark.parametrize("mode", ["resize", "crop"])
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+@pytest.mark.parametrize("shape", [(427, 640), (384, 512), (341, 256), (256, 341), (225, 225), (450, 460), (540, 541)])
+def test_photographs_are_within_two_levels_at_every_size(shape, name, mode):
+    """Also where the sides are no multiples of the scale, so that the last pixel of a small decode is a part of one."""
+    photo = PIL.Image.fromarray(load_sample_image(name)).resize(shape[::-1], PIL.Image.Resampling.LANCZOS)
+    data = _encode(photo, "JPEG", quality=92)
+    pixels = images.decode(data)
+    if mode == "crop":
+        side = min(shape)
+        top, left = (round((length - side) / 2) for length in shape)
+        pixels = pixels[top : top + side, left : left + side]
+    for size in (32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 384):
+        found = images.prepare(data, sections.Image(size=size, resize=mode))
+        assert _difference(found, _pillow(pixels, size)) < 2, size
+
+
 @pytest.mark.parametrize(
     ("shape", "needed", "decoded"),
     [
