@@ -83,12 +83,15 @@ def test_columns_are_kept_apart_by_name(tmp_path):
             sample("c", "", re="only the other"),
         ],
     )
-    first, second = examples(TarPlan(tar, columns=("re", "caption", "absent")))  # b lacks the default column
+    plan = TarPlan(tar, columns=("re", "caption", "absent"))
+    first, second = examples(plan)  # b lacks the default column
     assert first.captions == ("described",)
     assert first.columns == {"re": ("described",), "caption": ("own",), "absent": ()}
     assert first.about == {"key": "a", "url": "https://example.org/a", "number": 3}
     assert second.captions == ("only the other",)
     assert second.columns["caption"] == ()
+    with pytest.raises(ValueError, match="no example has a text of column absent"):
+        prepare(tmp_path / "mistyped", plan, lengths=Lengths(columns=plan.columns))
 
     manifest = prepare(
         tmp_path / "out",
@@ -144,6 +147,7 @@ def test_an_image_named_as_another_kind_is_known_by_its_content(tmp_path):
         ({"jpg": bytes(2**26 + 1)}, "huge image"),
         ({"txt": None}, "no caption member"),
         ({"txt": b"\n"}, "empty caption"),
+        ({"txt": b" . , !"}, "empty caption"),
         ({"txt": b"x" * (MAX_CAPTION + 1)}, "huge caption"),
         ({"txt": b"x" * 2**20}, "huge caption"),
         ({"txt": b"\xff"}, "caption not UTF-8"),

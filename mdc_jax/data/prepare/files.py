@@ -11,6 +11,7 @@ from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.records import Example
 from mdc_jax.data.prepare.samples import MAX_CAPTION
 from mdc_jax.data.sources.base import BadRecord
+from mdc_jax.data.texts import has_words
 
 SHARD_SIZE = 4_096  # images
 
@@ -62,7 +63,7 @@ class FilesPlan:
 
     def _example(self, entry: Entry) -> Example:
         texts = [entry.captions, *entry.columns.values()]
-        captions, *others = (tuple(text.strip() for text in column if text.strip()) for column in texts)
+        captions, *others = (tuple(text.strip() for text in column if has_words(text)) for column in texts)
         if not captions:
             raise BadRecord("empty caption" if entry.captions else "no caption")
         if max(len(text) for column in (captions, *others) for text in column) > MAX_CAPTION:

@@ -18,7 +18,7 @@ from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.lengths import CAPTION
 from mdc_jax.data.sources import folder
 from mdc_jax.data.sources.base import Family
-from mdc_jax.data.texts import words
+from mdc_jax.data.texts import has_words, words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
     pictures, dropped = [], collections.defaultdict(list)
     for path in paths:
         captions = texts[columns[0]][path]
-        worded = tuple(text for text in captions or () if words(text))
+        worded = tuple(filter(has_words, captions or ()))
         if worded:
             concepts = tuple(("title", words(text)) for text in worded)
             labels = {collection.FOLDER: collection.top_folder(path)}

@@ -287,6 +287,7 @@ def write_all(
 
     Raises:
       TooManyDropped: see there, or nothing is left; what was finished is kept.
+      ValueError: no example has a text of one of the columns.
       OSError: something could not be read or written.
     """
     earlier = finished(directory)
@@ -303,6 +304,7 @@ def write_all(
             tally.add(shard)
             tally.judge(_JUDGE_AFTER)
     tally.finish()
+    _check_columns(directory, manifest.shards, lengths.columns)
     for name in earlier.keys() - manifest.shards.keys():
         (directory / name).unlink(missing_ok=True)
         lengths_path(directory / name).unlink(missing_ok=True)
@@ -313,6 +315,15 @@ def write_all(
     manifest.write(directory)
     shutil.rmtree(directory / _JOURNAL)
     return manifest
+
+
+def _check_columns(directory: pathlib.Path, shards: Iterable[str], columns: Sequence[str]) -> None:
+    found = np.zeros(len(columns), bool)
+    for name in shards:
+        found |= np.load(lengths_path(directory / name)).any(0)
+    empty = [column for column, some in zip(columns, found, strict=True) if not some]
+    if empty:
+        raise ValueError(f"no example has a text of column {', '.join(empty)}: check its name, and prepare again")
 
 
 def write_shard(

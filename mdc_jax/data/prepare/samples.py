@@ -18,6 +18,7 @@ from mdc_jax.data.prepare.lengths import CAPTION
 from mdc_jax.data.prepare.records import Example
 from mdc_jax.data.sources.base import BadRecord
 from mdc_jax.data.sources.folder import SUFFIXES
+from mdc_jax.data.texts import has_words
 
 MAX_CAPTION = 10_000  # characters; longer ones are no captions
 
@@ -103,9 +104,9 @@ class TarPlan:
         texts = {name: text.strip() for name, text in texts.items()}
         if max(map(len, texts.values())) > MAX_CAPTION:
             raise BadRecord("huge caption")
-        if not texts[self.columns[0]]:
+        if not has_words(texts[self.columns[0]]):
             raise BadRecord("empty caption")
-        columns = {name: (text,) if text else () for name, text in texts.items()} if len(texts) > 1 else {}
+        columns = {name: (text,) if has_words(text) else () for name, text in texts.items()} if len(texts) > 1 else {}
         return Example(self.encoding(image), (texts[self.columns[0]],), {}, about, columns)
 
     def _texts(
