@@ -6,7 +6,6 @@ Shapes: H x W pixels of an image, S = settings.size.
 import dataclasses
 import io
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,11 @@ from mdc_jax.config import sections
 from mdc_jax.data.resizing import Box, resize
 from mdc_jax.data.sources.base import BadRecord
 
-MAX_PIXELS = 50_000_000  # 150 MB decoded; larger images are refused from their header alone
+# Larger images are refused from their header alone. Decoding takes at most 450 MiB of memory so, whatever the format:
+# Pillow's decoder of WebP, made for animations, holds the picture four times with its alpha.
+MAX_PIXELS = 50_000_000
+_MAX_WEBP_PIXELS = 25_000_000
+_STRIP = 2**20  # pixels that are converted at once
 MAX_ASPECT = 4 / 3  # of random crops, relative to the uncropped image
 
 # libjpeg's fast scales. Those between them (3/8, 5/8 ...) take as long as a full decode, or longer.
@@ -53,7 +56,7 @@ def prepare(
       u8[S, S, 3].
 
     Raises:
-      BadImage: the image cannot be decoded, or is larger than MAX_PIXELS.
+      BadImage: the image cannot be decoded, or too large.
     """
     window = _window(settings, crop_rng)
     if isinstance(image, np.ndarray):
@@ -146,10 +149,10 @@ def decode_rgba(data: bytes) -> np.ndarray:
     """
     if not data:
         raise BadImage("no bytes")
-    return _decode_any(data, lambda picture: picture.convert("RGBA"))
+    return _decode_any(data, "RGBA")
 
 
-def _decode_any(data: bytes, convert: Callable[[PIL.Image.Image], PIL.Image.Image] | None = None) -> np.ndarray:
+def _decode_any(data: bytes, mode: str = "RGB") -> np.ndarray:
     try:
         picture = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
     except PIL.UnidentifiedImageError as error:
@@ -159,14 +162,26 @@ def _decode_any(data: bytes, convert: Callable[[PIL.Image.Image], PIL.Image.Imag
     except Exception as error:  # Pillow raises nearly any type on damaged bytes
         raise BadImage("damaged header") from error
     with picture:
-        if picture.width * picture.height > MAX_PIXELS:
+        if picture.width * picture.height > (_MAX_WEBP_PIXELS if picture.format == "WEBP" else MAX_PIXELS):
             raise BadImage("too many pixels")
         try:
-            return np.asarray((convert or _to_rgb)(PIL.ImageOps.exif_transpose(picture)))
+            PIL.ImageOps.exif_transpose(picture, in_place=True)
+            return _pixels(picture, mode)
         except BadImage:
             raise
         except Exception as error:  # as above
             raise BadImage(f"damaged {picture.format}") from error
+
+
+def _pixels(picture: PIL.Image.Image, mode: str) -> np.ndarray:
+    """u8[H, W, channels of the mode], converted by strips of rows, since the steps between need a multiple of it."""
+    width, height = picture.size
+    rows = max(1, _STRIP // width)
+    pixels = np.empty((height, width, len(mode)), np.uint8)
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        pixels[top : top + rows] = _to_rgb(strip) if mode == "RGB" else strip.convert(mode)
+    return pixels
 
 
 def _to_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:

@@ -133,6 +133,28 @@ def test_grey_cmyk_and_16_bits():
     assert _difference(images.decode(_encode(cmyk, "JPEG", quality=98)), _photo(40, 40)) < 4
 
 
+@pytest.mark.parametrize("rows", [1, 7])
+def test_strips_of_an_image_are_those_of_the_whole(monkeypatch, rows):
+    """Large images are converted in strips, for their memory: of any mode, upright or not."""
+    picture, exif = PIL.Image.fromarray(_photo(48, 80)), PIL.Image.Exif()
+    exif[0x0112] = 6
+    clear = picture.convert("RGBA")
+    clear.putalpha(PIL.Image.fromarray(_photo(48, 80, seed=1)[..., 0]))
+    deep = PIL.Image.fromarray(_photo(48, 80)[..., 0].astype(np.uint16) * 257)
+    files = [
+        _encode(clear, "PNG"),
+        _encode(clear, "WEBP", exif=exif),
+        _encode(clear.quantize(9), "PNG"),
+        _encode(deep, "PNG", transparency=257),
+        _encode(picture.convert("CMYK"), "JPEG", exif=exif),
+    ]
+    whole = [(images.decode(data), images.decode_rgba(data)) for data in files]
+    monkeypatch.setattr(images, "_STRIP", 80 * rows)
+    for data, (rgb, rgba) in zip(files, whole, strict=True):
+        np.testing.assert_array_equal(images.decode(data), rgb)
+        np.testing.assert_array_equal(images.decode_rgba(data), rgba)
+
+
 def test_a_transparent_level_of_16_bits_is_white():
     deep = PIL.Image.fromarray(np.asarray([[1_000, 40_000]], np.uint16))
     pixels = images.decode(_encode(deep, "PNG", transparency=1_000))
@@ -162,6 +184,13 @@ def _png_of_no_pixels(width, height):
 def test_too_many_pixels_are_refused_from_the_header(side):
     with pytest.raises(images.BadImage, match="too many pixels"):
         images.decode(_png_of_no_pixels(side, side))
+
+
+def test_webp_has_a_bound_of_its_own(monkeypatch):
+    monkeypatch.setattr(images, "_MAX_WEBP_PIXELS", 16 * 16 - 1)
+    images.decode(_encode(_photo(16, 16), "PNG"))
+    with pytest.raises(images.BadImage, match="too many pixels"):
+        images.decode(_encode(_photo(16, 16), "WEBP"))
 
 
 def test_too_many_pixels_of_a_jpeg():
