@@ -51,7 +51,8 @@ class Preview:
 def preview(source: Source, tokenizer: Tokenizer, config: sections.Config, records: int, images: int) -> Preview:
     """Makes examples as training does, and reads captions and labels, of at most `records` records each."""
     count = min(records, len(source))
-    batch_size = next(size for size in range(_BATCH, 0, -1) if count % size == 0)  # so that each record is seen once
+    number = -(-count // _BATCH)
+    batch_size = count // number  # no record is seen twice, and few are not seen: less than one of every batch
     data = dataclasses.replace(config.data, batch_size=batch_size, buckets=(), repeat_batch=False, max_bad_share=1.0)
     limits = config.data.buckets
 
@@ -61,12 +62,12 @@ def preview(source: Source, tokenizer: Tokenizer, config: sections.Config, recor
     cards: list[html.Card] = []
     begin = time.perf_counter()
     with TrainBatches(source, tokenizer, dataclasses.replace(config, data=data), position=0) as batches:
-        for batch in itertools.islice(batches, count // batch_size):
+        for batch in itertools.islice(batches, number):
             if len(cards) < images:
                 cards += _cards(batch, tokenizer)
     return Preview(
         source=source,
-        seen=count,
+        seen=number * batch_size,
         seconds=time.perf_counter() - begin,
         bad=collections.Counter(batches.bad),
         cards=cards[:images],

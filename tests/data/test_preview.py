@@ -60,6 +60,15 @@ def test_counts_of_a_folder_with_damage(photos):
     assert found.audit.dropped == {"no caption": 2}
 
 
+def test_few_records_of_a_prime_number_make_large_batches(photos):
+    for path in sorted(photos.rglob("*.png"))[:3]:
+        path.unlink()
+    source = open_source(f"folder:{photos}")
+    config = _config(source.spec)
+    found = preview.preview(source, make_tokenizer(config, source), config, records=1_000, images=0)
+    assert (len(source), found.seen) == (37, 36)
+
+
 def test_augmentations_that_training_refuses_are_named_and_unsafe_ones_too(photos):
     (photos / "dogs" / "00.txt").write_text("a dog left of a cat")
     source = open_source(f"folder:{photos}")

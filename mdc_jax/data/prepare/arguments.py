@@ -84,7 +84,8 @@ def write(
     `dropped` are names of what is in none of the plans, by reason.
 
     Raises:
-      ValueError: two shards have one name; or the folder has other shards, which only `replace` may remove.
+      ValueError: two shards have one name; the folder has other shards, which only `replace` may remove; or --tokenizer
+        names no model.
     """
     values, dropped = flags.FLAGS, dropped or {}
     out = pathlib.Path(values.out)
@@ -99,6 +100,11 @@ def write(
             f"{out} holds {len(other)} shards that this run does not write, as {other[0]}: prepare to another folder, "
             "or remove that one first"
         )
+    lengths = Lengths(values.tokenizer, columns)
+    try:
+        lengths.describe()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--tokenizer={values.tokenizer}: {error}") from error
     manifest = Manifest(
         source=source,
         licence=values.licence,
@@ -112,7 +118,7 @@ def write(
         out,
         manifest,
         plans,
-        lengths=Lengths(values.tokenizer, columns),
+        lengths=lengths,
         max_dropped=values.max_bad_share,
         unit=unit,
         run=runners.runner(values.workers, values.runner, argv[1:]),

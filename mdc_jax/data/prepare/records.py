@@ -42,7 +42,7 @@ FORMAT_VERSION = 1
 
 _MAGIC = b"MDC1"
 _LENGTH = struct.Struct("<I")
-_SUFFIX = ".arrayrecord"
+SUFFIX = ".arrayrecord"
 _LENGTHS_SUFFIX = ".lengths.npy"
 _TEMPORARY = ".unfinished"
 _JOURNAL = ".finished"  # folder of the journal
@@ -450,7 +450,7 @@ def _printable(name: str) -> str:
 
 def lengths_path(path: _Path) -> _Path:
     """The file of lengths that lies beside a shard."""
-    return path.with_name(path.name.removesuffix(_SUFFIX) + _LENGTHS_SUFFIX)
+    return path.with_name(path.name.removesuffix(SUFFIX) + _LENGTHS_SUFFIX)
 
 
 def _npy(array: np.ndarray) -> bytes:
