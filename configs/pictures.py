@@ -9,6 +9,8 @@ folders that is no better than an untrained encoder's: 620 pictures are few. The
 Arguments, as in configs/pictures.py:data=/path/to/pictures
     objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
     data          the folder that the first command made (data/pictures)
+    crop          the smallest share of a picture that a random crop keeps (.6); 1 for other pictures than these, whose
+                  captions a crop can make false: below 1 it is made without asking
     steps         length of the run (600)
     seed          of initialisation, masks and data order (0)
     runlocal      seconds instead of minutes, on fake data: checks that everything works
@@ -21,7 +23,7 @@ from mdc_jax.config import applicable, defaults, evaluator, parse_argument
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     arg = parse_argument(
-        argument, objective="masked_diffusion", data="data/pictures", steps=600, seed=0, runlocal=False
+        argument, objective="masked_diffusion", data="data/pictures", crop=0.6, steps=600, seed=0, runlocal=False
     )
     config = defaults(
         arg.objective,
@@ -50,8 +52,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.image.size = 64
     # Some titles count things or name a second one that a crop can lose. But most name one thing that fills its
     # picture, and without crops 620 pictures are learned by heart.
-    config.image.random_crop = 0.6
-    config.image.unsafe_augmentation = True
+    config.image.random_crop = arg.crop
+    config.image.unsafe_augmentation = arg.crop < 1
 
     encoder, decoder = config.model.encoder, config.model.decoder
     encoder.patch, encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 8, 128, 4, 4, 512

@@ -5,6 +5,7 @@ A source can say so itself (`unsafe`); what it does not speak of is decided by i
 """
 
 import re
+from collections.abc import Iterator
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import augmentation
@@ -35,13 +36,16 @@ def check(source: Source, settings: sections.Image) -> None:
     """Raises ConfigError where an augmentation is asked for that is unsafe, and not wanted nevertheless."""
     if settings.unsafe_augmentation:
         return
+    for reason in unsafe_augmentations(source, settings):
+        raise ConfigError(f"{reason}. Turn it off, or set image.unsafe_augmentation=True if you want it nevertheless")
+
+
+def unsafe_augmentations(source: Source, settings: sections.Image) -> Iterator[str]:
+    """Of every augmentation that is asked for and unsafe, wanted nevertheless or not: which, and why."""
     for name, asked in augmentation.wanted(settings).items():
         reason = unsafe(source, name) if asked else None
         if reason:
-            raise ConfigError(
-                f"image.{name}={getattr(settings, name)} can make captions of {source.spec} false: {reason}. "
-                "Turn it off, or set image.unsafe_augmentation=True if you want it nevertheless"
-            )
+            yield f"image.{name}={getattr(settings, name)} can make captions of {source.spec} false: {reason}"
 
 
 def unsafe(source: Source, name: str) -> str | None:

@@ -4,35 +4,34 @@ Shapes: H x W pixels of an image, S = settings.size.
 """
 
 import dataclasses
-import functools
 import io
 import math
-from collections.abc import Callable
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 import simplejpeg
 
 from mdc_jax.config import sections
+from mdc_jax.data.resizing import Box, resize
 from mdc_jax.data.sources.base import BadRecord
 
-MAX_PIXELS = 50_000_000  # 150 MB decoded; larger images are refused from their header alone
+# Larger images are refused from their header alone. Decoding takes at most 450 MiB of memory so, whatever the format:
+# Pillow's decoder of WebP, made for animations, holds the picture four times with its alpha.
+MAX_PIXELS = 50_000_000
+_MAX_WEBP_PIXELS = 25_000_000
+_STRIP = 2**20  # pixels that are converted at once
 MAX_ASPECT = 4 / 3  # of random crops, relative to the uncropped image
 
 # libjpeg's fast scales. Those between them (3/8, 5/8 ...) take as long as a full decode, or longer.
 _SCALES = (8, 4, 2)
-# A JPEG is decoded small only where more than this is left to shrink: the last bit is what smooths.
-_SPARE = 1.2
-_LARGEST_RATIO = 4.0  # that `_resize` smooths for; larger images are averaged first
-_REDUCED_RATIO = 2.0  # ... to this
+# A JPEG is decoded small only where more than this is left to shrink: the last bit is what smooths. With 1.2 sharp
+# photographs are 2.5 grey levels from Pillow's.
+_SPARE = 1.35
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # nothing that runs another program, as EPS does
 _ORIENTATION = 0x0112  # EXIF tag
-
-# Batches are made in parallel already, and the other cores belong to the training step.
-cv2.setNumThreads(1)
 
 
 class BadImage(BadRecord):
@@ -57,12 +56,15 @@ def prepare(
       u8[S, S, 3].
 
     Raises:
-      BadImage: the image cannot be decoded, or is larger than MAX_PIXELS.
+      BadImage: the image cannot be decoded, or too large.
     """
     window = _window(settings, crop_rng)
-    pixels = _checked(image) if isinstance(image, np.ndarray) else decode(image, window.needed(settings.size))
-    top, left, height, width = window.box(*pixels.shape[:2])
-    return _resize(pixels[top : top + height, left : left + width], settings.size, out)
+    if isinstance(image, np.ndarray):
+        decoded = _Decoded(_checked(image), *image.shape[:2])
+    else:
+        decoded = _decode(image, window.needed(settings.size))
+    box = (length / decoded.scale for length in window.box(decoded.height, decoded.width))
+    return resize(decoded.pixels, Box(*box), settings.size, out)
 
 
 def decode(data: bytes, needed: tuple[float, float] = (math.inf, math.inf)) -> np.ndarray:
@@ -76,13 +78,27 @@ def decode(data: bytes, needed: tuple[float, float] = (math.inf, math.inf)) -> n
     Raises:
       BadImage: see `prepare`.
     """
+    return _decode(data, needed).pixels
+
+
+class _Decoded(NamedTuple):
+    """An image of height x width at 1 / scale of its size; the last pixels may be cut."""
+
+    pixels: np.ndarray
+    height: int
+    width: int
+    scale: int = 1
+
+
+def _decode(data: bytes, needed: tuple[float, float]) -> _Decoded:
     if not data:
         raise BadImage("no bytes")
     if data.startswith(b"\xff\xd8"):
-        pixels = _decode_jpeg(data, needed)
-        if pixels is not None:
-            return pixels
-    return _decode_any(data)
+        decoded = _decode_jpeg(data, needed)
+        if decoded is not None:
+            return decoded
+    pixels = _decode_any(data)
+    return _Decoded(pixels, *pixels.shape[:2])
 
 
 def pixels_needed(settings: sections.Image) -> tuple[float, float]:
@@ -90,7 +106,7 @@ def pixels_needed(settings: sections.Image) -> tuple[float, float]:
     return _window(settings, None).needed(settings.size)
 
 
-def _decode_jpeg(data: bytes, needed: tuple[float, float]) -> np.ndarray | None:
+def _decode_jpeg(data: bytes, needed: tuple[float, float]) -> _Decoded | None:
     """The fast way, for upright RGB and grey JPEGs without any fault; None leaves it to Pillow."""
     try:
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
@@ -99,7 +115,8 @@ def _decode_jpeg(data: bytes, needed: tuple[float, float]) -> np.ndarray | None:
         if colors in ("CMYK", "YCCK") or (_may_have_exif(data) and _is_rotated(data)):
             return None
         scale = next((s for s in _SCALES if height >= s * needed[0] and width >= s * needed[1]), 1)
-        return simplejpeg.decode_jpeg(data, "RGB", min_height=-(-height // scale), min_width=-(-width // scale))
+        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=-(-height // scale), min_width=-(-width // scale))
+        return _Decoded(pixels, height, width, scale)
     except BadImage:
         raise
     except ValueError:  # some faults are harmless, and Pillow knows which
@@ -132,10 +149,10 @@ def decode_rgba(data: bytes) -> np.ndarray:
     """
     if not data:
         raise BadImage("no bytes")
-    return _decode_any(data, lambda picture: picture.convert("RGBA"))
+    return _decode_any(data, "RGBA")
 
 
-def _decode_any(data: bytes, convert: Callable[[PIL.Image.Image], PIL.Image.Image] | None = None) -> np.ndarray:
+def _decode_any(data: bytes, mode: str = "RGB") -> np.ndarray:
     try:
         picture = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
     except PIL.UnidentifiedImageError as error:
@@ -145,14 +162,26 @@ def _decode_any(data: bytes, convert: Callable[[PIL.Image.Image], PIL.Image.Imag
     except Exception as error:  # Pillow raises nearly any type on damaged bytes
         raise BadImage("damaged header") from error
     with picture:
-        if picture.width * picture.height > MAX_PIXELS:
+        if picture.width * picture.height > (_MAX_WEBP_PIXELS if picture.format == "WEBP" else MAX_PIXELS):
             raise BadImage("too many pixels")
         try:
-            return np.asarray((convert or _to_rgb)(PIL.ImageOps.exif_transpose(picture)))
+            PIL.ImageOps.exif_transpose(picture, in_place=True)
+            return _pixels(picture, mode)
         except BadImage:
             raise
         except Exception as error:  # as above
             raise BadImage(f"damaged {picture.format}") from error
+
+
+def _pixels(picture: PIL.Image.Image, mode: str) -> np.ndarray:
+    """u8[H, W, channels of the mode], converted by strips of rows, since the steps between need a multiple of it."""
+    width, height = picture.size
+    rows = max(1, _STRIP // width)
+    pixels = np.empty((height, width, len(mode)), np.uint8)
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        pixels[top : top + rows] = _to_rgb(strip) if mode == "RGB" else strip.convert(mode)
+    return pixels
 
 
 def _to_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
@@ -207,50 +236,3 @@ def _window(settings: sections.Image, rng: np.random.Generator | None) -> _Windo
     # |log aspect| <= -log share keeps both sides within the image, so that the area is what was drawn.
     aspect = math.exp((2 * aspect - 1) * min(math.log(MAX_ASPECT), -math.log(share)))
     return _Window(math.sqrt(share / aspect), math.sqrt(share * aspect), top, left, square)
-
-
-def _resize(pixels: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
-    """u8[H, W, 3] to u8[size, size, 3], as Pillow's antialiased bilinear resize, in a fraction of its time.
-
-    Pillow averages over a triangle as wide as the image shrinks. Here a small kernel smooths the image by what a
-    triangle of one pixel, linear interpolation, lacks of it.
-    """
-    height, width = pixels.shape[:2]
-    if (height, width) == (size, size):
-        if out is None:
-            return pixels
-        out[...] = pixels
-        return out
-    if max(height, width) > _LARGEST_RATIO * size:
-        height, width = (
-            round(_REDUCED_RATIO * size) if side > _LARGEST_RATIO * size else side for side in (height, width)
-        )
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    rows, columns = _smoothing(height / size), _smoothing(width / size)
-    if rows is columns is _ONE_TWO_ONE:
-        pixels = cv2.GaussianBlur(pixels, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)  # the same, in half the time
-    elif len(rows) > 1 or len(columns) > 1:
-        pixels = cv2.sepFilter2D(pixels, -1, columns, rows, borderType=cv2.BORDER_REPLICATE)
-    return cv2.resize(pixels, (size, size), dst=out, interpolation=cv2.INTER_LINEAR)
-
-
-_ONE_TWO_ONE = np.asarray([0.25, 0.5, 0.25], np.float32)
-
-
-@functools.lru_cache(maxsize=4096)
-def _smoothing(ratio: float) -> np.ndarray:
-    """The kernel f32[taps] that linear interpolation needs before it where an image shrinks by `ratio`.
-
-    A triangle of half width r has the variance r^2 / 6, and three taps can have what is missing up to r = 2; around it
-    they are 1 2 1, for speed. Beyond, the kernel is the triangle itself at whole pixels.
-    """
-    if ratio <= 1:
-        return np.ones(1, np.float32)
-    if ratio <= 1.71:
-        variance = (ratio**2 - 1) / 6
-        return np.asarray([variance / 2, 1 - variance, variance / 2], np.float32)
-    if ratio <= 2.5:
-        return _ONE_TWO_ONE
-    reach = math.ceil(ratio) - 1
-    taps = ratio - abs(np.arange(-reach, reach + 1))
-    return (taps / taps.sum()).astype(np.float32)

@@ -22,13 +22,14 @@ from mdc_jax.data.length_buckets import LengthBuckets, caption_length
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.readers import Readers
 from mdc_jax.data.sources.base import BadRecord, Record, Source
+from mdc_jax.data.texts import has_words
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.data.tokenizer import train as train_tokenizer
 
 _T = TypeVar("_T")
 
 _RETRY_AFTER = (0.1, 0.5, 2.0)  # seconds; then the read error stops the run
-_CHECK_AFTER = 1_000  # examples seen before the share of bad ones is judged
+_CHECK_AFTER = 1_000  # examples seen, or all of fewer, before the share of bad ones is judged
 _MAX_WARNINGS = 20
 _NO_ID = -1  # of rows that only fill up the last evaluation batch
 _AUGMENTATION, _CAPTIONS = 0, 1  # purposes of random numbers
@@ -103,6 +104,7 @@ class TrainBatches:
         self._seen = 0
         self._spec = source.spec
         self._max_bad_share = config.data.max_bad_share
+        self._check_after = min(_CHECK_AFTER, -(-len(source) // process_count))
         self._keys = None if keys is None else {*keys, "_mask"}
         plan = plan_of(source, config.seed)
         batch_size = config.data.batch_size
@@ -145,7 +147,7 @@ class TrainBatches:
 
         Raises:
           OSError: a record could not be read, after several attempts.
-          TooManyBadRecords: see there; judged from 1,000 examples on.
+          TooManyBadRecords: see there; judged from 1,000 examples on, or once all records were seen.
         """
         batch, faults = next(self._batches)
         self._seen += len(batch["_mask"])
@@ -156,12 +158,8 @@ class TrainBatches:
         for fault in faults:
             self.bad[fault.reason] += 1
             _warn(self._spec, fault, self.bad.total())
-        if self._seen >= _CHECK_AFTER and self.bad.total() > self._max_bad_share * self._seen:
-            raise TooManyBadRecords(
-                f"{self._spec}: {self.bad.total()} of {self._seen} examples cannot be used "
-                f"({', '.join(f'{count} x {reason}' for reason, count in self.bad.most_common())}), more than "
-                f"data.max_bad_share = {self._max_bad_share}. Repair the data, or raise data.max_bad_share."
-            )
+        if self._seen >= self._check_after:
+            _judge(self._spec, self.bad, self._seen, self._max_bad_share)
 
     @property
     def readers(self) -> int:
@@ -200,6 +198,7 @@ def eval_batches(
     Raises:
       ValueError: the batch size or a family does not fit.
       OSError: a record could not be read, after several attempts.
+      TooManyBadRecords: see there; judged after the last batch.
     """
     assemble = _Assembler(source, tokenizer, config, labels)
     rows = _local_rows(batch_size, process_index, process_count)
@@ -215,7 +214,8 @@ def eval_batches(
     def make(step: int) -> _Made:
         return assemble([row(step * batch_size + index) for index in rows])
 
-    return _logged(source.spec, _in_threads(make, -(-count // batch_size), config.data), assemble)
+    made = _in_threads(make, -(-count // batch_size), config.data)
+    return _judged(source.spec, made, assemble, config.data.max_bad_share)
 
 
 def _again_and_again(made: _Made) -> Iterator[_Made]:
@@ -223,26 +223,47 @@ def _again_and_again(made: _Made) -> Iterator[_Made]:
         yield made
 
 
-def _logged(spec: str, made: Iterator[_Made], assemble: "_Assembler") -> Iterator[dict[str, np.ndarray]]:
-    total = 0
+def _judged(
+    spec: str, made: Iterator[_Made], assemble: "_Assembler", max_bad_share: float
+) -> Iterator[dict[str, np.ndarray]]:
+    bad, seen = collections.Counter(), 0
     try:
         for batch, faults in made:
+            seen += int(np.count_nonzero(batch["id"] != _NO_ID))
             for fault in faults:
-                total += 1
-                _warn(spec, fault, total)
+                bad[fault.reason] += 1
+                _warn(spec, fault, bad.total())
             yield batch
     finally:
         made.close()
         assemble.close()
+    _judge(spec, bad, seen, max_bad_share)
+
+
+def _judge(spec: str, bad: collections.Counter[str], seen: int, max_bad_share: float) -> None:
+    if bad.total() > max_bad_share * seen:
+        raise TooManyBadRecords(
+            f"{spec}: {bad.total()} of {seen} examples cannot be used "
+            f"({', '.join(f'{count} x {reason}' for reason, count in bad.most_common())}), more than "
+            f"data.max_bad_share = {max_bad_share}. Repair the data, or raise data.max_bad_share."
+        )
 
 
 def read_captions(source: Source, limit: int) -> Iterator[str]:
-    """The captions of at most `limit` records, spread evenly over the source; damaged records are left out."""
+    """The captions of at most `limit` records, spread evenly over the source; damaged records are left out.
+
+    Of captions that have weights one is drawn, so that every column has its share.
+    """
     for index in plan_of(source, seed=0, shuffle=False).spread(min(limit, len(source))):
         try:
-            yield from _text(source, index).captions
+            text = _text(source, index)
         except BadRecord:
             continue
+        captions = text.captions
+        if text.weights:
+            rng = np.random.default_rng((index, _CAPTIONS))
+            captions = [captions[choice] for choice in _draw(rng, len(captions), 1, text.weights)]
+        yield from filter(has_words, captions)
 
 
 def make_tokenizer(config: sections.Config, source: Source) -> Tokenizer:
@@ -353,12 +374,12 @@ class _Assembler:
         """
         captions, count = text.captions, self._config.data.captions_per_image
         if not text.weights:
-            captions = [caption for caption in captions if _has_words(caption)]
+            captions = [caption for caption in captions if has_words(caption)]
         if len(captions) > count:
             rng = self._rng(row, _CAPTIONS)
             if rng is not None:
                 captions = [captions[choice] for choice in _draw(rng, len(captions), count, text.weights)]
-        return [caption for caption in captions[:count] if _has_words(caption)]
+        return [caption for caption in captions[:count] if has_words(caption)]
 
     def _tokenize(self, captions: Sequence[str]) -> list[list[int]]:
         texts = (self._tokenizer.encode(caption, self._config.data.max_tokens) for caption in captions)
@@ -406,10 +427,6 @@ def _text(source: Source, index: int) -> Record:
     if hasattr(source, "captions"):
         return Record(b"", _retried(source.captions, source.spec, index))
     return _read(source, index)
-
-
-def _has_words(caption: str) -> bool:
-    return bool(caption) and not caption.isspace()
 
 
 def _draw(rng: np.random.Generator, number: int, count: int, weights: Sequence[float]) -> np.ndarray:

@@ -1,8 +1,9 @@
 """A page that shows what training will see: `python -m mdc_jax.data.preview SPEC ... --out=page.html`.
 
 For each source: images after augmentation with their captions in pieces, counts, speed, what cannot be used and why,
-the lengths of the captions in tokens, and what these give away of the labels (CSV beside the page). Settings come from
---config, as in training; without one, they are the defaults, and the tokenizer is trained on the first source.
+augmentations that can make captions false, the lengths of the captions in tokens, and what these give away of the
+labels (CSV beside the page). Settings come from --config, as in training, but for the data; without one, they are the
+defaults. Where no tokenizer.model is set, the tokenizer is trained on the first source.
 
     python -m mdc_jax.data.preview scenes:train scenes:test --config=configs/scenes.py --out=scenes.html
 """
@@ -19,7 +20,7 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse, sections
-from mdc_jax.data import leakage, length_buckets
+from mdc_jax.data import caption_safety, leakage, length_buckets
 from mdc_jax.data.batch import Batch
 from mdc_jax.data.pipeline import TrainBatches, make_tokenizer, read_captions
 from mdc_jax.data.sources import open_source
@@ -28,7 +29,7 @@ from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.report import html, plots, tables
 
 _BATCH = 32  # at most
-_TOKENIZER_CAPTIONS = 10_000  # where no config says how many
+_DEFAULTS = sections.Config(tokenizer=sections.Tokenizer(train_captions=10_000))  # where there is no config
 _LONGEST = 1_000  # tokens; longer captions count as this long
 LEAKAGE_HEADER = ("source", "family", "name", "features", "auc", "low", "high", "examples")
 
@@ -43,13 +44,15 @@ class Preview:
     bad: Mapping[str, int]  # of those, by reason
     cards: Sequence[html.Card]
     lengths: Sequence[int]  # of captions in tokens, EOS included, before truncation
+    unsafe: Sequence[str]  # augmentations that can make its captions false, and why
     audit: leakage.Audit
 
 
 def preview(source: Source, tokenizer: Tokenizer, config: sections.Config, records: int, images: int) -> Preview:
     """Makes examples as training does, and reads captions and labels, of at most `records` records each."""
     count = min(records, len(source))
-    batch_size = next(size for size in range(_BATCH, 0, -1) if count % size == 0)  # so that each record is seen once
+    number = -(-count // _BATCH)
+    batch_size = count // number  # no record is seen twice, and few are not seen: less than one of every batch
     data = dataclasses.replace(config.data, batch_size=batch_size, buckets=(), repeat_batch=False, max_bad_share=1.0)
     limits = config.data.buckets
 
@@ -59,16 +62,17 @@ def preview(source: Source, tokenizer: Tokenizer, config: sections.Config, recor
     cards: list[html.Card] = []
     begin = time.perf_counter()
     with TrainBatches(source, tokenizer, dataclasses.replace(config, data=data), position=0) as batches:
-        for batch in itertools.islice(batches, count // batch_size):
+        for batch in itertools.islice(batches, number):
             if len(cards) < images:
                 cards += _cards(batch, tokenizer)
     return Preview(
         source=source,
-        seen=count,
+        seen=number * batch_size,
         seconds=time.perf_counter() - begin,
         bad=collections.Counter(batches.bad),
         cards=cards[:images],
         lengths=[len(tokenizer.encode(caption, _LONGEST)) for caption in read_captions(source, count)],
+        unsafe=list(caption_safety.unsafe_augmentations(source, config.image)),
         audit=leakage.audit(
             source,
             (index * len(source) // count for index in range(count if source.families else 0)),
@@ -106,6 +110,8 @@ def counts(found: Preview, config: sections.Config) -> list[tuple[str, str]]:
         ("tokens of a caption", f"median {statistics.median(lengths):.0f}, longest {max(lengths):,}"),
         (f"longer than {limit} tokens", f"{100 * truncated(found.lengths, limit):.1f}%"),
     ]
+    verdict = "unsafe augmentation" if config.image.unsafe_augmentation else "training refuses"
+    lines += [(verdict, reason) for reason in found.unsafe]
     families = (f"{name} ({len(family.names)})" for name, family in found.source.families.items())
     return [*lines, ("labels", ", ".join(families) or "none")]
 
@@ -170,21 +176,15 @@ def _audit(page: html.Page, found: Preview) -> None:
     )
 
 
-def _defaults(spec: str) -> sections.Config:
-    return sections.Config(
-        data=sections.Data(train=spec), tokenizer=sections.Tokenizer(train_captions=_TOKENIZER_CAPTIONS)
-    )
-
-
 def main(argv: list[str]) -> None:
     specs = argv[1:]
     if not specs:
         raise ConfigError(
             "name at least one source, as in: python -m mdc_jax.data.preview scenes:train --out=page.html"
         )
-    config = parse(flags.FLAGS.config) if flags.FLAGS.config is not None else _defaults(specs[0])
+    config = parse(flags.FLAGS.config) if flags.FLAGS.config is not None else _DEFAULTS
     sources = [open_source(spec) for spec in specs]
-    tokenizer = make_tokenizer(config, open_source(config.data.train))
+    tokenizer = make_tokenizer(config, sources[0])
     found = []
     for source in sources:
         found.append(preview(source, tokenizer, config, flags.FLAGS.records, flags.FLAGS.images))

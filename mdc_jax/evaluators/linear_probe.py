@@ -9,6 +9,7 @@ Shapes: B examples of a batch, N of a split, T image tokens, D width.
 
 import dataclasses
 import functools
+import textwrap
 from collections.abc import Iterator, Mapping
 
 import jax
@@ -142,7 +143,7 @@ def _untrained(subject: Subject, index: int) -> Params:
 
 
 def _families(specs: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, Family]:
-    """The label families to probe; raises ConfigError for one that a split does not have."""
+    """The label families to probe; raises ConfigError for one that a split does not have, or with other names."""
     offered = {split: open_source(spec).families for split, spec in specs.items()}
     names = wanted or tuple(offered["train"])
     for name in names:
@@ -151,7 +152,18 @@ def _families(specs: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, Fa
                 raise ConfigError(
                     f'linear probe: {specs[split]} has no label family "{name}"; it has {", ".join(families) or "none"}'
                 )
+            if families[name] != offered["train"][name]:  # labels are numbers, which would mean something else
+                meant, other = (_shown(offered[where][name]) for where in ("train", split))
+                raise ConfigError(
+                    f'linear probe: label family "{name}" is {meant} in {specs["train"]}, but {other} in '
+                    f"{specs[split]}. Every split needs the same names: give it an image of each, or split one folder "
+                    "by python -m mdc_jax.data.prepare.folder"
+                )
     return {name: offered["train"][name] for name in names}
+
+
+def _shown(family: Family) -> str:
+    return f"{family.kind} of " + textwrap.shorten(", ".join(family.names), 300, placeholder=" ...")
 
 
 def _tasks(

@@ -1,13 +1,16 @@
 """Augmentations of the pixels, and which of them the captions allow."""
 
 import itertools
+import pathlib
+import re
 
 import numpy as np
 import PIL.Image
 import PIL.ImageEnhance
 import pytest
 
-from mdc_jax.config import ConfigError, sections
+from mdc_jax import command
+from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data import augmentation, caption_safety, pipeline, tokenizer
 from mdc_jax.data.sources import open_source
 
@@ -125,3 +128,15 @@ def test_captions_decide_for_other_sources(tmp_path, caption, name):
 def test_one_caption_in_a_hundred_is_tolerated(tmp_path):
     source = _folder(tmp_path, ["A bird."] * 99 + ["A blue bird."])
     assert caption_safety.unsafe(source, "color_jitter") is None
+
+
+def test_what_the_readme_trains_on_own_data_is_guarded():
+    """The config for pictures crops these whatever their captions say; for others it must not."""
+    root = pathlib.Path(__file__).parents[2]
+    text = (root / "mdc_jax/data/README.md").read_text()
+    configs = re.findall(r"--config=(\S+)[^`]*?(?:photos|workdir=runs/mine)", text.partition("## Tokenizers")[0])
+    assert len(configs) == 2
+    for config in configs:
+        image = parse(command.load(str(root / config))).image
+        assert not image.unsafe_augmentation and not any(augmentation.wanted(image).values())
+    assert parse(command.load(str(root / "configs/pictures.py"))).image.unsafe_augmentation

@@ -168,7 +168,23 @@ def test_columns_are_drawn_at_their_probabilities(tmp_path, words):
     for column, share in {"re": 0.6, "org": 0.3, "own": 0.1}.items():
         assert abs(assembled[column] / 4000 - share) < 4.5 * np.sqrt(share * (1 - share) / 4000)
     assert assembler._choose(record, pipeline._Row(7, 7, None)) == ["re 7 a"]
-    assert set(pipeline.read_captions(source, 1)) == {"re 0 a", "re 0 b", "org 0", "own 0"}
+
+
+def test_captions_to_train_a_tokenizer_on_have_the_shares_of_their_columns(tmp_path):
+    spec = _write(tmp_path, lambda index: {"re": (f"re {index}",), "org": (f"org {index}",) if index % 2 else ()}, 800)
+    read = collections.Counter(
+        caption.split()[0] for caption in pipeline.read_captions(open_source(f"columns:re=0.8,org=0.2:{spec}"), 800)
+    )
+    assert abs(read["re"] - 640) < 50
+    assert abs(read["org"] - 80) < 40  # half of the records lack it
+    assert read.keys() == {"re", "org"}
+
+
+def test_a_column_that_few_records_have_is_not_mistyped(tmp_path):
+    spec = _write(tmp_path, lambda index: {"re": (f"re {index}",), "rare": ("rare",) if index == 33 else ()})
+    assert len(open_source(f"columns:re=0.8,rare=0.2:{spec}")) == 40
+    with pytest.raises(ConfigError, match=r"no column rear in .*; it has caption, rare, re"):
+        open_source(f"columns:re=0.8,rear=0.2:{spec}")
 
 
 def test_a_record_without_the_drawn_column_is_masked(tmp_path, words):

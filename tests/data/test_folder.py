@@ -46,6 +46,14 @@ def test_a_flat_folder_has_no_labels(root):
     assert source[0].labels == {}
 
 
+def test_a_link_to_nowhere_is_a_bad_record(root):
+    (root / "cats/three.png").symlink_to(root / "gone.png")
+    source = open_source(f"folder:{root}")
+    with pytest.raises(BadRecord, match="no image file"):
+        source[1]
+    assert source[0].image and source[2].image
+
+
 def test_csv_captions(root):
     rows = 'caption,file,more\n"A cat, asleep",cats/one.png,1\nA cat,cats/one.png,2\n,four.png,3\n'
     (root / "captions.csv").write_text(rows)

@@ -133,6 +133,28 @@ def test_grey_cmyk_and_16_bits():
     assert _difference(images.decode(_encode(cmyk, "JPEG", quality=98)), _photo(40, 40)) < 4
 
 
+@pytest.mark.parametrize("rows", [1, 7])
+def test_strips_of_an_image_are_those_of_the_whole(monkeypatch, rows):
+    """Large images are converted in strips, for their memory: of any mode, upright or not."""
+    picture, exif = PIL.Image.fromarray(_photo(48, 80)), PIL.Image.Exif()
+    exif[0x0112] = 6
+    clear = picture.convert("RGBA")
+    clear.putalpha(PIL.Image.fromarray(_photo(48, 80, seed=1)[..., 0]))
+    deep = PIL.Image.fromarray(_photo(48, 80)[..., 0].astype(np.uint16) * 257)
+    files = [
+        _encode(clear, "PNG"),
+        _encode(clear, "WEBP", exif=exif),
+        _encode(clear.quantize(9), "PNG"),
+        _encode(deep, "PNG", transparency=257),
+        _encode(picture.convert("CMYK"), "JPEG", exif=exif),
+    ]
+    whole = [(images.decode(data), images.decode_rgba(data)) for data in files]
+    monkeypatch.setattr(images, "_STRIP", 80 * rows)
+    for data, (rgb, rgba) in zip(files, whole, strict=True):
+        np.testing.assert_array_equal(images.decode(data), rgb)
+        np.testing.assert_array_equal(images.decode_rgba(data), rgba)
+
+
 def test_a_transparent_level_of_16_bits_is_white():
     deep = PIL.Image.fromarray(np.asarray([[1_000, 40_000]], np.uint16))
     pixels = images.decode(_encode(deep, "PNG", transparency=1_000))
@@ -162,6 +184,13 @@ def _png_of_no_pixels(width, height):
 def test_too_many_pixels_are_refused_from_the_header(side):
     with pytest.raises(images.BadImage, match="too many pixels"):
         images.decode(_png_of_no_pixels(side, side))
+
+
+def test_webp_has_a_bound_of_its_own(monkeypatch):
+    monkeypatch.setattr(images, "_MAX_WEBP_PIXELS", 16 * 16 - 1)
+    images.decode(_encode(_photo(16, 16), "PNG"))
+    with pytest.raises(images.BadImage, match="too many pixels"):
+        images.decode(_encode(_photo(16, 16), "WEBP"))
 
 
 def test_too_many_pixels_of_a_jpeg():
@@ -267,6 +296,23 @@ def test_photographs_are_within_two_levels_of_pillow(shape, kind):
     data = _encode(tiled[: shape[0], : shape[1]], kind, **({"quality": 90} if kind == "JPEG" else {}))
     found = images.prepare(data, sections.Image(size=224))
     assert _difference(found, _pillow(images.decode(data), 224)) < 2
+
+
+@pytest.mark.parametrize("mode", ["resize", "crop"])
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+@pytest.mark.parametrize("shape", [(427, 640), (384, 512), (341, 256), (256, 341), (225, 225), (450, 460), (540, 541)])
+def test_photographs_are_within_two_levels_at_every_size(shape, name, mode):
+    """Also where the sides are no multiples of the scale, so that the last pixel of a small decode is a part of one."""
+    photo = PIL.Image.fromarray(load_sample_image(name)).resize(shape[::-1], PIL.Image.Resampling.LANCZOS)
+    data = _encode(photo, "JPEG", quality=92)
+    pixels = images.decode(data)
+    if mode == "crop":
+        side = min(shape)
+        top, left = (round((length - side) / 2) for length in shape)
+        pixels = pixels[top : top + side, left : left + side]
+    for size in (32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 384):
+        found = images.prepare(data, sections.Image(size=size, resize=mode))
+        assert _difference(found, _pillow(pixels, size)) < 2, size
 
 
 @pytest.mark.parametrize(

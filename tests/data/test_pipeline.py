@@ -69,7 +69,7 @@ def words():
 
 
 def _config(random_crop=1.0, seed=5, **data):
-    data = {"batch_size": 4, "max_tokens": 24, "threads": 2, "prefetch": 2} | data
+    data = {"batch_size": 4, "max_tokens": 24, "threads": 2, "prefetch": 2, "max_bad_share": 1.0} | data
     image = sections.Image(size=SIZE, random_crop=random_crop)
     return sections.Config(seed=seed, image=image, data=sections.Data(**data))
 
@@ -256,23 +256,40 @@ def test_damage_never_shifts_a_position(words, data):
 
 
 def test_too_many_bad_records_stop_the_run(words):
-    records = _good(100)
-    for index in range(3):
-        records[index] = BadRecord("damaged entry")
+    records = [BadRecord("damaged entry") if index % 33 == 0 else good for index, good in enumerate(_good(11) * 120)]
     config = _config(batch_size=100, max_bad_share=0.02)
     with pipeline.TrainBatches(Fixed(records), words, config, position=0) as batches:
         for _ in range(9):
             next(batches)
-        with pytest.raises(pipeline.TooManyBadRecords, match=r"30 of 1000 .*30 x damaged entry.*max_bad_share = 0.02"):
+        with pytest.raises(pipeline.TooManyBadRecords, match=r"28 of 1000 .*28 x damaged entry.*max_bad_share = 0.02"):
             next(batches)
     with pipeline.TrainBatches(
-        Fixed(records),
-        words,
-        dataclasses.replace(config, data=dataclasses.replace(config.data, max_bad_share=0.03)),
-        position=0,
+        Fixed(records), words, _config(batch_size=100, max_bad_share=0.04), position=0
     ) as batches:
         for _ in range(12):
             next(batches)
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_small_sources_are_judged_after_their_first_epoch(words, hosts):
+    records = [*_good(10), BadRecord("damaged entry"), BadRecord("damaged entry")]
+    host = {"position": 0, "process_index": 0, "process_count": hosts}
+    with pipeline.TrainBatches(Fixed(records), words, _config(max_bad_share=0.05), **host) as batches:
+        next(batches)
+        next(batches)
+        with pytest.raises(pipeline.TooManyBadRecords, match=f"of {12 // hosts} examples"):
+            next(batches)
+
+
+def test_evaluation_is_judged_at_its_end(words):
+    source = Fixed([*_good(10), BadRecord("damaged entry")])
+    batches = pipeline.eval_batches(source, words, _config(max_bad_share=0.05), count=100, batch_size=4)
+    for _ in range(3):
+        next(batches)
+    with pytest.raises(pipeline.TooManyBadRecords, match="1 of 11 examples cannot be used"):
+        next(batches)
+    fine = pipeline.eval_batches(source, words, _config(max_bad_share=0.1), count=100, batch_size=4)
+    assert len(list(fine)) == 3
 
 
 def test_read_errors_are_retried_then_stop_the_run(words, monkeypatch):

@@ -49,8 +49,8 @@ def test_webdataset_says_what_is_wrong(tmp_path):
     for arguments, message in (
         ([f"--from={tmp_path}/none"], "none: no .tar file is there; name files, globs or folders"),
         ([f"--from={tmp_path},{tmp_path}/more"], "2 inputs would give"),
-        ([f"--from={tmp_path}/0.tar", "--workers=1"], "1 of 2 examples cannot be used (1 x empty caption)"),
-        ([f"--from={tmp_path}/0.tar", f"--tokenizer={tmp_path}/model"], "model"),
+        ([f"--from={tmp_path}/0.tar", "--workers=1"], "1 of 2 examples cannot be used (1 x empty caption, as 0.tar a)"),
+        ([f"--from={tmp_path}/0.tar", f"--tokenizer={tmp_path}/model"], f"--tokenizer={tmp_path}/model: "),
         ([f"--from={tmp_path}/0.tar", "--columns="], "--columns is empty"),
         ([f"--from={tmp_path}/0.tar", "--split=test"], "holds 1 shards that this run does not write, as train-0"),
     ):
@@ -104,5 +104,10 @@ def test_files(tmp_path, command):
     }
     assert len(stored) == 12
     assert not stored & {hashlib.sha256(image).hexdigest() for image in images}
+    if command == "folder":
+        (root / "0.txt").unlink()
+        done = _run(command, f"--from={root}", f"--out={tmp_path}/out", "--max_bad_share=0", "--workers=1")
+        assert "dropped 0.jpg: no caption" in done.stderr
+        assert "1 of 12 examples cannot be used (1 x no caption, as 0.jpg)" in done.stderr
     done = _run(command, f"--from={root}/none", f"--out={tmp_path}/out", *more)
     assert "there is no such folder" in done.stderr and "Traceback" not in done.stderr

@@ -42,7 +42,8 @@ def photos(tmp_path, monkeypatch):
 
 def _prepare(root, out, columns=("caption",), encoding=None):
     found = folder.read(root, columns)
-    manifest = records.Manifest("test", "", "", found.families, {}, found.dropped)
+    dropped = {reason: len(names) for reason, names in found.dropped.items()}
+    manifest = records.Manifest("test", "", "", found.families, {}, dropped)
     return records.write_all(out, manifest, found.plans(encoding or Encoding()))
 
 
@@ -63,6 +64,19 @@ def test_a_folder_keeps_bytes_captions_and_labels(photos, tmp_path):
     assert record.image == picture(shade=7)
     assert record.labels["folder"] == 0
     assert images.decode(found["A picture, drawing."].image).shape[0] == collection.SETTINGS["short_side"]
+
+
+def test_what_is_left_out_is_named_with_its_folder(photos, tmp_path):
+    for path in photos.rglob("*.*"):
+        path.with_suffix(".txt").write_text(path.stem)
+    (photos / "dog/4.txt").unlink()
+    (photos / "cat/5.jpg").write_bytes(b"damaged")
+    assert folder.read(photos).dropped == {"no caption": ["dog/4.jpg"]}
+    named = [shard.named for shard in _prepare(photos, tmp_path / "out").shards.values() if shard.named]
+    assert sorted(name for by_reason in named for names in by_reason.values() for name in names) == [
+        "cat/5.jpg",
+        "dog/broken.png",
+    ]
 
 
 def test_equal_captions_are_on_one_side(photos, tmp_path):
@@ -134,6 +148,7 @@ COCO = {
         {"id": 40, "image_id": 3, "caption": "three"},
         {"id": 50, "image_id": 5, "caption": "five"},
         {"id": 60, "image_id": 6, "caption": " "},
+        {"id": 70, "image_id": 1000, "caption": "of an image that is not listed"},
     ],
     "licenses": [{"id": 4, "name": "Attribution License", "url": "u"}],
 }
@@ -143,7 +158,8 @@ def test_coco_keeps_all_captions_of_an_image(tmp_path):
     for name in ("9.jpg", "sub/3.jpg", "6.jpg", "7.jpg"):
         _write(tmp_path / "images", name, picture())
     (tmp_path / "captions.json").write_text(json.dumps(COCO))
-    entries = coco.read(tmp_path / "captions.json", tmp_path / "images")
+    entries, others = coco.read(tmp_path / "captions.json", tmp_path / "images")
+    assert others == 1
     manifest = prepare(tmp_path / "out", *files.plans("train", entries, Encoding()))
     assert manifest.all_dropped() == {"empty caption": 1, "no caption": 1, "no image file": 1}
     source = open_source(f"array_record:{tmp_path / 'out'}")
@@ -161,7 +177,7 @@ def test_coco_keeps_all_captions_of_an_image(tmp_path):
         ('{"images": [{"id": 1}], "annotations": []}', "file_name"),
         ('{"images": [{"id": 1, "file_name": "../../etc/passwd"}], "annotations": []}', "lies outside"),
         ('{"images": [{"id": 1, "file_name": "/etc/passwd"}], "annotations": []}', "lies outside"),
-        ('{"images": [], "annotations": [{"id": 1, "image_id": 4, "caption": "x"}]}', "KeyError"),
+        ('{"images": [], "annotations": [{"id": 1, "image_id": 4, "caption": "x"}]}', "names no images"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"id": 1, "image_id": 1, "caption": 3}]}', "text"),
     ],
 )

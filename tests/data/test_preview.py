@@ -1,5 +1,6 @@
 """The preview: counts that are right, a page with what training sees, errors that say what to do."""
 
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -59,6 +60,25 @@ def test_counts_of_a_folder_with_damage(photos):
     assert found.audit.dropped == {"no caption": 2}
 
 
+def test_few_records_of_a_prime_number_make_large_batches(photos):
+    for path in sorted(photos.rglob("*.png"))[:3]:
+        path.unlink()
+    source = open_source(f"folder:{photos}")
+    config = _config(source.spec)
+    found = preview.preview(source, make_tokenizer(config, source), config, records=1_000, images=0)
+    assert (len(source), found.seen) == (37, 36)
+
+
+def test_augmentations_that_training_refuses_are_named_and_unsafe_ones_too(photos):
+    (photos / "dogs" / "00.txt").write_text("a dog left of a cat")
+    source = open_source(f"folder:{photos}")
+    for unsafe, verdict in ((False, "training refuses"), (True, "unsafe augmentation")):
+        config = _config(source.spec)
+        config = dataclasses.replace(config, image=sections.Image(size=32, flip=True, unsafe_augmentation=unsafe))
+        found = preview.preview(source, make_tokenizer(config, source), config, records=40, images=0)
+        assert "image.flip=True can make captions of" in dict(preview.counts(found, config))[verdict]
+
+
 def test_the_page_has_every_source_and_the_table_every_label(tmp_path):
     config = _config("scenes:train,size=32", buckets=(9, 12))
     specs = ("scenes:train,size=32", "fake:train,size=32,words=20")
@@ -84,12 +104,13 @@ def _run(*arguments):
     )
 
 
-def test_the_command(tmp_path):
+def test_the_command_needs_none_of_the_data_of_its_config(tmp_path, photos):
     page = tmp_path / "new" / "page.html"
-    done = _run("scenes:test", "--config=configs/scenes.py:runlocal", f"--out={page}", "--records=64", "--images=3")
+    config = "configs/pictures.py:data=none"
+    done = _run(f"folder:{photos}", f"--config={config}", f"--out={page}", "--records=32", "--images=3")
     assert done.returncode == 0, done.stderr
     assert page.exists()
-    assert "20,000" in done.stdout and "longer than 18 tokens" in done.stdout
+    assert "40" in done.stdout and "longer than 24 tokens" in done.stdout
 
 
 @pytest.mark.parametrize(

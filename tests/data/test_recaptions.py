@@ -9,6 +9,7 @@ import pytest
 
 from mdc_jax.data.prepare import recaptions, records, samples
 from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources.base import BadRecord
 from tests.data.test_samples import picture, prepare, sample, write_tar
 
 COUNT = 60
@@ -91,6 +92,21 @@ def test_pairs_without_a_row_or_with_another_hash_are_dropped(tars, tmp_path):
     assert record.columns["org_caption"] == ()
 
 
+@pytest.mark.parametrize("verify", ["image", "download"])
+def test_a_pair_without_a_hash_is_not_verified(tmp_path, verify):
+    tar = write_tar(tmp_path / "0.tar", [sample(_key(n), image=_image(n), sha256=None) for n in range(2)])
+    path = _write(tmp_path / "0.parquet", [_row(0), _row(1, sha256=None)])
+    kept = {"image": 1, "download": 0}[verify]
+    outcomes = list(_plans([tar], path, verify=verify)[0].examples())
+    assert [str(bad) for bad in outcomes if isinstance(bad, BadRecord)] == ["no sha256 to compare"] * (2 - kept)
+
+
+def test_keys_that_are_numbers_are_refused(tmp_path):
+    path = _write(tmp_path / "0.parquet", [_row(n, key=n) for n in range(3)])
+    with pytest.raises(ValueError, match=r"0\.parquet: keys are int64; they must be text"):
+        recaptions.Captions.open([path])
+
+
 def test_of_equal_keys_the_first_row_is_taken(tars, tmp_path):
     rows = [_row(n) for n in range(COUNT)] + [_row(5, re_caption="a second row")]
     prepare(tmp_path / "out", *_plans(tars, _write(tmp_path / "0.parquet", rows)))
@@ -99,7 +115,8 @@ def test_of_equal_keys_the_first_row_is_taken(tars, tmp_path):
 
 def test_images_encoded_anew_are_verified_by_the_hash_noted_at_download(tars, tmp_path):
     path = _write(tmp_path / "0.parquet", [_row(n, sha256=f"noted {n}") for n in range(COUNT)])
-    assert prepare(tmp_path / "bytes", *_plans(tars, path)).all_dropped() == {"sha256 differs": COUNT}
+    with pytest.raises(records.TooManyDropped, match=f"{COUNT} x sha256 differs"):
+        prepare(tmp_path / "bytes", *_plans(tars, path))
     manifest = prepare(tmp_path / "noted", *_plans(tars, path, verify="download"))
     assert manifest.all_dropped() == {}
 

@@ -194,7 +194,7 @@ def test_a_manifest_without_later_fields_is_read(tmp_path):
 
 
 def test_wrong_folders_are_explained(tmp_path):
-    records.write_all(tmp_path / "a", _manifest(), _plans(COUNTS))
+    written = records.write_all(tmp_path / "a", _manifest(), _plans(COUNTS))
     with pytest.raises(ValueError, match="no split 'dev'; name one of test, train"):
         open_source(f"pictures:{tmp_path / 'a'}:dev")
     with pytest.raises(ValueError, match="no split ''; name one of"):
@@ -203,6 +203,7 @@ def test_wrong_folders_are_explained(tmp_path):
         open_source(f"pictures:{tmp_path}:train")
     with pytest.raises(ValueError, match="no file matches"):
         open_source(f"array_record:{tmp_path}/*.arrayrecord")
+    assert len(open_source(f"array_record:{tmp_path / 'a'}/t*-*")) == sum(written.counts().values())
     shard = tmp_path / "a" / "train-0.arrayrecord"
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"train-0.* bytes, it was written with"):

@@ -102,8 +102,10 @@ def test_wrong_ways_are_explained(tmp_path):
     with pytest.raises(ValueError, match=r"--direct_num_workers=2: further arguments are for Apache Beam"):
         runners.runner(1, "", ["--direct_num_workers=2"])
     if importlib.util.find_spec("apache_beam") is None:
+        prepare(tmp_path / "out", Plan(0))
         with pytest.raises(ValueError, match=r"pip install -r requirements-beam\.txt"):
             prepare(tmp_path / "out", Plan(0), run=runners.runner(1, "DirectRunner"))
+        assert records.Manifest.read(tmp_path / "out").complete  # what was there is still whole
 
 
 @pytest.mark.skipif(

@@ -83,12 +83,15 @@ def test_columns_are_kept_apart_by_name(tmp_path):
             sample("c", "", re="only the other"),
         ],
     )
-    first, second = examples(TarPlan(tar, columns=("re", "caption", "absent")))  # b lacks the default column
+    plan = TarPlan(tar, columns=("re", "caption", "absent"))
+    first, second = examples(plan)  # b lacks the default column
     assert first.captions == ("described",)
     assert first.columns == {"re": ("described",), "caption": ("own",), "absent": ()}
     assert first.about == {"key": "a", "url": "https://example.org/a", "number": 3}
     assert second.captions == ("only the other",)
     assert second.columns["caption"] == ()
+    with pytest.raises(ValueError, match="no example has a text of column absent"):
+        prepare(tmp_path / "mistyped", plan, lengths=Lengths(columns=plan.columns))
 
     manifest = prepare(
         tmp_path / "out",
@@ -144,6 +147,7 @@ def test_an_image_named_as_another_kind_is_known_by_its_content(tmp_path):
         ({"jpg": bytes(2**26 + 1)}, "huge image"),
         ({"txt": None}, "no caption member"),
         ({"txt": b"\n"}, "empty caption"),
+        ({"txt": b" . , !"}, "empty caption"),
         ({"txt": b"x" * (MAX_CAPTION + 1)}, "huge caption"),
         ({"txt": b"x" * 2**20}, "huge caption"),
         ({"txt": b"\xff"}, "caption not UTF-8"),
@@ -187,6 +191,30 @@ def test_what_a_cut_tar_lost_is_counted_by_the_parquet_beside_it(tmp_path):
 
     tar.with_suffix(".parquet").write_bytes(b"PAR1nothing")
     assert prepare(tmp_path / "damaged", TarPlan(tar)).all_dropped() == {"damaged parquet": 1, "tar cut short": 1}
+
+
+def test_folders_within_a_tar_are_no_part_of_the_keys_in_the_parquet(tmp_path):
+    listed = [("1", "success"), ("2", "success"), ("3", "success")]
+    tar = write_tar(tmp_path / "0.tar", [sample("./1"), sample("deep/2")], listed)
+    assert prepare(tmp_path / "out", TarPlan(tar)).all_dropped() == {"in the parquet, not in the tar": 1}
+
+
+@pytest.mark.parametrize("name", ["photo.00001", "notes"])
+def test_a_tar_of_other_files_is_no_success(tmp_path, name):
+    """WebDataset's keys end at the first dot."""
+    files = {"jpg": picture(), "txt": b"a caption"} if "photo" in name else {"csv": b"1,2", "pickle": b"x"}
+    tar = write_tar(tmp_path / "0.tar", [(name, files)])
+    with pytest.raises(records.TooManyDropped, match=rf"1 x no file .* KEY\.jpg.*, as 0\.tar {name}"):
+        prepare(tmp_path / "out", TarPlan(tar))
+    others = write_tar(tmp_path / "1.tar", [sample("a")])
+    manifest = prepare(tmp_path / "out", TarPlan(tar), TarPlan(others))
+    assert (manifest.counts(), sum(manifest.all_dropped().values())) == ({"train": 1}, 1)
+
+
+def test_a_tar_without_members_is_no_fault_but_no_data_either(tmp_path):
+    tar = write_tar(tmp_path / "0.tar", [])
+    with pytest.raises(records.TooManyDropped, match="it holds no example"):
+        prepare(tmp_path / "out", TarPlan(tar))
 
 
 def test_a_tar_of_nothing_but_damage_is_an_empty_shard(tmp_path):

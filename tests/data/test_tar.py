@@ -81,6 +81,27 @@ def test_damage_ends_the_archive_with_its_reason(content, reason):
         list(tar.members(io.BytesIO(content)))
 
 
+@pytest.mark.parametrize("zeros", [512, 1024, 2**21], ids=str)
+def test_what_follows_zeros_is_not_lost_in_silence(zeros):
+    """A hole in a download; archives that were put together."""
+    whole = _archive(FILES)
+    end = whole.index(_header(b"c.json", 1000)[:100])
+    for content in (whole[:end] + bytes(zeros) + whole[end:], whole[:end] + bytes(zeros) + whole):
+        seen = []
+        with pytest.raises(tar.BadTar, match="damaged tar"):
+            for member in tar.members(io.BytesIO(content)):
+                seen.append(member.name)
+        assert seen == [name for name, _ in FILES[:2]]
+    assert _read(whole + bytes(zeros)) == [(name, data, True) for name, data in FILES]
+
+
+def test_an_archive_ends_with_two_blocks_of_zeros():
+    whole = _archive(FILES[:1])
+    assert len(_read(whole[: 4 * 512])) == 1
+    with pytest.raises(tar.BadTar, match="tar cut short"):
+        _read(whole[: 3 * 512])
+
+
 def test_a_negative_size_is_damage():
     header = bytearray(_header())
     header[124:136] = b"-0000000777\0"

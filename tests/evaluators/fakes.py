@@ -129,6 +129,7 @@ class FakeObjective(Objective):
 def make_subject(out: Any, objective: Objective | None = None, should_stop: Any = lambda: False) -> Subject:
     config = defaults()
     config.image.size, config.data.max_tokens = SIZE, TOKENS
+    config.data.max_bad_share = 1.0  # one record of a fake source is damaged
     config.data.train, config.data.validation, config.data.test = "fake:train", "fake:validation", "fake:test"
     config = parse(config)
     mesh = sharding.make_mesh(config.mesh)

@@ -76,6 +76,21 @@ def test_an_unknown_family_is_named(tmp_path, use_source):
         list(build(dataclasses.replace(SECTION, families=("smell",))).run(make_subject(tmp_path)))
 
 
+def test_splits_whose_class_numbers_mean_other_names_are_refused(tmp_path):
+    """Number 1 is "bees" in one folder and "cats" in another."""
+    for split, names in (("train", "ants bees cats"), ("validation", "ants bees cats"), ("test", "ants cats")):
+        for name in names.split():
+            path = tmp_path / split / name / "0.png"
+            path.parent.mkdir(parents=True)
+            path.touch()
+    section = sections.LinearProbe(**{split: f"folder:{tmp_path}/{split}" for split in ("train", "validation", "test")})
+    with pytest.raises(ConfigError, match=r'"folder" is class of ants, bees, cats in .*train, .* ants, cats in .*test'):
+        build(section).check(sections.Config())
+    (tmp_path / "test" / "bees").mkdir()
+    (tmp_path / "test" / "bees" / "0.png").touch()
+    build(section).check(sections.Config())
+
+
 def test_a_stopped_probe_writes_nothing(tmp_path, use_source):
     use_source(SOURCES)
     polls = iter(range(100))

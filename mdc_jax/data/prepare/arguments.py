@@ -75,16 +75,19 @@ def write(
     columns: tuple[str, ...] = (CAPTION,),
     settings: Mapping[str, Any] | None = None,
     families: Mapping[str, Family] | None = None,
-    dropped: dict[str, int] | None = None,
+    dropped: Mapping[str, Sequence[str]] | None = None,
     unit: str = " examples",
     replace: bool = False,
 ) -> None:
     """Writes what the flags ask for, and prints what was written.
 
+    `dropped` are names of what is in none of the plans, by reason.
+
     Raises:
-      ValueError: two shards have one name; or the folder has other shards, which only `replace` may remove.
+      ValueError: two shards have one name; the folder has other shards, which only `replace` may remove; or --tokenizer
+        names no model.
     """
-    values = flags.FLAGS
+    values, dropped = flags.FLAGS, dropped or {}
     out = pathlib.Path(values.out)
     for name, count in collections.Counter(plan.name for plan in plans).items():
         if count > 1:
@@ -97,19 +100,25 @@ def write(
             f"{out} holds {len(other)} shards that this run does not write, as {other[0]}: prepare to another folder, "
             "or remove that one first"
         )
+    lengths = Lengths(values.tokenizer, columns)
+    try:
+        lengths.describe()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--tokenizer={values.tokenizer}: {error}") from error
     manifest = Manifest(
         source=source,
         licence=values.licence,
         attribution=values.attribution,
         families=families or {},
         settings={"short_side": values.short_side, "quality": values.quality} | (settings or {}),
-        dropped=dropped or {},
+        dropped={reason: len(names) for reason, names in dropped.items()},
+        named={reason: names[: records.NAMED_OF_A_REASON] for reason, names in dropped.items()},
     )
     manifest = records.write_all(
         out,
         manifest,
         plans,
-        lengths=Lengths(values.tokenizer, columns),
+        lengths=lengths,
         max_dropped=values.max_bad_share,
         unit=unit,
         run=runners.runner(values.workers, values.runner, argv[1:]),

@@ -13,23 +13,35 @@ from absl import flags
 from mdc_jax.data.prepare import arguments, files
 
 
-def read(annotations: pathlib.Path, root: pathlib.Path) -> list[files.Entry]:
-    """The images that a file of annotations names, in order of their ids; raises ValueError if it is none of COCO's."""
+def read(annotations: pathlib.Path, root: pathlib.Path) -> tuple[list[files.Entry], int]:
+    """The images that a file of annotations names, in order of their ids, and the number of captions of other images.
+
+    Raises:
+      ValueError: it is no file of COCO's, or names no images.
+    """
     try:
         content = json.loads(annotations.read_bytes())
         images = {image["id"]: image for image in content["images"]}
         captions: dict[Any, list[str]] = {identity: [] for identity in images}
+        others = 0
         for annotation in sorted(content["annotations"], key=lambda annotation: annotation["id"]):
             if not isinstance(annotation["caption"], str):
                 raise TypeError(f"the caption of annotation {annotation['id']} is no text")
-            captions[annotation["image_id"]].append(annotation["caption"])
+            of_image = captions.get(annotation["image_id"])
+            if of_image is None:
+                others += 1
+            else:
+                of_image.append(annotation["caption"])
         licences = {licence["id"]: licence.get("name", "") for licence in content.get("licenses", ())}
-        return [_entry(root, image, captions[identity], licences) for identity, image in sorted(images.items())]
+        entries = [_entry(root, image, captions[identity], licences) for identity, image in sorted(images.items())]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{annotations} is no file of COCO captions ({error!r}): it needs images (id, file_name) and annotations "
             "(id, image_id, caption)"
         ) from error
+    if not entries:
+        raise ValueError(f"{annotations} names no images")
+    return entries, others
 
 
 def _entry(
@@ -44,9 +56,12 @@ def _entry(
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
-    entries = read(pathlib.Path(values.annotations), arguments.folder())
+    entries, others = read(pathlib.Path(values.annotations), arguments.folder())
+    if others:
+        print(f"{others} captions are of images that {values.annotations} does not list; they are left out")
     plans = files.plans(values.split, entries, arguments.encoding())
-    arguments.write(argv, f"coco {pathlib.Path(values.annotations).name}", plans)
+    settings = {"captions_of_other_images": others}
+    arguments.write(argv, f"coco {pathlib.Path(values.annotations).name}", plans, settings=settings)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,17 @@ from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.records import Example
 from mdc_jax.data.prepare.samples import MAX_CAPTION
 from mdc_jax.data.sources.base import BadRecord
+from mdc_jax.data.texts import has_words
 
 SHARD_SIZE = 4_096  # images
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """An image file; `captions` are those of the first of `columns` where there are several."""
+    """An image file; `captions` are those of the first of `columns` where there are several.
+
+    `about` says at least which "file" it is, as people know it.
+    """
 
     path: pathlib.Path
     captions: tuple[str, ...]
@@ -55,11 +59,11 @@ class FilesPlan:
             try:
                 yield self._example(entry)
             except BadRecord as fault:
-                yield BadRecord(fault.reason, entry.path.name)
+                yield BadRecord(fault.reason, entry.about["file"])
 
     def _example(self, entry: Entry) -> Example:
         texts = [entry.captions, *entry.columns.values()]
-        captions, *others = (tuple(text.strip() for text in column if text.strip()) for column in texts)
+        captions, *others = (tuple(text.strip() for text in column if has_words(text)) for column in texts)
         if not captions:
             raise BadRecord("empty caption" if entry.captions else "no caption")
         if max(len(text) for column in (captions, *others) for text in column) > MAX_CAPTION:

@@ -18,16 +18,16 @@ from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.lengths import CAPTION
 from mdc_jax.data.sources import folder
 from mdc_jax.data.sources.base import Family
-from mdc_jax.data.texts import words
+from mdc_jax.data.texts import has_words, words
 
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """What a folder holds, and how many images were left out, by reason."""
+    """What a folder holds, and the images that were left out, by reason."""
 
     splits: Mapping[str, Sequence[files.Entry]]
     families: Mapping[str, Family]
-    dropped: dict[str, int]
+    dropped: Mapping[str, Sequence[str]]
 
     def plans(self, encoding: Encoding) -> list[files.FilesPlan]:
         return [plan for split, entries in self.splits.items() for plan in files.plans(split, entries, encoding)]
@@ -37,16 +37,17 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
     """Lists a folder; raises FileNotFoundError where no image has a caption, ValueError for a bad table of captions."""
     paths = folder.image_files(root, folder.SUFFIXES | {".svg"})
     texts = {column: folder.read_captions(root, paths, column) for column in columns}
-    pictures, dropped = [], collections.Counter()
+    pictures, dropped = [], collections.defaultdict(list)
     for path in paths:
         captions = texts[columns[0]][path]
-        worded = tuple(text for text in captions or () if words(text))
+        worded = tuple(filter(has_words, captions or ()))
         if worded:
             concepts = tuple(("title", words(text)) for text in worded)
             labels = {collection.FOLDER: collection.top_folder(path)}
             pictures.append(Picture(root / path, path.as_posix(), worded, concepts, labels))
         else:
-            dropped["captions not UTF-8" if captions is None else "empty caption" if captions else "no caption"] += 1
+            reason = "captions not UTF-8" if captions is None else "empty caption" if captions else "no caption"
+            dropped[reason].append(path.as_posix())
     if not pictures:
         raise FileNotFoundError(f"{root} has no images with captions; see mdc_jax/data/README.md for where they go")
 
@@ -61,7 +62,7 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
     splits = {
         split: [entry(picture) for picture in chosen] for split, chosen in collection.split_by_concept(pictures).items()
     }
-    return Folder(splits, families, dict(dropped))
+    return Folder(splits, families, dropped)
 
 
 def main(argv: list[str]) -> None:

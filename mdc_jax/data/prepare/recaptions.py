@@ -12,7 +12,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from mdc_jax.data.prepare import tar
-from mdc_jax.data.prepare.samples import TarPlan
+from mdc_jax.data.prepare.samples import TarPlan, join_key
 from mdc_jax.data.sources.base import BadRecord
 
 COLUMNS = ("re_caption", "org_caption")  # the default one first
@@ -33,16 +33,25 @@ class Captions:
 
     @classmethod
     def open(cls, paths: Sequence[pathlib.Path]) -> "Captions":
-        """Reads the footers alone; raises ValueError for a file without these columns, or which is no parquet."""
+        """Reads the footers alone.
+
+        Raises:
+          ValueError: a file has not these columns, or numbers for keys; or is no parquet.
+        """
         ranges, digest = [], hashlib.sha256()
         for path in paths:
             try:
-                names = pyarrow.parquet.read_schema(path).names
+                schema = pyarrow.parquet.read_schema(path)
             except pyarrow.ArrowInvalid as error:
                 raise ValueError(f"{path} is no parquet file: {error}") from error
-            missing = [name for name in NEEDED if name not in names]
+            missing = [name for name in NEEDED if name not in schema.names]
             if missing:
-                raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}")
+                raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(schema.names)}")
+            kind = schema.field("key").type
+            if pyarrow.types.is_primitive(kind):
+                raise ValueError(
+                    f"{path}: keys are {kind}; they must be text as the names in the tars, with their zeros: 000000012"
+                )
             lows, highs = zip(*_group_ranges(path), strict=True)
             ranges.append((min(lows), max(highs)))
             digest.update(repr((path.name, path.stat().st_size)).encode() + _footer(path))
@@ -115,21 +124,18 @@ class RecapPlan(TarPlan):
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def _rows(self, keys: Sequence[str]) -> Mapping[str, Any]:
-        return self.captions.lookup([_join_key(key) for key in keys])
+        return self.captions.lookup([join_key(key) for key in keys])
 
     def _texts(
         self, file: BinaryIO, sample: tar.Sample, image: bytes, about: dict[str, Any], rows: Mapping[str, Any]
     ) -> dict[str, str]:
-        row = rows.get(_join_key(sample.key))
+        row = rows.get(join_key(sample.key))
         if row is None:
             raise BadRecord("key not among the captions")
         actual = hashlib.sha256(image).hexdigest() if self.verify == "image" else about.get("sha256")
+        if not actual or not row["sha256"]:
+            raise BadRecord("no sha256 to compare")
         if actual != row["sha256"]:
             raise BadRecord(DIFFERS)
         about |= {"url": row["url"], "sha256": row["sha256"]}
         return {name: row[name] or "" for name in self.columns}
-
-
-def _join_key(key: str) -> str:
-    """Keys are file names; folders within the tar do not belong to them."""
-    return key.rpartition("/")[2]

@@ -42,11 +42,11 @@ FORMAT_VERSION = 1
 
 _MAGIC = b"MDC1"
 _LENGTH = struct.Struct("<I")
-_SUFFIX = ".arrayrecord"
+SUFFIX = ".arrayrecord"
 _LENGTHS_SUFFIX = ".lengths.npy"
 _TEMPORARY = ".unfinished"
 _JOURNAL = ".finished"  # folder of the journal
-_NAMED_OF_A_REASON = 3  # dropped examples that a shard names, of every reason
+NAMED_OF_A_REASON = 3  # dropped examples that a shard names, of every reason
 _NAMED = 1_000  # ... and all shards together
 _SHOWN = 20  # ... and the terminal
 _NAME_LENGTH = 120  # characters; names come from the data
@@ -144,6 +144,7 @@ class Manifest:
     families: Mapping[str, Family]
     settings: Mapping[str, Any]
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)  # by reason, before any shard was written
+    named: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)  # some of these, by reason
     shards: dict[str, Shard] = dataclasses.field(default_factory=dict)  # by file name
     lengths: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # unit, columns and tokenizer
     parts: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)  # of several sources: source, licence ...
@@ -183,7 +184,7 @@ class Manifest:
             content = json.loads(path.read_bytes())
             if content["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format_version {content['format_version']}, expected {FORMAT_VERSION}")
-            content = {"lengths": {}, "parts": [], "audit": {}} | content  # later than the first manifests
+            content = {"lengths": {}, "parts": [], "audit": {}, "named": {}} | content  # later than the first manifests
             fields = {field.name: content[field.name] for field in dataclasses.fields(cls)}
             fields["families"] = {
                 name: Family(**family | {"names": tuple(family["names"])})
@@ -285,7 +286,8 @@ def write_all(
       run: where the work is done.
 
     Raises:
-      TooManyDropped: see there; what was finished is kept.
+      TooManyDropped: see there, or nothing is left; what was finished is kept.
+      ValueError: no example has a text of one of the columns.
       OSError: something could not be read or written.
     """
     earlier = finished(directory)
@@ -293,7 +295,7 @@ def write_all(
     (directory / _JOURNAL).mkdir(parents=True, exist_ok=True)
     manifest = dataclasses.replace(manifest, shards={}, lengths=lengths.describe(), complete=False)
     dataclasses.replace(manifest, shards=earlier).write(directory)
-    tally = _Tally(manifest.dropped, max_dropped)
+    tally = _Tally(manifest, max_dropped)
     bar = tqdm.tqdm(total=sum(plan.size for plan in plans), unit=unit, unit_scale=unit == "B")
     with bar, contextlib.closing(run(tasks)) as done:
         for task, shard in done:
@@ -301,7 +303,8 @@ def write_all(
             bar.update(task.plan.size)
             tally.add(shard)
             tally.judge(_JUDGE_AFTER)
-    tally.judge(0)
+    tally.finish()
+    _check_columns(directory, manifest.shards, lengths.columns)
     for name in earlier.keys() - manifest.shards.keys():
         (directory / name).unlink(missing_ok=True)
         lengths_path(directory / name).unlink(missing_ok=True)
@@ -312,6 +315,15 @@ def write_all(
     manifest.write(directory)
     shutil.rmtree(directory / _JOURNAL)
     return manifest
+
+
+def _check_columns(directory: pathlib.Path, shards: Iterable[str], columns: Sequence[str]) -> None:
+    found = np.zeros(len(columns), bool)
+    for name in shards:
+        found |= np.load(lengths_path(directory / name)).any(0)
+    empty = [column for column, some in zip(columns, found, strict=True) if not some]
+    if empty:
+        raise ValueError(f"no example has a text of column {', '.join(empty)}: check its name, and prepare again")
 
 
 def write_shard(
@@ -334,7 +346,7 @@ def write_shard(
                     example, entry = _packed(example)
                 if isinstance(example, BadRecord):
                     dropped[example.reason] = dropped.get(example.reason, 0) + 1
-                    if example.name and len(named.setdefault(example.reason, [])) < _NAMED_OF_A_REASON:
+                    if example.name and len(named.setdefault(example.reason, [])) < NAMED_OF_A_REASON:
                         named[example.reason].append(_printable(example.name))
                 else:
                     writer.write(entry)
@@ -378,16 +390,23 @@ def _whole(path: pathlib.Path, shard: Shard) -> bool:
 class _Tally:
     """What was kept and dropped so far; names the first dropped examples on the terminal."""
 
-    def __init__(self, dropped: Mapping[str, int], max_dropped: float) -> None:
+    def __init__(self, manifest: Manifest, max_dropped: float) -> None:
         self._max_dropped = max_dropped
         self._records = 0
-        self._dropped = collections.Counter(dropped)
+        self._dropped = collections.Counter(manifest.dropped)
+        self._first: dict[str, str] = {}  # dropped example of every reason
         self._shown = 0
+        self._name(manifest.named)
 
     def add(self, shard: Shard) -> None:
         self._records += shard.records
         self._dropped.update(shard.dropped)
-        named = [(reason, name) for reason, names in shard.named.items() for name in names]
+        self._name(shard.named)
+
+    def _name(self, dropped: Mapping[str, Sequence[str]]) -> None:
+        named = [(reason, name) for reason, names in dropped.items() for name in names]
+        for reason, name in named:
+            self._first.setdefault(reason, name)
         for reason, name in named[: _SHOWN - self._shown]:
             tqdm.tqdm.write(f"dropped {name}: {reason}", file=sys.stderr)
             self._shown += 1
@@ -396,12 +415,23 @@ class _Tally:
         """Raises TooManyDropped where that is so, from `after` examples on."""
         dropped = self._dropped.total()
         if self._records + dropped >= after and dropped > self._max_dropped * (self._records + dropped):
-            reasons = ", ".join(f"{count} x {reason}" for reason, count in self._dropped.most_common())
             raise TooManyDropped(
-                f"{dropped} of {self._records + dropped} examples cannot be used ({reasons}), more than the allowed "
-                f"share of {self._max_dropped:g}. What is finished is kept: repair the data, or allow more "
+                f"{dropped} of {self._records + dropped} examples cannot be used ({self._reasons()}), more than the "
+                f"allowed share of {self._max_dropped:g}. What is finished is kept: repair the data, or allow more "
                 "(--max_bad_share), and run again."
             )
+
+    def finish(self) -> None:
+        """Judges the whole."""
+        self.judge(0)
+        if not self._records:
+            raise TooManyDropped(f"nothing of this data can be used: {self._reasons() or 'it holds no example'}")
+
+    def _reasons(self) -> str:
+        return ", ".join(
+            f"{count} x {reason}" + (f", as {self._first[reason]}" if reason in self._first else "")
+            for reason, count in self._dropped.most_common()
+        )
 
 
 def _bounded(shards: Mapping[str, Shard]) -> dict[str, Shard]:
@@ -420,7 +450,7 @@ def _printable(name: str) -> str:
 
 def lengths_path(path: _Path) -> _Path:
     """The file of lengths that lies beside a shard."""
-    return path.with_name(path.name.removesuffix(_SUFFIX) + _LENGTHS_SUFFIX)
+    return path.with_name(path.name.removesuffix(SUFFIX) + _LENGTHS_SUFFIX)
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Sequence
+from typing import Any
 
 from mdc_jax.data.prepare.records import Runner, Shard, Task, in_process
 
@@ -21,10 +22,11 @@ def runner(workers: int, beam: str = "", beam_options: Sequence[str] = ()) -> Ru
       beam_options: its options, as on a command line.
 
     Raises:
-      ValueError: apache-beam is not installed, or there are options for it and no runner.
+      ValueError: apache-beam is not installed or knows no such runner, or there are options for it and no runner.
     """
     if beam:
-        return lambda tasks: _beam(tasks, [f"--runner={beam}", *beam_options])
+        pipeline = _pipeline([f"--runner={beam}", *beam_options])  # what is wrong is said before anything is written
+        return lambda tasks: _beam(tasks, pipeline)
     if beam_options:
         raise ValueError(f"{' '.join(beam_options)}: further arguments are for Apache Beam; name its --runner too")
     if workers < 1:
@@ -67,14 +69,20 @@ def _begin() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _beam(tasks: Sequence[Task], options: Sequence[str]) -> Generator[tuple[Task, Shard], None, None]:
-    """All workers must see the same files. What they report they leave in the journal."""
+def _pipeline(options: Sequence[str]) -> Any:
     try:
         import apache_beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise ValueError("--runner needs Apache Beam: pip install -r requirements-beam.txt") from error
-    with apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+    return apache_beam.Pipeline(options=PipelineOptions(list(options)))
+
+
+def _beam(tasks: Sequence[Task], pipeline: Any) -> Generator[tuple[Task, Shard], None, None]:
+    """All workers must see the same files. What they report they leave in the journal."""
+    import apache_beam
+
+    with pipeline:
         _ = (
             pipeline
             | "Shards to write" >> apache_beam.Create(tasks)

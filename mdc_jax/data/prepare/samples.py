@@ -18,6 +18,7 @@ from mdc_jax.data.prepare.lengths import CAPTION
 from mdc_jax.data.prepare.records import Example
 from mdc_jax.data.sources.base import BadRecord
 from mdc_jax.data.sources.folder import SUFFIXES
+from mdc_jax.data.texts import has_words
 
 MAX_CAPTION = 10_000  # characters; longer ones are no captions
 
@@ -26,6 +27,7 @@ _IMAGES = frozenset(suffix.removeprefix(".") for suffix in SUFFIXES)
 _MAX_IMAGE = 2**26  # bytes
 _MAX_TEXT = 2**17  # bytes of a caption or of metadata
 _CHUNK = 10_000  # keys that are looked up together
+_NAMED = 3  # files of a tar that holds no example
 _BATCH = 4_096  # rows of a parquet file at a time
 
 
@@ -69,6 +71,7 @@ class TarPlan:
 
     def _outcomes(self) -> Iterator[Example | BadRecord]:
         missing: dict[str, None] = {}
+        empty = True
         try:
             missing = _listed(self._listing)
         except BadRecord as fault:
@@ -77,12 +80,15 @@ class TarPlan:
             try:
                 for chunk in _chunks(tar.samples(file, _IMAGES | {_TXT, _JSON})):
                     rows = self._rows([sample.key for sample in chunk])
+                    empty = False
                     for sample in chunk:
-                        missing.pop(sample.key, None)
+                        missing.pop(join_key(sample.key), None)
                         try:
                             yield self._example(file, sample, rows)
                         except BadRecord as fault:
                             yield BadRecord(fault.reason, sample.key)
+                if empty and (others := [member.name for member in itertools.islice(tar.members(file), _NAMED)]):
+                    yield BadRecord("no file of the tar is called KEY.jpg, KEY.txt or KEY.json", ", ".join(others))
             except tar.BadTar as fault:
                 yield fault
         yield from (BadRecord("in the parquet, not in the tar", key) for key in missing)
@@ -98,9 +104,9 @@ class TarPlan:
         texts = {name: text.strip() for name, text in texts.items()}
         if max(map(len, texts.values())) > MAX_CAPTION:
             raise BadRecord("huge caption")
-        if not texts[self.columns[0]]:
+        if not has_words(texts[self.columns[0]]):
             raise BadRecord("empty caption")
-        columns = {name: (text,) if text else () for name, text in texts.items()} if len(texts) > 1 else {}
+        columns = {name: (text,) if has_words(text) else () for name, text in texts.items()} if len(texts) > 1 else {}
         return Example(self.encoding(image), (texts[self.columns[0]],), {}, about, columns)
 
     def _texts(
@@ -117,6 +123,11 @@ class TarPlan:
     @property
     def _listing(self) -> pathlib.Path:
         return self.path.with_suffix(".parquet")
+
+
+def join_key(key: str) -> str:
+    """What tables call an example: keys are file names there, folders within the tar do not belong to them."""
+    return key.rpartition("/")[2]
 
 
 def _chunks(samples: Iterator[tar.Sample]) -> Iterator[list[tar.Sample]]:

@@ -14,6 +14,7 @@ from mdc_jax.data.sources.base import BadRecord
 MAX_HEADER = 2**16  # bytes of an extended header
 
 _BLOCK = 512
+_CHUNK = 2**20  # bytes that are read at once behind the end
 _REGULAR = frozenset((b"0", b"\0", b"7"))
 _WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))  # links, devices, directories, pipes
 _LONG_NAME, _SPARSE = b"L", b"S"
@@ -84,6 +85,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
     while True:
         header = _block(file, position)
         if not any(header):
+            _check_end(file, position)
             return
         if not _checks(header):
             raise BadTar("damaged tar" if position else "no tar archive")
@@ -110,6 +112,19 @@ def members(file: BinaryIO) -> Iterator[Member]:
             regular = kind in _REGULAR and not any(key.startswith(b"GNU.sparse") for key in pax)
             yield Member(full.decode(errors="replace"), start, size, regular)
             name, pax = b"", {}
+
+
+def _check_end(file: BinaryIO, position: int) -> None:
+    """Raises BadTar unless two blocks of zeros are there, and nothing else up to the end of the file.
+
+    Zeros may also be a hole that a broken download left, or stand between archives that were put together: without
+    this, all that follows would be lost in silence.
+    """
+    rest = _block(file, position + _BLOCK)
+    while rest:
+        if rest.strip(b"\0"):
+            raise BadTar("damaged tar")
+        rest = file.read(_CHUNK)
 
 
 def _block(file: BinaryIO, position: int) -> bytes:

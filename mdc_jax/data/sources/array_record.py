@@ -16,7 +16,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
 from mdc_jax.config import ConfigError
-from mdc_jax.data.prepare.records import MANIFEST, Example, Manifest, lengths_path
+from mdc_jax.data.prepare.records import MANIFEST, SUFFIX, Example, Manifest, lengths_path
 from mdc_jax.data.sources.base import BadRecord, Record
 from mdc_jax.data.tokenizer import Tokenizer
 
@@ -124,7 +124,9 @@ def open(rest: str) -> ArrayRecordSource:
 
 
 def _matching(pattern: epath.Path) -> list[epath.Path]:
-    return sorted(pattern.parent.glob(pattern.name)) if pattern.parent.exists() else []
+    """The shards that a glob names, without the lengths beside them."""
+    paths = pattern.parent.glob(pattern.name) if pattern.parent.exists() else ()
+    return sorted(path for path in paths if path.suffix == SUFFIX)
 
 
 def _check(paths: list[epath.Path], manifest: Manifest) -> None:

@@ -39,15 +39,19 @@ class FolderSource:
         self._captions = read_captions(root, self._files)
         names = tuple(sorted({file.parts[0] for file in self._files if len(file.parts) > 1}))
         self.families: Mapping[str, Family] = {FAMILY: Family("class", names)} if len(names) > 1 else {}
-        content = ((str(file), (root / file).stat().st_size, self._captions[file]) for file in self._files)
+        self._missing = frozenset(file for file in self._files if not (root / file).exists())  # links to nowhere
+        sizes = {file: (root / file).stat().st_size for file in self._files if file not in self._missing}
+        content = ((str(file), sizes.get(file), self._captions[file]) for file in self._files)
         self.fingerprint = hashlib.sha256(repr(list(content)).encode(errors="surrogatepass")).hexdigest()
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Record:
-        """Record `index`; raises OSError where its file cannot be read."""
+        """Record `index`; raises OSError where its file cannot be read, BadRecord for a link to nowhere."""
         file = self._files[index]
+        if file in self._missing:
+            raise BadRecord("no image file")
         captions = self.captions(index)
         labels = {}
         if self.families:

@@ -63,8 +63,10 @@ def train(captions: Iterable[str], settings: sections.Tokenizer) -> SentencePiec
             minloglevel=2,
         )
     except RuntimeError as error:
+        # Its messages are a place in its code, what is wrong, and options of its own command.
+        reason = str(error).rpartition("] ")[2].partition(" Increase ")[0].removesuffix(".")
         raise ValueError(
-            f"no tokenizer of {settings.vocab_size} pieces could be trained on these captions: {error}. "
+            f"no tokenizer of {settings.vocab_size} pieces could be trained on these captions: {reason}. "
             "Check that the source has captions, or change tokenizer.vocab_size."
         ) from error
     return SentencePiece(model.getvalue())
