@@ -21,6 +21,7 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "python -m mdc_jax.main --config=help": ({}, []),
     "python -m mdc_jax.main --config=configs/": ({".py ": ".py:runlocal "}, []),
     "python -m mdc_jax.main --config=configs/scenes.py:": ({".py:": ".py:runlocal,"}, []),
+    "python -m mdc_jax.main --config=configs/drawings.py:": ({".py:": ".py:runlocal,"}, []),
     "python -m mdc_jax.report.collect": ({}, []),
     "python -m mdc_jax.benchmarks.train_step": (
         {".py": ".py:runlocal", "32000,256000": "500"},
@@ -30,6 +31,10 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "python -m mdc_jax.benchmarks.train_loop": ({".py": ".py:runlocal"}, ["--steps=20", "--repeats=1"]),
     "python -m mdc_jax.benchmarks.scenes": ({}, []),
     "python -m mdc_jax.data.prepare.pictures": ({}, ["--from=stamps"]),
+    "python -m mdc_jax.data.prepare.pictures --source=tuxpaint,openclipart,emoji": (
+        {"tuxpaint,openclipart,emoji": "tuxpaint"},
+        ["--from=stamps"],
+    ),
     "python -m mdc_jax.evaluate": ({}, []),
     "python -m mdc_jax.describe": ({}, []),
 }
