@@ -21,10 +21,6 @@ from etils import epath
 
 from mdc_jax.report import probe_tables, tables
 
-_TABLE = flags.DEFINE_enum("table", "probes", ["probes", "metrics"], "What to join.")
-_EVALUATOR = flags.DEFINE_string("evaluator", "probe", "Which linear probe, by its name in the runs' config.")
-_CSV = flags.DEFINE_string("csv", None, "CSV file to write; the Markdown beside it ends in .md.", required=True)
-
 _TRAINED = "trained encoder"
 _SHOWN = 1e-3  # what a table shows; a row without a seed differs between runs by rounding
 _KEY = ("family", "bound", "row", "features", "metric")
@@ -94,7 +90,11 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    read = functools.partial(latest_probe, evaluator=_EVALUATOR.value) if _TABLE.value == "probes" else latest_results
+    read = (
+        functools.partial(latest_probe, evaluator=flags.FLAGS.evaluator)
+        if flags.FLAGS.table == "probes"
+        else latest_results
+    )
     groups = []
     for argument in arguments[1:]:
         name, equals, pattern = argument.partition("=")
@@ -107,8 +107,8 @@ def main(arguments: Sequence[str]) -> None:
             raise app.UsageError(str(error)) from None
     if not groups:
         raise app.UsageError("name at least one group of runs, as NAME=GLOB")
-    out = epath.Path(_CSV.value)
-    if _TABLE.value == "probes":
+    out = epath.Path(flags.FLAGS.csv)
+    if flags.FLAGS.table == "probes":
         rows = collect(groups)
         tables.write_csv(out, HEADER, rows)
         text = probe_tables.markdown(dict(zip(HEADER, row, strict=True)) for row in rows)
@@ -121,4 +121,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_enum("table", "probes", ["probes", "metrics"], "What to join.")
+    flags.DEFINE_string("evaluator", "probe", "Which linear probe, by its name in the runs' config.")
+    flags.DEFINE_string("csv", None, "CSV file to write; the Markdown beside it ends in .md.", required=True)
     app.run(main)
