@@ -236,7 +236,8 @@ class _Run:
                     self.checkpointer.wait()
                     return state, step, stopping
 
-                # NEXT BATCH
+                # NEXT BATCH, which is copied to the device while the step before still runs: that was started without
+                # a wait, and so is the copy.
                 waited = time.perf_counter()
                 batch = next(batches)
                 waited = time.perf_counter() - waited
