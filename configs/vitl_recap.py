@@ -36,5 +36,5 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = recipe.web(arg.objective, variant="L/14", data=arg.data, seed=arg.seed)
     recipe.recap(config, subset=arg.subset, original=arg.original)
     config.duration = f"{arg.examples:.0f} examples"
-    config.model.remat = True  # activations of 24 layers are computed again, not kept
+    config.model.remat = "on"  # activations of 24 layers are computed again, not kept
     return applicable(recipe.local(config) if arg.runlocal else config)

@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from mdc_jax.objectives.captioner import Captioner
 from mdc_jax.training import sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost
+from mdc_jax.training.memory import bytes_on_a_device
 from mdc_jax.training.optimizer import learning_rate, make_optimizer
 
 State = train_state.State
@@ -117,7 +117,7 @@ def prepare(
         - memory.alias_size_in_bytes
         + memory.temp_size_in_bytes,
         temporary_bytes=memory.temp_size_in_bytes,
-        gradient_bytes=_bytes_on_a_device(abstract.params),
+        gradient_bytes=bytes_on_a_device(abstract.params),
     )
     return prepared, jax.jit(init, out_shardings=places)
 
@@ -141,9 +141,3 @@ def measure(steps: Mapping[str, Step], state: State, repeats: int) -> dict[str, 
                 best |= {key: min(value, best.get(key, value)) for key, value in measured.items()}
             found[name]["flops"] = step.flops({key: float(value) for key, value in metrics.items()})
     return found
-
-
-def _bytes_on_a_device(tree: Any) -> int:
-    return sum(
-        int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
-    )

@@ -1,7 +1,7 @@
 """What each optimisation of the training step is worth.
 
     python -m mdc_jax.benchmarks.train_step --config=configs/vitb_recap.py --config.data.batch_size=8 \\
-        --config.model.dtype=float32 --config.model.remat=True --vocabulary=32000,256000 --json=train_step.json
+        --config.model.dtype=float32 --config.model.remat=on --vocabulary=32000,256000 --json=train_step.json
 
 Trains on made-up images and captions. "plain" runs the output layer on all tokens and holds all logits, as CapPa
 does (arXiv 2306.07915); every other row has the loss at the masked tokens, with one setting of the config changed.
@@ -46,11 +46,12 @@ def variants(config: sections.Config) -> dict[str, sections.Config]:
         return dataclasses.replace(config, model=dataclasses.replace(config.model, **settings))
 
     model, encoder, decoder = config.model, config.model.encoder, config.model.decoder
+    remat = "off" if model.remat == "on" else "on"
     other = "float32" if sizes.compute_dtype(model.dtype) == jnp.bfloat16 else "bfloat16"
     return {
         PLAIN: config,
         OURS: config,
-        f"... remat {'off' if model.remat else 'on'}": changed(remat=not model.remat),
+        f"... remat {remat}": changed(remat=remat),
         f"... layers {'unrolled' if model.scan else 'in a loop'}": changed(scan=not model.scan),
         f"... {other}": changed(dtype=other),
         "... half of the patches": changed(encoder=dataclasses.replace(encoder, token_keep=0.5 * encoder.token_keep)),

@@ -77,7 +77,7 @@ def parse_argument(text: str | None, **known: Any) -> ml_collections.ConfigDict:
 def parse(config: ml_collections.ConfigDict | Mapping[str, Any]) -> sections.Config:
     """Checks a config and returns it as dataclasses; raises ConfigError."""
     raw = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
-    resolved = _section(sections.Config, raw, "")
+    resolved = _section(sections.Config, _renewed(raw), "")
     _check(resolved)
     return resolved
 
@@ -90,6 +90,14 @@ def to_dict(config: Any) -> dict[str, Any]:
 def dumps(config: sections.Config) -> str:
     """The resolved config as text, one line per value, in a fixed order."""
     return json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n"
+
+
+def _renewed(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config as it is written today: that of an older checkpoint has `model.remat` true or false."""
+    model = raw.get("model")
+    if isinstance(model, Mapping) and isinstance(model.get("remat"), bool):
+        return {**raw, "model": {**model, "remat": "on" if model["remat"] else "off"}}
+    return raw
 
 
 def _section(cls: type, values: Any, path: str) -> Any:

@@ -114,7 +114,8 @@ class Model:
     # Of the computation; parameters are float32. `auto`: bfloat16 on GPUs and TPUs, float32 on CPUs.
     dtype: str = _field("auto", ("auto", "float32", "bfloat16"))
     scan: bool = True  # loop over layers instead of unrolling them; the parameters are the same
-    remat: bool = False
+    # Computes the activations of a layer again instead of keeping them. `auto`: where a step would not fit without.
+    remat: str = _field("auto", ("auto", "on", "off"))
 
 
 @dataclasses.dataclass(frozen=True)

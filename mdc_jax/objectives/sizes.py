@@ -12,7 +12,7 @@ from mdc_jax.models import vit
 
 def computation(model: sections.Model) -> dict[str, Any]:
     """How a model is computed, which does not change what it is."""
-    return {"dtype": compute_dtype(model.dtype), "scan": model.scan, "remat": model.remat}
+    return {"dtype": compute_dtype(model.dtype), "scan": model.scan, "remat": model.remat == "on"}
 
 
 def compute_dtype(name: str) -> jnp.dtype:

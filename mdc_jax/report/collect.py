@@ -15,11 +15,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import scipy.stats
 from absl import app, flags
 from etils import epath
 
 from mdc_jax.report import probe_tables, tables
+from mdc_jax.report.intervals import mean_and_interval
 
 _TRAINED = "trained encoder"
 _SHOWN = 1e-3  # what a table shows; a row without a seed differs between runs by rounding
@@ -78,15 +78,6 @@ def collect_metrics(groups: Sequence[tuple[str, Sequence[Mapping[str, float]]]])
             for metric, value in results.items():
                 found.setdefault((metric, name), []).append(value)
     return [[*key, *mean_and_interval(values), len(values)] for key, values in found.items()]
-
-
-def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """(mean, low, high) of a value over runs: Student's t at 95%; without a width where they do not differ."""
-    mean, n = float(np.mean(values)), len(values)
-    if np.ptp(values) == 0:
-        return mean, mean, mean
-    half = float(scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half
 
 
 def main(arguments: Sequence[str]) -> None:

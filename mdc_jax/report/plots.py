@@ -88,6 +88,29 @@ def lengths(samples: Mapping[str, Sequence[int]], limit: int) -> bytes:
     return buffer.getvalue()
 
 
+def curves(runs: Mapping[str, np.ndarray], x: str, y: str) -> bytes:
+    """A line for each name, the mean of its runs f64[runs, points, (x, y)], in the range of these; returns SVG."""
+    import matplotlib  # as above
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_prop_cycle(color=matplotlib.colormaps["tab20"].colors)
+    for name, points in runs.items():
+        mean = points.mean(0)
+        (line,) = axes.plot(*mean.T, marker=".", linewidth=1, label=name)
+        axes.fill_between(
+            mean[:, 0], points[..., 1].min(0), points[..., 1].max(0), color=line.get_color(), alpha=0.12, linewidth=0
+        )
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, fontsize=_FONT, loc="outside right upper")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return buffer.getvalue()
+
+
 def _wrap(words: Iterable[tuple[str, str, str]]) -> Iterator[list[tuple[int, tuple[str, str, str]]]]:
     """Lines of (first column, word) that fit beside an image."""
     line, column = [], 0

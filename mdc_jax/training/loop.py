@@ -29,7 +29,7 @@ from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
 from mdc_jax.objectives.base import Objective
-from mdc_jax.training import checkpoint, compatibility, distributed, files, sharding
+from mdc_jax.training import checkpoint, compatibility, distributed, files, memory, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost, parameters
 from mdc_jax.training.metric_writer import MetricWriter, Progress, read, with_nan, without_nan
@@ -118,8 +118,11 @@ class _Run:
         if jax.process_index() == 0:
             files.write(self.workdir / CONFIG_FILE, dumps(self.config))
 
-        objective = checkpoint.build_objective(self.config, self.tokenizer, self.mesh)
+        config, why = memory.with_remat(self.config, self.tokenizer, self.mesh)
+        objective = checkpoint.build_objective(config, self.tokenizer, self.mesh)
         state, step = self._state_and_step(objective)
+        if why:
+            self.progress.say(why)
         self.writer = MetricWriter(
             self.workdir,
             step=self.start,
@@ -233,7 +236,8 @@ class _Run:
                     self.checkpointer.wait()
                     return state, step, stopping
 
-                # NEXT BATCH
+                # NEXT BATCH, which is copied to the device while the step before still runs: that was started without
+                # a wait, and so is the copy.
                 waited = time.perf_counter()
                 batch = next(batches)
                 waited = time.perf_counter() - waited

@@ -172,7 +172,7 @@ def test_bfloat16_and_the_kind_of_loop_change_the_loss_by_rounding_only(name):
     corrupted = reference.corrupt(tiny.batch(8), jax.random.key(0))
     loss, _ = jax.jit(reference.loss)(params, corrupted)
     assert loss.dtype == jnp.float32
-    for model, tolerance in (({"scan": False}, 1e-5), ({"remat": True}, 1e-5), ({"dtype": "bfloat16"}, 0.05)):
+    for model, tolerance in (({"scan": False}, 1e-5), ({"remat": "on"}, 1e-5), ({"dtype": "bfloat16"}, 0.05)):
         other, _ = jax.jit(tiny.build(SETTINGS[name], **model).loss)(params, corrupted)
         np.testing.assert_allclose(other, loss, rtol=tolerance)
 

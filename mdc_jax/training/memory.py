@@ -1,0 +1,91 @@
+"""What a training step holds in the memory of a device, and whether activations have to be computed again."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.extend
+import numpy as np
+
+from mdc_jax.config import sections
+from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.objectives.base import Objective
+from mdc_jax.training import checkpoint, distributed, sharding
+from mdc_jax.training import state as train_state
+from mdc_jax.training.optimizer import make_optimizer
+
+_USABLE = 0.9  # of the memory; the rest is for batches, the workspace of kernels, and fragments
+
+
+def with_remat(config: sections.Config, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> tuple[sections.Config, str]:
+    """The config with `model.remat` decided where it is "auto", and a line that says why, else an empty one.
+
+    It is on where the step would not fit without. Where the memory is not known, as on CPUs, it is off.
+    """
+    if config.model.remat != "auto":
+        return config, ""
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    if limit is None:
+        return _set(config, "off"), f"remat off: the memory of a {jax.devices()[0].device_kind} is not known"
+    without, with_ = estimate(config, tokenizer, mesh)
+    # Hosts whose memory differs by a little must run the same program.
+    choice = "on" if distributed.any_process(without > _USABLE * limit) else "off"
+    return _set(config, choice), (
+        f"remat {choice}: a step takes about {without / 1e9:.1f} GB a device without, {with_ / 1e9:.1f} GB with, "
+        f"of {limit / 1e9:.1f} GB"
+    )
+
+
+def estimate(config: sections.Config, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> tuple[float, float]:
+    """Bytes of a device in a training step (without, with) rematerialisation.
+
+    They are the state, the gradients, and what the backward pass of a micro-batch keeps; with rematerialisation, also
+    what it keeps of one layer. Compilers keep less where they compute cheap operations again, and the activations are
+    counted as if `mesh.tensor` split none of them.
+    """
+    one = sharding.make_mesh(sections.Mesh(), jax.local_devices()[:1])
+    off, on = (checkpoint.build_objective(_set(config, remat), tokenizer, one) for remat in ("off", "on"))
+    optimizer = make_optimizer(config.optimizer, lambda _: config.optimizer.lr)
+    init = train_state.make_init(off, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
+    state = train_state.sharded(init, mesh)
+    fixed = bytes_on_a_device(state) + bytes_on_a_device(state.params)
+    rows = config.data.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"] * config.optimizer.accumulation)
+    batch = _batch(config, rows)
+    all_, inputs = (kept_bytes(objective, batch) for objective in (off, on))
+    layers = sum(jax.tree.leaves(part["blocks"])[0].shape[0] for part in state.params.values() if "blocks" in part)
+    return fixed + all_, fixed + inputs + (all_ - inputs) / layers
+
+
+def kept_bytes(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+    """Bytes that the backward pass of a batch keeps of the forward pass, parameters left out; computes nothing."""
+
+    def backward(params: Any, batch: Mapping[str, jax.Array], key: jax.Array) -> Any:
+        corrupted = objective.thin(objective.corrupt(batch, key), key)
+        return jax.vjp(lambda params: objective.loss(params, corrupted)[0], params)[1]
+
+    params, key = jax.eval_shape(objective.init, jax.random.key(0)), jax.random.key(0)
+    jaxpr = jax.make_jaxpr(backward)(params, batch, key).jaxpr
+    kept = {var for var in jaxpr.outvars if isinstance(var, jax.extend.core.Var)} - set(jaxpr.invars)
+    return sum(var.aval.size * var.aval.dtype.itemsize for var in kept)
+
+
+def bytes_on_a_device(tree: Any) -> int:
+    """Bytes of a device of a (possibly abstract) tree with shardings."""
+    return sum(
+        int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
+    )
+
+
+def _batch(config: sections.Config, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    data, size = config.data, config.image.size
+    return {
+        "image": jax.ShapeDtypeStruct((rows, size, size, 3), "uint8"),
+        "text": jax.ShapeDtypeStruct((rows, data.captions_per_image, data.max_tokens), "int32"),
+        "length": jax.ShapeDtypeStruct((rows, data.captions_per_image), "int32"),
+        "_mask": jax.ShapeDtypeStruct((rows,), "bool"),
+    }
+
+
+def _set(config: sections.Config, remat: str) -> sections.Config:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, remat=remat))

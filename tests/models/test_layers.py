@@ -1,0 +1,45 @@
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from mdc_jax.models import layers
+
+CUDA = "PJRT C API\ncuda 12090"
+
+
+def device(platform: str, version: str, capability: str | None = None) -> types.SimpleNamespace:
+    client = types.SimpleNamespace(platform_version=version)
+    return types.SimpleNamespace(platform=platform, client=client, compute_capability=capability)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_dim", "masked", "expected"),
+    [
+        (jnp.bfloat16, 64, False, "cudnn"),
+        (jnp.float16, 128, False, "cudnn"),
+        (jnp.float32, 64, False, "xla"),
+        (jnp.bfloat16, 136, False, "xla"),
+        (jnp.bfloat16, 36, False, "xla"),
+        (jnp.bfloat16, 64, True, "xla"),
+    ],
+)
+def test_attention_is_cudnn_s_where_that_can_compute_it(monkeypatch, dtype, head_dim, masked, expected):
+    monkeypatch.setattr(jax, "devices", lambda: [device("gpu", CUDA, "9.0")])
+    assert layers.attention_implementation(jnp.dtype(dtype), head_dim, masked=masked) == expected
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        device("cpu", "cpu"),
+        device("tpu", "TFRT TPU v4"),
+        device("gpu", CUDA, "7.5"),
+        device("gpu", "PJRT C API\nrocm 60300", "gfx90a"),
+    ],
+    ids=["cpu", "tpu", "turing", "rocm"],
+)
+def test_attention_is_xla_s_elsewhere(monkeypatch, other):
+    monkeypatch.setattr(jax, "devices", lambda: [other])
+    assert layers.attention_implementation(jnp.dtype(jnp.bfloat16), 64, masked=False) == "xla"

@@ -1,0 +1,72 @@
+"""The estimate is near what the compiler plans, and decides only where the memory is known."""
+
+import types
+
+import jax
+import pytest
+
+from mdc_jax import objectives
+from mdc_jax.config import parse, sections
+from mdc_jax.training import memory, sharding
+
+TOKENIZER = types.SimpleNamespace(vocab_size=100)
+
+
+def config(remat: str = "auto", **settings) -> sections.Config:
+    encoder = sections.Encoder(patch=8, width=48, depth=4, heads=3, mlp_dim=192)
+    data = sections.Data(train="fake:train", batch_size=32, max_tokens=8)
+    model = sections.Model(encoder, sections.Decoder(depth=1), remat=remat)
+    return sections.Config(image=sections.Image(size=64), data=data, model=model, **settings)
+
+
+def build(remat: str) -> objectives.Objective:
+    settings = config(remat)
+    return objectives.build(
+        settings.objective, model=settings.model, image=settings.image, vocab_size=100, max_tokens=8
+    )
+
+
+@pytest.mark.slow
+def test_what_the_backward_pass_keeps_is_what_the_compiler_plans():
+    objective, batch = build("off"), memory._batch(config(), 32)
+
+    def gradient(params, batch, key):
+        return objective.gradient(params, objective.corrupt(batch, key))
+
+    params = jax.eval_shape(objective.init, jax.random.key(0))
+    planned = jax.jit(gradient).lower(params, batch, jax.random.key(0)).compile().memory_analysis()
+    assert 1 / 1.5 < memory.kept_bytes(objective, batch) / planned.temp_size_in_bytes < 1.5
+
+
+@pytest.mark.slow
+def test_activations_grow_with_the_batch_and_remat_keeps_what_enters_the_layers():
+    small, large = (memory.kept_bytes(build("off"), memory._batch(config(), rows)) for rows in (16, 32))
+    assert large == pytest.approx(2 * small, rel=0.02)
+    inputs = memory.kept_bytes(build("on"), memory._batch(config(), 32))
+    assert 4 * 32 * 64 * 48 * 4 < inputs < large / 4  # layers, rows, tokens, width, bytes
+
+
+@pytest.mark.slow
+def test_remat_is_on_where_a_step_would_not_fit(monkeypatch):
+    mesh = sharding.make_mesh(sections.Mesh())
+    without, with_ = memory.estimate(config(), TOKENIZER, mesh)
+    assert without > with_
+    for limit, choice in ((without / 0.89, "off"), (without / 0.91, "on")):
+        device = types.SimpleNamespace(memory_stats=lambda limit=limit: {"bytes_limit": limit})
+        monkeypatch.setattr(memory, "estimate", lambda *_: (without, with_))
+        monkeypatch.setattr(jax, "local_devices", lambda device=device: [device])
+        decided, why = memory.with_remat(config(), TOKENIZER, mesh)
+        assert decided.model.remat == choice and why.startswith(f"remat {choice}: ")
+        monkeypatch.undo()
+
+
+def test_remat_is_off_where_the_memory_is_unknown_and_what_is_given_where_it_is_given():
+    mesh = sharding.make_mesh(sections.Mesh())
+    decided, why = memory.with_remat(config(), TOKENIZER, mesh)
+    assert decided.model.remat == "off" and "not known" in why
+    assert memory.with_remat(config("on"), TOKENIZER, mesh) == (config("on"), "")
+
+
+def test_older_configs_say_true_and_false():
+    for old, new in ((True, "on"), (False, "off")):
+        assert parse({"data": {"train": "fake:train"}, "model": {"remat": old}}).model.remat == new
