@@ -28,6 +28,10 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
         ["--repeats=1", "--rows=plain"],
     ),
     "python -m mdc_jax.benchmarks.scaling": ({".py": ".py:runlocal"}, ["--repeats=1", "--factors=1"]),
+    "python -m mdc_jax.benchmarks.time_to_quality": (
+        {":steps=6000": ":runlocal", "--seeds=3": "--seeds=1"},
+        ["--points=1", "--only=as_configured"],
+    ),
     "python -m mdc_jax.benchmarks.train_loop": ({".py": ".py:runlocal"}, ["--steps=20", "--repeats=1"]),
     "python -m mdc_jax.benchmarks.scenes": ({}, []),
     "python -m mdc_jax.data.prepare.pictures": ({}, ["--from=stamps"]),
