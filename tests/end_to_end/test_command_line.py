@@ -77,6 +77,7 @@ def test_no_workdir() -> None:
     _assert_refused([f"--config={TINY}"], ["--workdir"])
 
 
+@pytest.mark.slow
 def test_workdir_of_another_run(undisturbed: pathlib.Path) -> None:
     _assert_refused(
         [f"--config={TINY}", f"--workdir={undisturbed}", "--config.model.encoder.width=48"],

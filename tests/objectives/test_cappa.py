@@ -42,6 +42,7 @@ def test_only_parallel_examples_look_ahead():
     np.testing.assert_array_equal(mask[~parallel], np.broadcast_to(jnp.tri(tiny.TOKENS) > 0, mask[~parallel].shape))
 
 
+@pytest.mark.slow
 def test_captions_and_both_scores_are_those_of_its_modes():
     params, batch = tiny.trained(CAPPA), tiny.batch(3)
     features = CAPPA.encode(params, batch["image"])

@@ -71,6 +71,7 @@ def test_losses_metrics_and_gradients_of_slices_add_up(name):
     assert_close(whole, jax.tree.map(lambda *x: sum(x), *parts))
 
 
+@pytest.mark.slow
 @each
 def test_masked_rows_and_missing_captions_count_for_nothing(name):
     objective = tiny.build(SETTINGS[name])
@@ -117,6 +118,7 @@ def test_every_caption_weighs_the_same_whatever_its_length(name):
         assert abs(chosen.mean() - 1) < 4 * chosen.std() / len(chosen) ** 0.5 + 1e-5
 
 
+@pytest.mark.slow
 @each
 def test_generated_captions_end_in_eos_then_pads(name):
     settings = SETTINGS[name]
@@ -203,6 +205,7 @@ def test_unknown_objective():
         tiny.build(section)
 
 
+@pytest.mark.slow
 def test_a_shorter_canvas_changes_nothing_where_pads_are_never_seen():
     """Length buckets: autoregression, and masked diffusion that knows the length, have the same loss on any canvas."""
     whole = tiny.batch(6, captions=2)

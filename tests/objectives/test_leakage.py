@@ -86,6 +86,7 @@ def label_accuracy(padding: str, share: float, eos: str) -> float:
     return float(objective.loss(params, corrupted)[1]["accuracy"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", PADDING)
 def test_only_a_known_length_gives_the_label_away_where_all_is_masked(padding):
     accuracy = label_accuracy(padding, share=1.0, eos="masked")

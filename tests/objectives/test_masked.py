@@ -74,6 +74,7 @@ def test_at_one_ratio_it_is_a_masked_language_model():
     assert 0.4 < metrics["masked_share"] < 0.9
 
 
+@pytest.mark.slow
 def test_the_loss_does_not_depend_on_schedule_or_kind_of_mask_in_expectation():
     values = []
     for schedule, masks in (("linear", "bernoulli"), ("sine", "size_biased"), ("quadratic", "stratified")):
