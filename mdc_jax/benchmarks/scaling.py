@@ -41,7 +41,8 @@ def settings(config: sections.Config, factors: list[float]) -> Iterator[tuple[st
 
 def measure(config: sections.Config, vocab_size: int, repeats: int) -> list[str]:
     """Seconds a step, images/s, GFLOP an image, GFLOP/s, peak MB of a configuration."""
-    step, init = step_.prepare(config, vocab_size=vocab_size, caption_tokens=config.data.max_tokens)
+    batch = step_.make_batch(config, vocab_size=vocab_size, caption_tokens=config.data.max_tokens)
+    step, init = step_.prepare(config, batch, vocab_size=vocab_size)
     found = step_.measure({"": step}, init(), repeats)[""]
     speed = config.data.batch_size / found["seconds"]
     numbers = found["seconds"], speed, found["flops"] / 1e9, speed * found["flops"] / 1e9, step.peak_bytes / 1e6

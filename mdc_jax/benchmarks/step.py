@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -14,9 +15,10 @@ from mdc_jax.training import sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost
 from mdc_jax.training.memory import bytes_on_a_device
-from mdc_jax.training.optimizer import learning_rate, make_optimizer
+from mdc_jax.training.optimizer import learning_rate
 
 State = train_state.State
+Name = TypeVar("Name")
 
 
 @dataclasses.dataclass
@@ -69,40 +71,23 @@ def make_batch(config: sections.Config, *, vocab_size: int, caption_tokens: int)
 
 
 def prepare(
-    config: sections.Config, *, vocab_size: int, caption_tokens: int, loss: Callable | None = None
+    config: sections.Config, batch: Mapping[str, np.ndarray], *, vocab_size: int, loss: Callable | None = None
 ) -> tuple[Step, Callable[[], State]]:
     """Compiles the training step; also returns what makes its initial state.
 
     Args:
-      vocab_size: V; the config's tokenizer is not built.
-      caption_tokens: of every caption.
+      config: the tokenizer that it asks for is not built.
+      batch: as `make_batch` makes it.
+      vocab_size: V.
       loss: in place of the objective's own, with the arguments of `Captioner.weighted_loss`.
     """
     mesh = sharding.make_mesh(config.mesh)
     objective = objective_of(config, vocab_size, loss)
     schedule = learning_rate(config.optimizer, 1, 1000)
-    optimizer = make_optimizer(config.optimizer, schedule)
-    init = train_state.make_init(objective, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
-    abstract = train_state.sharded(init, mesh)
-    places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    step = train_state.make_step(
-        objective,
-        optimizer,
-        schedule,
-        seed=config.seed,
-        accumulation=config.optimizer.accumulation,
-        ema=config.optimizer.ema,
-    )
-    jitted = jax.jit(
-        step,
-        donate_argnums=0,
-        in_shardings=(places, sharding.batch_sharding(mesh)),
-        out_shardings=(places, sharding.replicated(mesh)),
-    )
-    host = make_batch(config, vocab_size=vocab_size, caption_tokens=caption_tokens)
-    batch = sharding.to_global(host, mesh)
+    init, abstract, step = train_state.program(objective, config.optimizer, schedule, mesh, seed=config.seed)
+    batch = sharding.to_global(batch, mesh)
     started = time.perf_counter()
-    compiled = jitted.lower(abstract, batch).compile()
+    compiled = step.lower(abstract, batch).compile()
     seconds = time.perf_counter() - started
     memory = compiled.memory_analysis()
     prepared = Step(
@@ -119,16 +104,16 @@ def prepare(
         temporary_bytes=memory.temp_size_in_bytes,
         gradient_bytes=bytes_on_a_device(abstract.params),
     )
-    return prepared, jax.jit(init, out_shardings=places)
+    return prepared, init
 
 
-def measure(steps: Mapping[str, Step], state: State, repeats: int) -> dict[str, dict[str, float]]:
+def measure(steps: Mapping[Name, Step], state: State, repeats: int) -> dict[Name, dict[str, float]]:
     """Runs the steps in turns, `repeats` times after a first that is not counted.
 
     All train on one state, which they hand on. Returns for each the fastest step's `seconds` and
     `processor_seconds` (of this process, all threads), and its `flops` an image.
     """
-    found: dict[str, dict[str, float]] = {name: {} for name in steps}
+    found: dict[Name, dict[str, float]] = {name: {} for name in steps}
     for repeat in range(repeats + 1):
         for name, step in steps.items():
             wall, processor = time.perf_counter(), time.process_time()

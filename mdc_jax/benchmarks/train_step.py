@@ -67,10 +67,9 @@ def benchmark(
     unknown = set(rows or ()) - set(chosen)
     if unknown:
         raise ConfigError(f'--rows: no row "{unknown.pop()}"; there are {", ".join(variants(config))}')
+    batch = step_.make_batch(config, vocab_size=vocab_size, caption_tokens=caption_tokens)
     prepared = {
-        name: step_.prepare(
-            entry, vocab_size=vocab_size, caption_tokens=caption_tokens, loss=plain_loss if name == PLAIN else None
-        )
+        name: step_.prepare(entry, batch, vocab_size=vocab_size, loss=plain_loss if name == PLAIN else None)
         for name, entry in chosen.items()
     }
     steps = {name: step for name, (step, _) in prepared.items()}

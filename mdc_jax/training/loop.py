@@ -33,7 +33,7 @@ from mdc_jax.training import checkpoint, compatibility, distributed, files, memo
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost, parameters
 from mdc_jax.training.metric_writer import MetricWriter, Progress, read, with_nan, without_nan
-from mdc_jax.training.optimizer import learning_rate, make_optimizer
+from mdc_jax.training.optimizer import learning_rate
 from mdc_jax.training.step_trace import StepTrace
 from mdc_jax.training.train_log import TrainLog
 
@@ -147,37 +147,15 @@ class _Run:
         """Initialises or restores the state, sharded from the start, and compiles nothing yet."""
         config = self.config
         schedule = learning_rate(config.optimizer, self._steps(config.optimizer.warmup), self.total)
-        optimizer = make_optimizer(config.optimizer, schedule)
-        init = train_state.make_init(objective, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
-        abstract = train_state.sharded(init, self.mesh)
-        places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-        # It runs once: on a CPU, time to optimise it is not won back.
-        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-        state = (
-            self.checkpointer.restore(self.start, abstract)
-            if self.start
-            else jax.jit(init, out_shardings=places, compiler_options=options)()
-        )
-        step = train_state.make_step(
-            objective,
-            optimizer,
-            schedule,
-            seed=config.seed,
-            accumulation=config.optimizer.accumulation,
-            ema=config.optimizer.ema,
-        )
+        init, abstract, step = train_state.program(objective, config.optimizer, schedule, self.mesh, seed=config.seed)
+        state = self.checkpointer.restore(self.start, abstract) if self.start else init()
         self.progress.say(
             f"{config.objective.name}, {parameters(state.params) / 1e6:.2f} M parameters, "
             f"{self.mesh.size} x {jax.devices()[0].device_kind}\n"
             f"{self.total:,} steps of {config.data.batch_size} images from {self.source.spec} ({len(self.source):,}), "
             + (f"from step {self.start:,}" if self.start else "from scratch")
         )
-        return state, jax.jit(
-            step,
-            donate_argnums=0,
-            in_shardings=(places, sharding.batch_sharding(self.mesh)),
-            out_shardings=(places, sharding.replicated(self.mesh)),
-        )
+        return state, step
 
     # ------------------------------------------------------------------ the loop
 

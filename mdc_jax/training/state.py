@@ -2,14 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from mdc_jax.config import sections
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import sharding
+from mdc_jax.training.optimizer import make_optimizer
 
 INIT, CORRUPT, THIN = range(3)  # what a key is for; keys are folded from (seed, step, purpose)
 
@@ -82,3 +84,39 @@ def make_step(
         return State(state.step + 1, params, opt_state, averaged), metrics
 
     return step
+
+
+class Program(NamedTuple):
+    """What runs on the devices of a mesh; compiled when it is first called."""
+
+    init: Callable[[], State]
+    abstract: State  # what `init` makes, each leaf with its sharding: what a restored state has to be
+    step: Callable[[State, Mapping[str, jax.Array]], tuple[State, dict[str, jax.Array]]]  # its state is given up
+
+
+def program(
+    objective: Objective,
+    section: sections.Optimizer,
+    schedule: optax.Schedule,
+    mesh: jax.sharding.Mesh,
+    *,
+    seed: int,
+) -> Program:
+    """Builds the initialisation and the training step, sharded over `mesh`."""
+    optimizer = make_optimizer(section, schedule)
+    init = make_init(objective, optimizer, seed=seed, ema=section.ema > 0)
+    abstract = sharded(init, mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    step = make_step(objective, optimizer, schedule, seed=seed, accumulation=section.accumulation, ema=section.ema)
+    # It runs once: on a CPU, time to optimise it is not won back.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return Program(
+        jax.jit(init, out_shardings=places, compiler_options=options),
+        abstract,
+        jax.jit(
+            step,
+            donate_argnums=0,
+            in_shardings=(places, sharding.batch_sharding(mesh)),
+            out_shardings=(places, sharding.replicated(mesh)),
+        ),
+    )

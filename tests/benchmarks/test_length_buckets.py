@@ -1,13 +1,17 @@
 """The benchmark counts what it says."""
 
 import dataclasses
+import pathlib
 
 import pytest
 
-from mdc_jax.benchmarks import length_buckets
-from mdc_jax.config import sections
+from mdc_jax import command
+from mdc_jax.benchmarks import length_buckets, step
+from mdc_jax.config import parse, sections
 from mdc_jax.data.pipeline import make_tokenizer
 from mdc_jax.data.sources import open_source
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_with_buckets_fewer_tokens_are_pads():
@@ -25,3 +29,11 @@ def test_with_buckets_fewer_tokens_are_pads():
     tokens = sum(length * count for length, count in with_.lengths.items())
     assert with_.real * tokens == pytest.approx(without.real * 36 * 32)
     assert with_.real > 1.3 * without.real
+
+
+def test_the_step_is_timed_at_every_length():
+    config = parse(command.load(str(ROOT / "configs" / "scenes.py:runlocal")))
+    batch = step.make_batch(config, vocab_size=300, caption_tokens=5)
+    shorter = {**batch, "text": batch["text"][..., :9]}
+    spent = length_buckets.time_steps(config, 300, {18: batch, 9: shorter}, timings=1)
+    assert set(spent) == {18, 9} and all((times > 0).all() for times in spent.values())
