@@ -12,6 +12,12 @@ from mdc_jax.training import sharding
 WIDTH = 5
 
 
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """The logits of these tests are few: they would all be one chunk."""
+    monkeypatch.setattr(cross_entropy, "_LEAST_BYTES", 0)
+
+
 def arguments(batch=4, texts=2, tokens=80, vocab=21, share=0.3, seed=0):
     """Hidden states [B, T, L, D], kernel, bias, targets and weights, of which about `share` are not 0."""
     rng = np.random.default_rng(seed)
@@ -59,6 +65,12 @@ def assert_as_defined(args, split=None):
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 1.0])
 def test_loss_and_gradients_are_those_of_the_definition(share):
+    assert_as_defined(arguments(share=share))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_few_logits_are_one_chunk(share, monkeypatch):
+    monkeypatch.undo()
     assert_as_defined(arguments(share=share))
 
 

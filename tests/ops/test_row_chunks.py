@@ -14,22 +14,25 @@ def test_chosen_rows_come_first_in_their_order_and_all_return():
 
 
 @pytest.mark.parametrize(
-    ("rows", "most", "expected"),
+    ("rows", "least", "most", "expected"),
     [
-        (8, 1000, (8,)),
-        (200, 1000, (32,)),
-        (512, 1000, (128, 32)),
-        (512, 100, (32,)),
-        (10**6, 10**4, (8192, 2048, 512, 128, 32)),
+        (8, 0, 1000, (8,)),
+        (200, 0, 1000, (32,)),
+        (512, 0, 1000, (128, 32)),
+        (512, 0, 100, (32,)),
+        (10**6, 0, 10**4, (8192, 2048, 512, 128, 32)),
+        (512, 100, 1000, (100,)),
+        (2000, 100, 1000, (400, 100)),
+        (576, 1024, 10**5, (576,)),
     ],
 )
-def test_sizes_fall_to_what_wastes_little(rows, most, expected):
-    assert row_chunks.sizes(rows, most) == expected
+def test_sizes_fall_to_what_wastes_little(rows, least, most, expected):
+    assert row_chunks.sizes(rows, least, most) == expected
 
 
 @pytest.mark.parametrize("count", [0, 1, 32, 127, 128, 300, 511, 512])
 def test_chunks_cover_the_first_rows_once_and_few_more(count):
-    sizes = row_chunks.sizes(512, 1000)
+    sizes = row_chunks.sizes(512, 0, 1000)
 
     def visit(carry, start, size):
         visits, chunks = carry
