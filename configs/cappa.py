@@ -39,4 +39,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.optimizer.clip_norm = 1.0
     config.optimizer.warmup = "10000 steps"
     config.checkpoint.every = "1000 steps"
-    return applicable(recipe.local(config) if arg.runlocal else config)
+    return applicable(recipe.web_local(config) if arg.runlocal else config)

@@ -17,7 +17,7 @@ Arguments, as in configs/drawings.py:data=/path/to/drawings
 
 import ml_collections
 
-from mdc_jax.config import applicable, defaults, evaluator, parse_argument
+from mdc_jax.config import applicable, defaults, evaluator, parse_argument, recipe
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -52,6 +52,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "captions": evaluator("captioning", examples=500),
         },
     )
+    recipe.small(config)
     config.seed = arg.seed
     config.duration = f"{arg.steps} steps"
 
@@ -61,34 +62,12 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.data.max_tokens = 24
     config.data.permute_captions = arg.permuted
     config.tokenizer.vocab_size = 2000
-    config.image.size = 64
     # Most captions name one thing that fills its picture; without crops the pictures are learned by heart.
     config.image.random_crop = 0.5
     config.image.unsafe_augmentation = True
 
-    encoder, decoder = config.model.encoder, config.model.decoder
-    encoder.patch, encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 8, 128, 4, 4, 512
-    decoder.depth, decoder.mlp_dim = 2, 256
-    config.model.scan = False
-
-    config.optimizer.lr = 1e-3
-    config.optimizer.b2 = 0.99
+    config.model.decoder.mlp_dim = 256
     config.optimizer.warmup = f"{max(arg.steps // 20, 1)} steps"
     config.checkpoint.every = "500 steps"
     config.log.every = "100 steps"
-
-    if arg.runlocal:
-        for split in ("train", "validation", "test"):
-            config.data[split] = f"fake:{split},size=64,words=5"
-        config.duration = "20 steps"
-        config.data.batch_size = 8
-        config.tokenizer.vocab_size = 300
-        config.tokenizer.train_captions = 200
-        encoder.width, encoder.depth, encoder.mlp_dim = 32, 2, 64
-        config.optimizer.warmup = "5 steps"
-        config.log.every = config.checkpoint.every = config.evaluators.held_out.every = "10 steps"
-        for name in ("probe", "probe_unseen_style"):
-            config.evaluators[name].update(train_examples=64, families=(), test="")
-        for name in ("held_out", "test", "captions"):
-            config.evaluators[name].examples = 32
-    return applicable(config)
+    return applicable(recipe.small_local(config, words=5) if arg.runlocal else config)

@@ -18,7 +18,7 @@ Arguments, as in configs/pictures.py:data=/path/to/pictures
 
 import ml_collections
 
-from mdc_jax.config import applicable, defaults, evaluator, parse_argument
+from mdc_jax.config import applicable, defaults, evaluator, parse_argument, recipe
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -40,6 +40,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "captions": evaluator("captioning", examples=200),
         },
     )
+    recipe.small(config)
     config.seed = arg.seed
     config.duration = f"{arg.steps} steps"
 
@@ -49,35 +50,12 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.data.batch_size = 32
     config.data.max_tokens = 24
     config.tokenizer.vocab_size = 1000
-    config.image.size = 64
     # Some titles count things or name a second one that a crop can lose. But most name one thing that fills its
     # picture, and without crops 620 pictures are learned by heart.
     config.image.random_crop = arg.crop
     config.image.unsafe_augmentation = arg.crop < 1
 
-    encoder, decoder = config.model.encoder, config.model.decoder
-    encoder.patch, encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 8, 128, 4, 4, 512
-    decoder.depth = 2
-    config.model.scan = False
-
-    config.optimizer.lr = 1e-3
-    config.optimizer.b2 = 0.99
     config.optimizer.warmup = "60 steps"
     config.checkpoint.every = "100 steps"
     config.log.every = "20 steps"
-
-    if arg.runlocal:
-        config.data.train = "fake:train,size=64,words=5"
-        config.data.validation = "fake:validation,size=64,words=5"
-        config.data.test = "fake:test,size=64,words=5"
-        config.duration = "20 steps"
-        config.data.batch_size = 8
-        config.tokenizer.vocab_size = 300
-        config.tokenizer.train_captions = 200
-        encoder.width, encoder.depth, encoder.mlp_dim = 32, 2, 64
-        config.optimizer.warmup = "5 steps"
-        config.log.every = config.checkpoint.every = config.evaluators.held_out.every = "10 steps"
-        config.evaluators.probe.train_examples = 64
-        for section in (config.evaluators.held_out, config.evaluators.test, config.evaluators.captions):
-            section.examples = 32
-    return applicable(config)
+    return applicable(recipe.small_local(config, words=5) if arg.runlocal else config)

@@ -39,4 +39,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     arg = parse_argument(argument, objective="masked_diffusion", data="data/cc12m", epochs=32, seed=0, runlocal=False)
     config = recipe.web(arg.objective, variant="B/16", data=arg.data, seed=arg.seed)
     config.duration = f"{arg.epochs} epochs"
-    return applicable(recipe.local(config) if arg.runlocal else config)
+    return applicable(recipe.web_local(config) if arg.runlocal else config)

@@ -52,4 +52,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = recipe.web(arg.objective, variant="B/16", data=arg.data, seed=arg.seed)
     recipe.recap(config, subset=arg.subset, original=arg.original)
     config.duration = f"{arg.examples:.0f} examples"
-    return applicable(recipe.local(config) if arg.runlocal else config)
+    return applicable(recipe.web_local(config) if arg.runlocal else config)

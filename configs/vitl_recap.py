@@ -37,4 +37,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     recipe.recap(config, subset=arg.subset, original=arg.original)
     config.duration = f"{arg.examples:.0f} examples"
     config.model.remat = "on"  # activations of 24 layers are computed again, not kept
-    return applicable(recipe.local(config) if arg.runlocal else config)
+    return applicable(recipe.web_local(config) if arg.runlocal else config)

@@ -41,4 +41,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = recipe.web(arg.objective, variant="S/16", data=arg.data, seed=arg.seed)
     config.duration = f"{arg.epochs} epochs"
     config.data.batch_size = 1024
-    return applicable(recipe.local(config) if arg.runlocal else config)
+    return applicable(recipe.web_local(config) if arg.runlocal else config)

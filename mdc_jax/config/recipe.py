@@ -1,16 +1,16 @@
-"""What the configs for image-text pairs of the web share; each config says what differs.
-
-Sizes, image size, caption length and optimizer are CapPa's (arXiv 2306.07915) where nothing else is said. Batch size,
-b2 and warm-up are our choice, as is common for runs of some million pairs.
-"""
+"""What configs share; each says what differs."""
 
 import ml_collections
 
+from mdc_jax.config import sections
 from mdc_jax.config.parse import defaults, evaluator
 
 
 def web(objective: str, *, variant: str, data: str, seed: int) -> ml_collections.ConfigDict:
-    """A complete config but for its duration.
+    """For image-text pairs of the web: a complete config but for its duration.
+
+    Sizes, image size, caption length and optimizer are CapPa's (arXiv 2306.07915) where nothing else is said. Batch
+    size, b2 and warm-up are our choice, as is common for runs of some million pairs.
 
     Args:
       objective: its name.
@@ -50,8 +50,8 @@ def web(objective: str, *, variant: str, data: str, seed: int) -> ml_collections
     return config
 
 
-def local(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The same on a CPU within a minute: a small model, small batches, fake data of the right shapes."""
+def web_local(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """`web` on a CPU within a minute: a small model, small batches, fake data of the right shapes."""
     for split in ("train", "validation", "test"):
         config.data[split] = f"fake:{split},size=256,words=25"
     config.duration = "6 steps"
@@ -68,6 +68,37 @@ def local(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.evaluators.held_out.examples = config.evaluators.captions.examples = 16
     config.evaluators.held_out.batch_size = config.evaluators.captions.batch_size = 8
     config.evaluators.captions.picture = 4
+    return config
+
+
+def small(config: ml_collections.ConfigDict) -> None:
+    """A ViT for images of 64 pixels that learns within an hour on a CPU, with a thin decoder and its optimizer."""
+    config.image.size = 64
+    encoder, decoder = config.model.encoder, config.model.decoder
+    encoder.patch, encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 8, 128, 4, 4, 512
+    decoder.depth = 2
+    config.model.scan = False
+    config.optimizer.lr = 1e-3
+    config.optimizer.b2 = 0.99
+
+
+def small_local(config: ml_collections.ConfigDict, *, words: int) -> ml_collections.ConfigDict:
+    """`small` within seconds, on fake data with captions of so many words: checks that everything works."""
+    for split in ("train", "validation", "test"):
+        config.data[split] = f"fake:{split},size=64,words={words}"
+    config.duration = "20 steps"
+    config.data.batch_size = 8
+    config.tokenizer.vocab_size = 300
+    config.tokenizer.train_captions = 200
+    encoder = config.model.encoder
+    encoder.width, encoder.depth, encoder.mlp_dim = 32, 2, 64
+    config.optimizer.warmup = "5 steps"
+    config.log.every = config.checkpoint.every = config.evaluators.held_out.every = "10 steps"
+    for entry in config.evaluators.values():
+        if entry.type == sections.LinearProbe.type:
+            entry.update(train_examples=64, families=(), train="", validation="", test="")
+        else:
+            entry.update(examples=32, split="validation" if ":" in entry.split else entry.split)
     return config
 
 
