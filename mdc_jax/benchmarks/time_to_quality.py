@@ -5,8 +5,11 @@
 Trains each variant of a config for each seed, all for equally many steps, and probes it on the way. Seconds are
 the stopwatch of training, which stands still during probes: give it cores of its own. A finished run is not run
 again, one that was stopped goes on. After every run WORKDIR/time_to_quality.{csv,svg,md} are written anew.
+
+--variant="NAME KEY=VALUE ..." is a variant of one's own, as in --variant="buckets data.buckets=(10,14,18)".
 """
 
+import ast
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -46,22 +49,44 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def distinct(config: ml_collections.ConfigDict, names: Sequence[str]) -> dict[str, ml_collections.ConfigDict]:
+def variant(text: str) -> tuple[str, dict[str, Any]]:
+    """Reads "NAME KEY=VALUE ..." as a name and its settings; raises ConfigError where it is not of this form."""
+    name, *items = text.split()
+    if not items or not all("=" in item for item in items):
+        raise ConfigError(
+            f'--variant="{text}": write NAME KEY=VALUE ..., as in "2_masks objective.masks_per_caption=2"'
+        )
+    settings = dict(item.split("=", 1) for item in items)
+    return name, {key: _value(value) for key, value in settings.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def distinct(
+    config: ml_collections.ConfigDict,
+    names: Sequence[str],
+    variants: Mapping[str, Mapping[str, Any]] = VARIANTS,
+) -> dict[str, ml_collections.ConfigDict]:
     """The named variants of a config, without those that repeat an earlier one; no name: all.
 
     Raises ConfigError for a name or a setting that does not exist.
     """
     found: dict[str, ml_collections.ConfigDict] = {}
-    for name in names or VARIANTS:
-        if name not in VARIANTS:
-            raise ConfigError(f'--only: no variant "{name}"{did_you_mean(name, VARIANTS)}')
+    for name in names or variants:
+        if name not in variants:
+            raise ConfigError(f'--only: no variant "{name}"{did_you_mean(name, variants)}')
         changed = config.copy_and_resolve_references()
         try:
-            changed.update_from_flattened_dict(VARIANTS[name])
-        except KeyError:
+            changed.update_from_flattened_dict(variants[name])
+        except (KeyError, TypeError) as error:
             raise ConfigError(
-                f'variant "{name}" sets {", ".join(VARIANTS[name])}, but objective "{config.objective.name}" has no '
-                "such setting: use masked_diffusion, or choose other variants with --only"
+                f'variant "{name}" sets {", ".join(variants[name])}, which does not fit the config with objective '
+                f'"{config.objective.name}" ({error}): choose other variants with --only'
             ) from None
         if changed not in found.values():
             found[name] = changed
@@ -105,9 +130,8 @@ def curves(workdir: epath.Path) -> learning_curves.Curves:
     return {metric: np.array(curve) for metric, curve in found.items()}
 
 
-def run(config: ml_collections.ConfigDict, workdir: epath.Path, names: Sequence[str], seeds: int, points: int) -> bool:
+def run(variants: Mapping[str, ml_collections.ConfigDict], workdir: epath.Path, *, seeds: int, points: int) -> bool:
     """Trains what is not trained yet; returns False where a signal stopped it."""
-    variants = distinct(config, names)
     # Seeds are the outer loop, so that what is there early can be compared.
     runs = {(name, seed): probed(changed, seed, points) for seed in range(seeds) for name, changed in variants.items()}
     folders = {run: workdir / run[0] / f"seed{run[1]}" for run in runs}
@@ -132,7 +156,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path, names: Sequence[
 def main(_: list[str]) -> None:
     options = flags.FLAGS
     workdir = epath.Path(options.workdir)
-    if run(options.config, workdir, options.only, options.seeds, options.points):
+    variants = distinct(options.config, options.only, {**VARIANTS, **dict(map(variant, options.variant))})
+    if run(variants, workdir, seeds=options.seeds, points=options.points):
         print(f"\n{(workdir / 'time_to_quality.md').read_text()}\npicture: {workdir / 'time_to_quality.svg'}")
 
 
@@ -141,5 +166,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("seeds", 3, "Runs of each variant.", lower_bound=1)
     flags.DEFINE_integer("points", 8, "Probes of each run.", lower_bound=1)
     flags.DEFINE_list("only", [], f"Which of the variants {', '.join(VARIANTS)}; differences are to the first.")
+    flags.DEFINE_multi_string("variant", [], "NAME KEY=VALUE ...: one more variant; can be given several times.")
     command.define_config()
     app.run(command.reported(main, NonFiniteError), flags_parser=command.parse_flags)

@@ -36,8 +36,18 @@ def test_variants_that_repeat_the_config_are_left_out():
     assert variants["interval_.2_1"].objective.interval == (0.2, 1.0)
     with pytest.raises(ConfigError, match='no variant "bernouli"; did you mean "bernoulli"'):
         time_to_quality.distinct(config(), ["bernouli"])
-    with pytest.raises(ConfigError, match='objective "clip" has no such setting'):
+    with pytest.raises(ConfigError, match='does not fit the config with objective "clip"'):
         time_to_quality.distinct(command.load("configs/scenes.py:objective=clip"), ["4_masks"])
+
+
+def test_variants_of_ones_own_set_what_they_say():
+    name, settings = time_to_quality.variant("buckets data.buckets=(10,18) objective.masks=bernoulli")
+    (changed,) = time_to_quality.distinct(config(), [name], {name: settings}).values()
+    assert (changed.data.buckets, changed.objective.masks) == ((10, 18), "bernoulli")
+    with pytest.raises(ConfigError, match="write NAME KEY=VALUE"):
+        time_to_quality.variant("buckets")
+    with pytest.raises(ConfigError, match='variant "x" sets'):
+        time_to_quality.distinct(config(), ["x"], dict([time_to_quality.variant("x data.bucket=(10,18)")]))
 
 
 def test_every_probe_has_its_checkpoint_and_its_seconds():
@@ -67,14 +77,14 @@ def test_probes_are_joined_with_the_seconds_of_their_step(tmp_path):
 
 @pytest.mark.slow
 def test_runs_are_joined_and_finished_ones_are_not_run_again(tmp_path, capsys):
-    names = ["4_masks"]
-    assert time_to_quality.run(config(), epath.Path(tmp_path), names, seeds=1, points=2)
+    variants = time_to_quality.distinct(config(), ["4_masks"])
+    assert time_to_quality.run(variants, epath.Path(tmp_path), seeds=1, points=2)
     rows = tables.read_csv(epath.Path(tmp_path) / "time_to_quality.csv")
     assert [row["step"] for row in rows if row["metric"] == MEAN] == ["2", "4"]
     assert {row["metric"] for row in rows} == {MEAN, "probe/shape", "probe/count"}
     assert (tmp_path / "time_to_quality.svg").read_text().startswith("<?xml")
     before = (tmp_path / "time_to_quality.csv").read_text()
     assert "this run is finished" not in capsys.readouterr().out
-    assert time_to_quality.run(config(), epath.Path(tmp_path), names, seeds=1, points=2)
+    assert time_to_quality.run(variants, epath.Path(tmp_path), seeds=1, points=2)
     assert capsys.readouterr().out.count("this run is finished") == 1
     assert (tmp_path / "time_to_quality.csv").read_text() == before

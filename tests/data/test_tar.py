@@ -92,7 +92,11 @@ def test_what_follows_zeros_is_not_lost_in_silence(zeros):
             for member in tar.members(io.BytesIO(content)):
                 seen.append(member.name)
         assert seen == [name for name, _ in FILES[:2]]
-    assert _read(whole + bytes(zeros)) == [(name, data, True) for name, data in FILES]
+    if zeros <= 2**20:  # as padding may be
+        assert _read(whole + bytes(zeros)) == [(name, data, True) for name, data in FILES]
+    else:
+        with pytest.raises(tar.BadTar, match="damaged tar"):
+            _read(whole + bytes(zeros))
 
 
 def test_an_archive_ends_with_two_blocks_of_zeros():

@@ -14,7 +14,8 @@ from mdc_jax.data.sources.base import BadRecord
 MAX_HEADER = 2**16  # bytes of an extended header
 
 _BLOCK = 512
-_CHUNK = 2**20  # bytes that are read at once behind the end
+_CHUNK = 2**16  # bytes that are read at once behind the end
+_MOST_PADDING = 2**20  # bytes; tar pads to 10 KiB unless it is told otherwise
 _REGULAR = frozenset((b"0", b"\0", b"7"))
 _WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))  # links, devices, directories, pipes
 _LONG_NAME, _SPARSE = b"L", b"S"
@@ -115,14 +116,15 @@ def members(file: BinaryIO) -> Iterator[Member]:
 
 
 def _check_end(file: BinaryIO, position: int) -> None:
-    """Raises BadTar unless two blocks of zeros are there, and nothing else up to the end of the file.
+    """Raises BadTar unless two blocks of zeros are there, and only as many more as writers pad with.
 
-    Zeros may also be a hole that a broken download left, or stand between archives that were put together: without
-    this, all that follows would be lost in silence.
+    Zeros may also be a hole that a broken download left, up to the end of the file or before it, or stand between
+    archives that were put together: without this, all that follows would be lost in silence.
     """
-    rest = _block(file, position + _BLOCK)
+    rest, zeros = _block(file, position + _BLOCK), 0
     while rest:
-        if rest.strip(b"\0"):
+        zeros += len(rest)
+        if rest.strip(b"\0") or zeros > _MOST_PADDING:
             raise BadTar("damaged tar")
         rest = file.read(_CHUNK)
 
