@@ -1,3 +1,16 @@
 """Masked Diffusion Captioning (arXiv 2510.26799) in JAX: visual features learned from captions."""
 
+import os
+import typing
+
+if typing.TYPE_CHECKING:
+    from mdc_jax import inference
+
 __version__ = "0.1.0"
+
+
+def load(path: str | os.PathLike[str], *, step: int | None = None) -> "inference.Model":
+    """Loads a run's checkpoint, the latest or that of `step`, as an object with `.encode`, `.caption` and `.score`."""
+    from mdc_jax import inference  # heavy, and whoever imports a part of the package does not need it
+
+    return inference.load(path, step=step)

@@ -1,6 +1,7 @@
 """What the commands share: config flags, and errors that name the fix instead of a traceback."""
 
 import ast
+import dataclasses
 import functools
 import importlib.util
 import itertools
@@ -24,6 +25,17 @@ def define_config() -> flags.FlagHolder:
     return config_flags.DEFINE_config_file(
         "config", None, 'Config file, as in configs/scenes.py:runlocal; "help" lists them.'
     )
+
+
+def define_fields(section: type) -> None:
+    """Defines a flag for every field of a settings dataclass, of its type and default."""
+    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+    for field in dataclasses.fields(section):
+        choices = field.metadata.get("choices")
+        if choices:
+            flags.DEFINE_enum(field.name, field.default, choices, f"See {section.__name__} in sections.py.")
+        else:
+            define[type(field.default)](field.name, field.default, f"See {section.__name__} in sections.py.")
 
 
 def wants_help(argv: list[str]) -> bool:

@@ -50,10 +50,11 @@ class Card:
 
 
 class Page:
-    """A page that is written from the top; all text is plain text."""
+    """A page that is written from the top; all text but `markup` is plain text."""
 
-    def __init__(self, title: str) -> None:
-        self._title = html.escape(title)
+    def __init__(self, title: str, *, style: str = "", script: str = "") -> None:
+        """Adds `style` to that of all pages, and runs `script` when the page is there."""
+        self._title, self._style, self._script = html.escape(title), _STYLE + style, script
         self._parts = [f"<h1>{self._title}</h1>"]
 
     def heading(self, text: str) -> None:
@@ -74,11 +75,16 @@ class Page:
     def cards(self, cards: Sequence[Card]) -> None:
         self._parts.append('<div class="cards">\n' + "\n".join(map(_card, cards)) + "\n</div>")
 
+    def markup(self, markup: str) -> None:
+        """Adds HTML as it is; whoever makes it escapes what is text."""
+        self._parts.append(markup)
+
     def write(self, path: epath.Path) -> None:
         """Writes the file, and the folder that it lies in."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        head = f'<head><meta charset="utf-8"><title>{self._title}</title><style>{_STYLE}</style></head>'
-        body = "\n".join(("<body>", *self._parts, "</body>"))
+        head = f'<head><meta charset="utf-8"><title>{self._title}</title><style>{self._style}</style></head>'
+        script = [f"<script>{self._script}</script>"] if self._script else []
+        body = "\n".join(("<body>", *self._parts, *script, "</body>"))
         path.write_text(f'<!doctype html>\n<html lang="en">\n{head}\n{body}\n</html>\n')
 
 

@@ -1,0 +1,98 @@
+"""Captions images: `python -m mdc_jax.caption --workdir=RUN IMAGE ... [--show_steps] [--html=page.html]`.
+
+IMAGE is a file, a folder, or a pattern as in "photos/*.jpg". One that cannot be read is named and skipped. Every
+setting of decoding is a flag, as in --order=random --steps=8 --temperature=1.
+"""
+
+import dataclasses
+import glob
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+from absl import app, flags
+from etils import epath
+
+import mdc_jax
+from mdc_jax import command, inference
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.images import BadImage
+from mdc_jax.data.sources.folder import image_files
+from mdc_jax.report import denoising
+
+
+def find(patterns: Iterable[str]) -> Iterator[pathlib.Path]:
+    """The files that are named, those in the folders that are named, and those that patterns match.
+
+    Raises ConfigError for a name or pattern that nothing has.
+    """
+    for pattern in patterns:
+        path = pathlib.Path(pattern)
+        if path.is_dir():
+            found = [path / file for file in image_files(path)]
+        elif path.exists():
+            found = [path]
+        else:
+            found = [file for name in sorted(glob.glob(pattern, recursive=True)) for file in find([name])]
+        if not found:
+            raise ConfigError(f'"{pattern}": there is no such file, and no image in such a folder')
+        yield from found
+
+
+def readable(model: inference.Model, files: Iterable[pathlib.Path]) -> dict[pathlib.Path, inference.Image]:
+    """The files as the model sees them; one that is no image is named on stderr and left out.
+
+    Raises ConfigError where none is left.
+    """
+    found = {}
+    for file in files:
+        try:
+            found[file] = model.prepare(file)
+        except (OSError, BadImage) as error:
+            print(f"skipped {file}: {error}", file=sys.stderr)
+    if not found:
+        raise ConfigError("none of the images can be read")
+    return found
+
+
+def lines(written: inference.Written, show_steps: bool) -> list[str]:
+    """A caption for the terminal, and above it what was there after each step."""
+    tokens = _tokens(written)
+    steps = range(denoising.steps(tokens)) if show_steps else ()
+    return [*(f"{step:>4}  {denoising.after(tokens, step)}" for step in steps), written.text]
+
+
+def _tokens(written: inference.Written) -> list[denoising.Token]:
+    each = zip(written.texts, written.steps, written.log_probs, written.attention, strict=True)
+    return [denoising.Token(text, int(step), float(log_prob), looked) for text, step, log_prob, looked in each]
+
+
+def main(arguments: Sequence[str]) -> None:
+    options = flags.FLAGS
+    if len(arguments) < 2:
+        raise app.UsageError("name at least one image")
+    settings = sections.Decoding(**{name: options[name].value for name in _SETTINGS})
+    model = mdc_jax.load(options.workdir, step=options.checkpoint)
+    images = readable(model, dict.fromkeys(find(arguments[1:])))
+    written = model.caption(list(images.values()), settings, seed=options.seed)
+    emerging = []
+    for (file, image), caption in zip(images.items(), written, strict=True):
+        error = f" ± {caption.standard_error:.2f}" if caption.standard_error else ""
+        note = f"log p {caption.score:.2f}{error} nats ({model.scorers[0]}, {caption.kind})"
+        print("\n    ".join([str(file), *lines(caption, options.show_steps), note]), end="\n\n")
+        emerging.append(denoising.Emerging(str(file), image, _tokens(caption), [note]))
+    if options.html:
+        denoising.write(epath.Path(options.html), "Captions", emerging)
+        print(f"page: {options.html}")
+
+
+_SETTINGS = {field.name: field for field in dataclasses.fields(sections.Decoding)}
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "The run whose checkpoint writes.", required=True)
+    flags.DEFINE_integer("checkpoint", None, "Step of the checkpoint; the latest if not given.")
+    flags.DEFINE_bool("show_steps", False, "Also print what is there after each step.")
+    flags.DEFINE_string("html", "", "A page to write, on which the captions emerge.")
+    flags.DEFINE_integer("seed", 0, "Of what is drawn.")
+    command.define_fields(sections.Decoding)
+    app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -1,0 +1,217 @@
+"""A trained model as an object, for notebooks and commands: images in; features, captions and scores out.
+
+    model = mdc_jax.load("runs/scenes")
+    model.encode(["cat.png"])["pooled"]                     # f32[1, D]
+    model.caption(["cat.png"])[0].text
+    model.score(["cat.png"], [["a cat", "a dog"]]).value    # f64[1, 2]
+
+Shapes: B images, C captions of an image, L tokens, N image tokens, P patches, D width.
+"""
+
+import dataclasses
+import functools
+import io
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import PIL.Image
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data import images as pixels
+from mdc_jax.data.batch import EOS_ID
+from mdc_jax.objectives.base import Features, Objective, Params, Score
+from mdc_jax.training import checkpoint, sharding
+
+# A file's name, its bytes, pixels u8[H, W, 3], or what Pillow makes of it.
+Image = str | os.PathLike[str] | bytes | np.ndarray | PIL.Image.Image
+
+_NO_LIMIT = 2**16  # tokens
+_DEFAULT = sections.Decoding()
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A caption that the model wrote, token by token without EOS; see `objectives.base.Caption`.
+
+    `texts` are what the tokens add to the text. `attention` f32[L, P]: where in the image each looked.
+    """
+
+    text: str
+    texts: tuple[str, ...]
+    steps: np.ndarray
+    log_probs: np.ndarray
+    attention: np.ndarray
+    score: float  # by the first of the model's scorers
+    standard_error: float
+    kind: str
+
+
+class Model:
+    """Everything takes lists of images, prepared as the checkpoint says and run in batches of one size."""
+
+    def __init__(self, loaded: checkpoint.Loaded, batch_size: int = 32) -> None:
+        self.loaded = loaded
+        mesh = loaded.mesh
+        ways = mesh.shape["data"] * mesh.shape["fsdp"]
+        self._batch_size = -(-batch_size // ways) * ways
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """The names of the ways to score."""
+        return tuple(self.loaded.objective.scorers)
+
+    def prepare(self, image: Image) -> np.ndarray:
+        """What the encoder sees of an image, u8[S, S, 3].
+
+        Raises OSError where a file cannot be read, and `data.images.BadImage` where it is no image.
+        """
+        if isinstance(image, str | os.PathLike):
+            image = pathlib.Path(image).read_bytes()
+        elif isinstance(image, PIL.Image.Image):
+            image = _as_png(image)
+        return pixels.prepare(image, self.loaded.config.image)
+
+    def encode(self, images: Sequence[Image]) -> dict[str, np.ndarray]:
+        """Returns `pooled` f32[B, D], `tokens` f32[B, N, D], and `blocks` f32[B, depth, N, D], those of every layer."""
+        return self._run(_encode, images)
+
+    def caption(
+        self, images: Sequence[Image], settings: sections.Decoding = _DEFAULT, *, seed: int = 0
+    ) -> list[Written]:
+        """Writes a caption for each image.
+
+        Raises ConfigError for a model without a decoder, and for settings that it cannot use.
+        """
+        section = self.loaded.config.objective
+        if not section.writes_captions:
+            raise ConfigError(
+                f'the objective "{section.name}" has no decoder: it writes no captions, but can score them'
+            )
+        self.loaded.objective.check_decoding(settings)
+        found, score = self._run(functools.partial(_caption, settings=settings), images, seed)
+        return [
+            self._written(jax.tree.map(lambda rows, row=row: rows[row], found), score, row)
+            for row in range(len(images))
+        ]
+
+    def score(
+        self, images: Sequence[Image], captions: Sequence[Sequence[str]], scorer: str = "", *, seed: int = 0
+    ) -> Score:
+        """Scores captions[i] of images[i]; all have equally many.
+
+        `scorer` is one of `scorers`; the first if not given. Values and standard errors are f32[B, C], in nats unless
+        the kind is "similarity". Raises ConfigError for an unknown scorer, and ValueError for a caption that is longer
+        than the model reads, or numbers that do not fit each other.
+        """
+        known = self.loaded.objective.scorers
+        scorer = scorer or next(iter(known))
+        if scorer not in known:
+            raise ConfigError(f'scorer "{scorer}": choose one of {", ".join(known)}')
+        if len(captions) != len(images) or len(set(map(len, captions))) > 1:
+            raise ValueError(f"{len(images)} images need as many lists of captions, all of one length")
+        tokens = [[self._tokens(caption) for caption in row] for row in captions]
+        most = self.loaded.config.data.max_tokens
+        text = np.array([[ids + [0] * (most - len(ids)) for ids in row] for row in tokens], np.int32)
+        length = np.array([[len(ids) for ids in row] for row in tokens], np.int32)
+        return self._run(functools.partial(_score, scorer=scorer), images, seed, {"text": text, "length": length})
+
+    def _tokens(self, caption: str) -> list[int]:
+        most = self.loaded.config.data.max_tokens
+        ids = self.loaded.tokenizer.encode(caption, _NO_LIMIT)
+        if len(ids) > most:
+            raise ValueError(f"a caption has {len(ids)} tokens, and the model reads {most}: {caption[:80]!r}")
+        return ids
+
+    def _run(
+        self,
+        fn: Callable[..., Any],
+        images: Sequence[Image],
+        seed: int = 0,
+        more: Mapping[str, np.ndarray] | None = None,
+    ) -> Any:
+        """Runs `fn` on batches of images and of the rows of `more`, and joins the trees that it returns."""
+        if not len(images):
+            raise ValueError("there is no image")
+        loaded, results = self.loaded, []
+        for start in range(0, len(images), self._batch_size):
+            rows = slice(start, start + self._batch_size)
+            batch = {"image": np.stack([self.prepare(image) for image in images[rows]])}
+            batch |= {name: value[rows] for name, value in (more or {}).items()}
+            count = len(batch["image"])
+            batch = {name: _padded(value, self._batch_size) for name, value in batch.items()}
+            key = jax.random.fold_in(jax.random.key(seed), start)
+            found = jax.device_get(fn(loaded.objective, loaded.params, sharding.to_global(batch, loaded.mesh), key))
+            results.append(jax.tree.map(lambda rows, count=count: rows[:count], found))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+
+    def _written(self, found: Mapping[str, np.ndarray], score: Score, row: int) -> Written:
+        decode, ids = self.loaded.tokenizer.decode, found["tokens"].tolist()
+        length = ids.index(EOS_ID)
+        return Written(
+            text=decode(ids),
+            texts=tuple(additions(decode, ids[:length])),
+            steps=found["step"][:length],
+            log_probs=found["log_prob"][:length],
+            attention=found["attention"][:length],
+            score=float(score.value[row, 0]),
+            standard_error=float(score.standard_error[row, 0]),
+            kind=score.kind,
+        )
+
+
+def load(path: str | os.PathLike[str], *, step: int | None = None, batch_size: int = 32) -> Model:
+    """Loads the latest checkpoint of a run, or that of `step`; raises ConfigError where there is none."""
+    return Model(checkpoint.load(path, step=step), batch_size)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(objective: Objective, params: Params, batch: Features, key: jax.Array) -> dict[str, jax.Array]:
+    features = dict(objective.encode(params, batch["image"]))
+    return {**features, "blocks": features["blocks"].swapaxes(0, 1)}
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames="settings")
+def _caption(
+    objective: Objective, params: Params, batch: Features, key: jax.Array, settings: sections.Decoding
+) -> tuple[dict[str, jax.Array], Score]:
+    features = objective.encode(params, batch["image"])
+    caption = objective.generate(params, features, key, settings)
+    attention = objective.attention(params, features, caption.tokens)
+    text = {"text": caption.tokens[:, None], "length": 1 + (caption.tokens == EOS_ID).argmax(-1)[:, None]}
+    score = next(iter(objective.scorers.values()))(params, features, text, jax.random.fold_in(key, 1))
+    written = {"tokens": caption.tokens, "log_prob": caption.log_prob, "step": caption.step, "attention": attention}
+    return written, score
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames="scorer")
+def _score(objective: Objective, params: Params, batch: Features, key: jax.Array, scorer: str) -> Score:
+    captions = {name: batch[name] for name in ("text", "length")}
+    return objective.scorers[scorer](params, objective.encode(params, batch["image"]), captions, key)
+
+
+def _padded(rows: np.ndarray, count: int) -> np.ndarray:
+    """The first row stands where there are too few."""
+    return np.concatenate([rows, np.repeat(rows[:1], count - len(rows), axis=0)])
+
+
+def _as_png(picture: PIL.Image.Image) -> bytes:
+    """So that transparency, palettes and rotation are treated as in a file."""
+    file = io.BytesIO()
+    picture.save(file, "PNG", exif=picture.getexif())
+    return file.getvalue()
+
+
+def additions(decode: Callable[[Sequence[int]], str], ids: Sequence[int]) -> Iterator[str]:
+    """What each token adds to the text; of a character in several tokens, the last one adds it."""
+    before = ""
+    for end in range(1, len(ids) + 1):
+        text = decode(ids[:end])
+        if not text.startswith(before) or text.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield ""
+            continue
+        yield text[len(before) :]
+        before = text

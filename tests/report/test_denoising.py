@@ -1,0 +1,64 @@
+"""The page is whole, and its slider does what it says, in a real browser where there is one."""
+
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from etils import epath
+
+from mdc_jax.report import denoising
+from tests.report.test_html import Reader
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TEXTS, STEPS = ("red", " <ring>", " at", " top"), (1, 0, 3, 2)
+
+
+def emerging():
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    tokens = [denoising.Token(text, step, -0.1 * step, weights) for text, step in zip(TEXTS, STEPS, strict=True)]
+    return denoising.Emerging("a & b.png", np.zeros((8, 8, 3), np.uint8), tokens, ["log p -3"])
+
+
+@pytest.fixture
+def page(tmp_path):
+    path = epath.Path(tmp_path) / "page.html"
+    denoising.write(path, "Captions", [emerging()])
+    return path
+
+
+def test_what_is_there_after_each_step():
+    tokens = emerging().tokens
+    assert denoising.steps(tokens) == 4
+    assert [denoising.after(tokens, step) for step in (0, 1, 2, 3, 4)] == [
+        "░░░ ░░░░░░ ░░ ░░░",
+        "░░░ <ring> ░░ ░░░",
+        "red <ring> ░░ ░░░",
+        "red <ring> ░░ top",
+        "red <ring> at top",
+    ]
+
+
+def test_the_page_is_whole_without_a_script_and_loads_nothing(page):
+    found = Reader(page.read_text())
+    assert not found.open
+    assert [text for tag, text in found.texts if tag == "span"] == [text.strip() for text in TEXTS]
+    assert ("strong", "a & b.png") in found.texts and ("small", "log p -3") in found.texts
+    assert all(source.startswith("data:image/") for source in found.sources)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="not run: no Chromium on this machine")
+def test_the_slider_masks_what_is_not_set_yet(page):
+    seen = {}
+    for step in (0, 2, 4):
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{page}#step={step}"]
+        dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        seen[step] = re.findall(r'<span class="token( masked)?"', dom)
+        assert f"after {step} of 4 steps" in dom
+    assert [[bool(masked) for masked in found] for found in seen.values()] == [
+        [True, True, True, True],
+        [False, False, True, True],
+        [False, False, False, False],
+    ]
