@@ -287,6 +287,7 @@ class Captioning:
     batch_size: int = 100
     temperature: float = 0.0  # 0: the most confident token of the most confident position
     shuffled: bool = True  # also check the captions against other images
+    metrics: bool = False  # BLEU, METEOR, ROUGE-L and CIDEr-D, see `mdc_jax/evaluators/caption_metrics.py`
     picture: int = 12  # images in the picture of captions with wrong claims marked
 
 

@@ -1,4 +1,4 @@
-"""Writes captions for a held-out split and, where the source can parse them, checks every claim.
+"""Writes captions for a held-out split, checks every claim where the source can parse them, and compares references.
 
 Shapes: B images, L tokens.
 """
@@ -10,24 +10,28 @@ from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
+from etils import epath
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import images
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source, Verdict
 from mdc_jax.data.sources.verdicts import summarize
+from mdc_jax.evaluators import caption_metrics
 from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
 from mdc_jax.objectives.base import Objective, Params
-from mdc_jax.report import plots
+from mdc_jax.report import plots, tables
 
 _SEED = 23
 
 
 class Captioning:
     """Yields "distinct", and for sources with `check` what `verdicts.summarize` finds, of the images
-    themselves and, as "shuffled/...", of the same captions held against other images.
+    themselves and, as "shuffled/...", of the same captions held against other images. With `metrics` also those of
+    `caption_metrics`, "bleu_1" to "cider", against all captions of the image.
 
-    Writes `captions.jsonl` (one line per image) and `captions.png`.
+    Writes `captions.jsonl` (one line per image), `coco.json` (COCO's format of results), `captions.png` and, with
+    `metrics`, `metrics.md`, which says what was not run and why.
     """
 
     def __init__(self, section: sections.Captioning) -> None:
@@ -65,9 +69,34 @@ class Captioning:
                 yield from (
                     (f"shuffled/{name}", value) for name, value in found.items() if not name.startswith("recall")
                 )
+        if section.metrics:
+            references = [source[i].captions for i in ids]
+            yield from _compare(subject.out, captions, references, section.shuffled).items()
         if jax.process_index() == 0:
             _write_lines(subject, source, ids, captions, verdicts)
             _draw(subject, source, ids[: section.picture], captions, verdicts)
+
+
+def _compare(
+    out: epath.Path, captions: Sequence[str], references: Sequence[Sequence[str]], shuffled: bool
+) -> dict[str, float]:
+    """`caption_metrics` of images that have references; writes `metrics.md`."""
+    rows = [i for i, texts in enumerate(references) if texts]
+    reason = caption_metrics.missing() if rows else "no image has a caption of its own"
+    found: dict[str, dict[str, float]] = {}
+    if not reason:
+        ours, theirs = [captions[i] for i in rows], [references[i] for i in rows]
+        found[""] = caption_metrics.compute(ours, theirs)
+        if shuffled and len(rows) > 1:
+            half = len(rows) // 2
+            found["shuffled/"] = caption_metrics.compute(ours, theirs[half:] + theirs[:half])
+    if jax.process_index() == 0:
+        columns = {"": "of the images", "shuffled/": "of shuffled images"}
+        cells = {(m, columns[prefix]): f"{v:.4f}" for prefix, values in found.items() for m, v in values.items()}
+        not_run = {m: reason for m in caption_metrics.METRICS if reason} | {"spice": caption_metrics.NO_SPICE}
+        cells |= {(metric, columns[""]): f"not run: {why}" for metric, why in not_run.items()}
+        (out / "metrics.md").write_text(f"{tables.grid(cells)}\n{len(rows):,} images with references\n")
+    return {prefix + metric: value for prefix, values in found.items() for metric, value in values.items()}
 
 
 def _no_captions(config: sections.Config) -> ConfigError:
@@ -94,6 +123,8 @@ def _write_lines(
             line |= {"right": verdicts[row].right, "verdict": dataclasses.asdict(verdicts[row])}
         lines.append(json.dumps(line) + "\n")
     (subject.out / "captions.jsonl").write_text("".join(lines))
+    results = [{"image_id": i, "caption": caption} for i, caption in zip(ids, captions, strict=True)]
+    (subject.out / "coco.json").write_text(json.dumps(results))
 
 
 def _draw(

@@ -35,6 +35,7 @@ PACKAGES = {  # where the module is not named as its package is
 OPTIONAL = {
     "apache_beam",
     "psutil",
+    "pycocoevalcap",
     "tokenizers",
     "wandb",
     "webdataset",

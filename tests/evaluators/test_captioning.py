@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.evaluators import build
+from mdc_jax.evaluators import build, caption_metrics
 from mdc_jax.report import plots
 from tests.evaluators.fakes import BAD, FakeObjective, FakeSource, make_subject
 
@@ -52,6 +52,28 @@ def test_sources_without_a_parser_get_captions_and_picture(tmp_path, use_source)
     assert set(values) == {"distinct"}
     assert "verdict" not in json.loads((tmp_path / "captions.jsonl").read_text().splitlines()[0])
     assert PIL.Image.open(tmp_path / "captions.png").width > 500
+
+
+@pytest.mark.slow
+def test_captions_are_compared_with_references_and_those_of_other_images(tmp_path, use_source):
+    if reason := caption_metrics.missing():
+        pytest.skip(f"not run: {reason}")
+    use_source(FakeSource(40))
+    values = dict(build(dataclasses.replace(SECTION, metrics=True)).run(make_subject(tmp_path)))
+    assert values["rouge_l"] == pytest.approx(1) and values["shuffled/rouge_l"] < 0.9
+    assert values["cider"] > values["shuffled/cider"]
+    table = (tmp_path / "metrics.md").read_text()
+    assert "spice" in table and "not run: its package downloads" in table and "39 images" in table
+    results = json.loads((tmp_path / "coco.json").read_text())
+    assert [result["image_id"] for result in results] == IDS.tolist() and results[0]["caption"].startswith("a ")
+
+
+def test_metrics_that_cannot_run_say_why(tmp_path, use_source, monkeypatch):
+    use_source(FakeSource(40))
+    monkeypatch.setattr(caption_metrics, "missing", lambda: "there is no java")
+    values = dict(build(dataclasses.replace(SECTION, metrics=True)).run(make_subject(tmp_path)))
+    assert set(values) == {"distinct"}
+    assert (tmp_path / "metrics.md").read_text().count("not run: there is no java") == len(caption_metrics.METRICS)
 
 
 def test_an_objective_without_captions_is_refused_before_training(tmp_path):

@@ -1,0 +1,69 @@
+"""Our corpus-level numbers are those of COCO's own evaluation."""
+
+import json
+
+import pytest
+
+from mdc_jax.evaluators import caption_metrics
+
+REFERENCES = [
+    ["A red circle, at the top.", "there is a circle"],
+    ["two dogs run on grass", "Dogs are running", "dogs; grass"],
+    ["a man's hat"],
+    ["an empty room"],
+]
+GENERATED = ["a red circle at the left", "two dogs sleep on grass", "a hat of a man", ""]
+
+
+@pytest.fixture(scope="module")
+def values():
+    if reason := caption_metrics.missing():
+        pytest.skip(f"not run: {reason}")
+    return caption_metrics.compute(GENERATED, REFERENCES)
+
+
+@pytest.mark.slow
+def test_the_numbers_are_those_of_coco(values, tmp_path, monkeypatch):
+    from pycocoevalcap import eval as theirs
+    from pycocotools.coco import COCO
+
+    class NoSpice:
+        def method(self):
+            return "none"
+
+        def compute_score(self, gts, res):
+            return 0.0, [0.0] * len(gts)
+
+    monkeypatch.setattr(theirs, "Spice", NoSpice)
+    annotations = [(i, text) for i, texts in enumerate(REFERENCES) for text in texts]
+    truth = {
+        "images": [{"id": i} for i in range(len(REFERENCES))],
+        "annotations": [{"id": n, "image_id": i, "caption": text} for n, (i, text) in enumerate(annotations)],
+        "info": {}, "licenses": [], "type": "captions",
+    }  # fmt: skip
+    results = [{"image_id": i, "caption": text or "."} for i, text in enumerate(GENERATED)]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    coco = COCO(str(tmp_path / "truth.json"))
+    evaluation = theirs.COCOEvalCap(coco, coco.loadRes(str(tmp_path / "results.json")))
+    evaluation.evaluate()
+    names = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr")
+    assert values == dict(zip(caption_metrics.METRICS, (evaluation.eval[name] for name in names), strict=True))
+
+
+@pytest.mark.slow
+def test_a_line_break_in_a_caption_shifts_nothing(values):
+    broken = [text.replace(" ", "\u2028\n", 1) for text in GENERATED]
+    assert caption_metrics.compute(broken, REFERENCES) == values
+
+
+def test_an_image_without_references_is_refused():
+    with pytest.raises(ValueError, match="none of them empty"):
+        caption_metrics.compute(["a cat"], [[]])
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    monkeypatch.setattr(caption_metrics.shutil, "which", lambda _: None)
+    assert "java" in caption_metrics.missing() or "pycocoevalcap" in caption_metrics.missing()
+    monkeypatch.setattr(caption_metrics.importlib.util, "find_spec", lambda _: None)
+    assert "pip install -r requirements-captions.txt" in caption_metrics.missing()
