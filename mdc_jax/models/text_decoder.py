@@ -212,7 +212,12 @@ def flops(
     queries = texts * length
     self_attention = 2 * queries * 4 * width**2 + 4 * queries * length * width
     cross_attention = 2 * queries * 2 * width**2 + 4 * queries * memory_tokens * width
-    keys_values = 2 * memory_tokens * 2 * memory_width * width  # once per image
+    keys_values = keys_values_flops(width=width, depth=depth, memory_width=memory_width, memory_tokens=memory_tokens)
     mlp = 2 * queries * 2 * width * mlp_dim
     head = 2 * (queries if predicted is None else predicted) * width * vocab_size
-    return float(depth * (self_attention + cross_attention + keys_values + mlp) + head)
+    return float(depth * (self_attention + cross_attention + mlp) + head) + keys_values
+
+
+def keys_values_flops(*, width: int, depth: int, memory_width: int, memory_tokens: int) -> float:
+    """Of `flops`, those of the keys and values of an image, which all its texts and all steps of decoding share."""
+    return float(depth * 2 * memory_tokens * 2 * memory_width * width)
