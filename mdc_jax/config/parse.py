@@ -93,11 +93,23 @@ def dumps(config: sections.Config) -> str:
 
 
 def _renewed(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config as it is written today: that of an older checkpoint has `model.remat` true or false."""
-    model = raw.get("model")
+    """The config as it is written today.
+
+    That of an older checkpoint has `model.remat` true or false, and `temperature` where there is now `decoding`.
+    """
+    model, entries = raw.get("model"), raw.get("evaluators")
     if isinstance(model, Mapping) and isinstance(model.get("remat"), bool):
-        return {**raw, "model": {**model, "remat": "on" if model["remat"] else "off"}}
+        raw = {**raw, "model": {**model, "remat": "on" if model["remat"] else "off"}}
+    if isinstance(entries, Mapping):
+        raw = {**raw, "evaluators": {name: _renewed_evaluator(entry) for name, entry in entries.items()}}
     return raw
+
+
+def _renewed_evaluator(entry: Any) -> Any:
+    if not isinstance(entry, Mapping) or entry.get("type") != "captioning" or "temperature" not in entry:
+        return entry
+    kept = {key: value for key, value in entry.items() if key != "temperature"}
+    return {**kept, "decoding": {"temperature": entry["temperature"]}}
 
 
 def _section(cls: type, values: Any, path: str) -> Any:

@@ -119,11 +119,35 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How captions are written, see `mdc_jax/decoding`; `decoding.py` beside this file says what goes together."""
+
+    temperature: float = 0.0  # of the draw of a token; 0: the likeliest
+    top_p: float = 1.0  # draws only among the likeliest tokens that have this share together (arXiv 1904.09751)
+    guidance: float = 0.0  # w of u + (1 + w) (c - u), c with and u without the image (arXiv 2207.12598)
+    beams: int = 1  # captions that are pursued at once, from left to right
+    # Of masked decoding. Positions are revealed one at a time, or in `steps` equal parts, or as many as are safe.
+    steps: int = 0  # 0: one token a step
+    order: str = _field("confidence", ("confidence", "margin", "entropy", "random"))  # `random` is exact
+    threshold: float = 0.0  # reveals all above this confidence, at least the best one (arXiv 2505.22618); 0: off
+    entropy_bound: float = 0.0  # reveals as many as bound their joint error, in nats (arXiv 2505.24857); 0: off
+    remask: float = 0.0  # share of the tokens that a step masks again (arXiv 2503.00307); 0: none
+    # Where the caption ends: by the model's own law, or as often as in the training captions.
+    length: str = _field("model", ("model", "training"))
+
+
+# The settings of `Decoding` that masked and left-to-right decoding can use.
+_MASKED = ("temperature", "top_p", "guidance", "steps", "order", "threshold", "entropy_bound", "remask", "length")
+_FROM_LEFT = ("temperature", "top_p", "guidance", "beams")
+
+
+@dataclasses.dataclass(frozen=True)
 class MaskedDiffusion:
     """Masked diffusion captioning (arXiv 2510.26799)."""
 
     name: str = "masked_diffusion"
     writes_captions: typing.ClassVar[bool] = True
+    decoding: typing.ClassVar[tuple[str, ...]] = _MASKED
     # Named by formula: t, 1 - cos(pi t / 2), sin(pi t / 2), t^2.
     schedule: str = _field("linear", ("linear", "one_minus_cosine", "sine", "quadratic"))
     interval: tuple[float, float] = (0.5, 1.0)  # of masking ratios, whatever the schedule
@@ -139,6 +163,7 @@ class MaskedLM:
 
     name: str = "masked_lm"
     writes_captions: typing.ClassVar[bool] = True
+    decoding: typing.ClassVar[tuple[str, ...]] = _MASKED
     ratio: float = 0.15  # BERT's (arXiv 1810.04805)
     # Each token is masked by itself, as in BERT, not an exact share: captions of four tokens have no 15%.
     masks: str = _field("size_biased", ("size_biased", "bernoulli"))
@@ -153,6 +178,7 @@ class Parallel:
 
     name: str = "parallel"
     writes_captions: typing.ClassVar[bool] = True
+    decoding: typing.ClassVar[tuple[str, ...]] = ("temperature", "top_p", "guidance", "length")
     null_image_rate: float = 0.0
 
 
@@ -162,6 +188,7 @@ class Autoregressive:
 
     name: str = "autoregressive"
     writes_captions: typing.ClassVar[bool] = True
+    decoding: typing.ClassVar[tuple[str, ...]] = _FROM_LEFT
     null_image_rate: float = 0.0
 
 
@@ -171,6 +198,7 @@ class CapPa:
 
     name: str = "cappa"
     writes_captions: typing.ClassVar[bool] = True
+    decoding: typing.ClassVar[tuple[str, ...]] = _FROM_LEFT
     parallel_share: float = 0.75  # of the examples
     null_image_rate: float = 0.0
 
@@ -285,7 +313,7 @@ class Captioning:
     split: str = "test"  # or "validation", or a source spec
     examples: int = 1_000
     batch_size: int = 100
-    temperature: float = 0.0  # 0: the most confident token of the most confident position
+    decoding: Decoding = Decoding()
     shuffled: bool = True  # also check the captions against other images
     picture: int = 12  # images in the picture of captions with wrong claims marked
 

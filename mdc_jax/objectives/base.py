@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mdc_jax.config import sections
+
 Params = Mapping[str, Any]
 Features = Mapping[str, jax.Array]
 Metrics = Mapping[str, jax.Array]
@@ -33,6 +35,16 @@ class Score:
     value: jax.Array
     standard_error: jax.Array
     kind: str
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("tokens", "log_prob", "step"), meta_fields=())
+@dataclasses.dataclass(frozen=True)
+class Caption:
+    """One caption per image, and how it came about, [B, L] each."""
+
+    tokens: jax.Array  # i32, EOS included, then PAD
+    log_prob: jax.Array  # f32, untempered, of each token when it was set; 0 where none was, and at pads
+    step: jax.Array  # i32, from 0, when each token was set; -1 for an EOS that was there before, and for pads
 
 
 Scorer = Callable[[Params, Features, Mapping[str, jax.Array], jax.Array], Score]
@@ -101,9 +113,21 @@ class Objective(abc.ABC):
         """Name → (params, features, {"text": i32[B, C, L], "length": i32[B, C]}, key) → Score."""
 
     def generate(
-        self, params: Params, features: Features, key: jax.Array, *, temperature: float = 0.0
-    ) -> jax.Array | None:
-        """Writes one caption per image, i32[B, L], EOS included, then PAD; None without a decoder."""
+        self,
+        params: Params,
+        features: Features,
+        key: jax.Array,
+        settings: sections.Decoding = sections.Decoding(),
+        *,
+        length: jax.Array | None = None,
+    ) -> Caption | None:
+        """Writes one caption per image; None without a decoder.
+
+        Args:
+          length: i32[B], of the captions in tokens, EOS included; None: as `settings.length` says.
+
+        Raises ConfigError for settings that the objective cannot use.
+        """
         return None
 
     @abc.abstractmethod

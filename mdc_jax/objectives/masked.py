@@ -12,10 +12,14 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from mdc_jax.config import decoding as decoding_settings
 from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID
 from mdc_jax.decoding import masked as decoding
+from mdc_jax.decoding import sampling
+from mdc_jax.decoding.guidance import guided
 from mdc_jax.diffusion import corruption, schedules
+from mdc_jax.models.layers import KeysValues
 from mdc_jax.objectives import base
 from mdc_jax.objectives.captioner import Captioner
 from mdc_jax.objectives.tokens import real_tokens
@@ -78,51 +82,81 @@ class MaskedDiffusion(Captioner):
             raise ValueError(
                 f'padding="{settings.padding}" has no length law: give `length`, or set objective.padding="hidden"'
             )
-        canvas = jnp.full((features["tokens"].shape[0], 1, self.max_tokens), self.mask_id)
-        hidden = self._hidden(params, canvas, features["tokens"], None)[:, 0]
-        hazard = jax.nn.log_softmax(self._logits(params, hidden))[..., EOS_ID]
-        return length_law.log_lengths(hazard, settings.interval)
+        return self._length_law(params, self._looks(params, features["tokens"], 0.0)[0])
 
     def generate(
         self,
         params: base.Params,
         features: base.Features,
         key: jax.Array,
+        settings: sections.Decoding = sections.Decoding(),
         *,
-        temperature: float = 0.0,
-        order: str = "confidence",
         length: jax.Array | None = None,
-    ) -> jax.Array:
-        """Writes one caption per image, one token per step: i32[B, L], EOS included, then PAD.
+    ) -> base.Caption:
+        """See `Objective.generate`, and `mdc_jax/decoding/masked.py` for what the settings mean.
 
-        EOS is placed first, at `length` i32[B], or where the model's own length law puts it: the mode
-        at temperature 0, else a draw. With padding `target` pads are predicted like any other token
-        and the first EOS ends the caption. See `mdc_jax/decoding/masked.py` for the order.
-
-        Raises ValueError with padding `known` where no length is given.
+        EOS is placed first: at `length` i32[B], or where the model's own length law puts it, the mode at
+        temperature 0, else a draw; its `log_prob` is then log p(length | image). With padding `target` pads
+        are predicted like any other token and the first EOS ends the caption.
         """
+        decoding_settings.check(settings, self.section)
+        return self._write(params, features["tokens"], key, settings, length)
+
+    def _write(
+        self,
+        params: base.Params,
+        memory: jax.Array,
+        key: jax.Array,
+        settings: sections.Decoding,
+        length: jax.Array | None,
+    ) -> base.Caption:
         length_key, key = jax.random.split(key)
-        memory = features["tokens"]
-        canvas = (memory.shape[0], self.max_tokens)
-        if self.settings.padding == "target" and length is None:
-            length = jnp.full(canvas[0], self.max_tokens)
-            masked, forbidden = jnp.ones(canvas, bool), ()
-        else:
-            if length is None:
-                length = 1 + decoding.choose(self.length_law(params, features), length_key, temperature)
-            masked, forbidden = real_tokens(length - 1, self.max_tokens), (EOS_ID, PAD_ID)
-        real = real_tokens(length, self.max_tokens)
-        tokens = decoding.fill(
-            lambda tokens: self._logits(
-                params, self._read(params, memory, tokens[:, None], length[:, None])[:, 0], forbidden
-            ),
-            self._shown(jnp.where(real, EOS_ID, PAD_ID), real, masked),
+        looks = self._looks(params, memory, settings.guidance)
+        size = (memory.shape[0], self.max_tokens)
+        log_length = jnp.zeros(size[0])
+        words_only = self.settings.padding != "target" or length is not None
+        if length is None:
+            decoding_settings.check_length(settings, self.section)
+            if words_only:
+                law = self._length_law(params, looks[0])
+                length = 1 + sampling.choose(law, jax.random.split(length_key, size[0]), settings.temperature)
+                log_length = jnp.take_along_axis(law, length[:, None] - 1, axis=1)[:, 0]
+            else:
+                length = jnp.full(size[0], self.max_tokens)
+        masked = real_tokens(length - 1, self.max_tokens) if words_only else jnp.ones(size, bool)
+        kernel, bias = self._head(params, (EOS_ID, PAD_ID) if words_only else ())
+        real, shown = real_tokens(length, self.max_tokens), jnp.zeros(size, bool)
+
+        def predict(tokens: jax.Array) -> jax.Array:
+            texts, mask = self._shown(tokens, real, shown)[:, None], self._attention_mask(length[:, None], size[1])
+            return guided(
+                *(self._decode(params, texts, look, mask, method="read")[:, 0] for look in looks),
+                weight=settings.guidance,
+            )
+
+        canvas = decoding.fill(
+            predict,
+            lambda hidden: cross_entropy.logits(hidden, kernel, bias),
+            jnp.where(masked, self.mask_id, jnp.where(real, EOS_ID, PAD_ID)),
             masked,
             key,
-            temperature=temperature,
-            order=order,
+            settings,
         )
-        return decoding.cut(tokens, eos_id=EOS_ID, pad_id=PAD_ID)
+        tokens = decoding.cut(canvas.tokens, eos_id=EOS_ID, pad_id=PAD_ID)
+        gone = (tokens == PAD_ID) | (tokens != canvas.tokens)
+        placed = jnp.where(tokens == EOS_ID, log_length[:, None], 0.0)
+        log_prob = jnp.where(gone, 0.0, canvas.log_prob) + placed
+        return base.Caption(tokens, log_prob, jnp.where(gone, -1, canvas.set_at))
+
+    def _length_law(self, params: base.Params, image: KeysValues) -> jax.Array:
+        """log p(length | image), f32[B, L], of images that `_looks` made ready."""
+        canvas = jnp.full((image.keys.shape[1], 1, self.max_tokens), self.mask_id)
+        hidden = self._decode(params, canvas, image, method="read")
+        everywhere = jnp.ones(canvas.shape, bool)
+        hazard, _ = cross_entropy.cross_entropy(
+            hidden, *self._head(params), jnp.full_like(canvas, EOS_ID), everywhere, self.split
+        )
+        return length_law.log_lengths(-hazard[:, 0], self.settings.interval)
 
     def _elbo(
         self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array

@@ -126,9 +126,10 @@ def test_generated_captions_end_in_eos_then_pads(name):
     params = tiny.trained(objective)
     features = jax.jit(objective.encode)(params, tiny.batch(16)["image"])
     given = {"length": jnp.arange(16) % tiny.TOKENS + 1} if name == "known" else {}
-    for temperature in (0.0, 1.0):
-        generate = jax.jit(lambda key, t=temperature: objective.generate(params, features, key, temperature=t, **given))
-        tokens = np.asarray(generate(jax.random.key(0)))
+    for settings in (sections.Decoding(), sections.Decoding(temperature=1.0)):
+        generate = jax.jit(lambda key, t=settings: objective.generate(params, features, key, t, **given))
+        written = generate(jax.random.key(0))
+        tokens = np.asarray(written.tokens)
         assert tokens.shape == (16, tiny.TOKENS)
         assert tokens.min() >= 0
         assert tokens.max() < tiny.VOCAB  # MASK is never written

@@ -159,10 +159,11 @@ def test_it_learns_captions_and_writes_them():
     features = objective.encode(params, np.zeros((400, tiny.SIZE, tiny.SIZE, 3), np.uint8))
     law = np.exp(objective.length_law(params, jax.tree.map(lambda x: x[:1], {"tokens": features["tokens"]}))[0])
     np.testing.assert_allclose(law, [0, 0, 0.75, 0, 0.25, 0], atol=0.08)
-    written = jax.jit(lambda key: objective.generate(params, features, key, temperature=1.0, order="random"))
-    captions, counts = np.unique(written(jax.random.key(0)), axis=0, return_counts=True)
+    exact = sections.Decoding(temperature=1.0, order="random")
+    written = jax.jit(lambda key: objective.generate(params, features, key, exact))
+    captions, counts = np.unique(written(jax.random.key(0)).tokens, axis=0, return_counts=True)
     share = {tuple(caption): count / 400 for caption, count in zip(captions.tolist(), counts, strict=True)}
     assert abs(share[3, 4, 1, 0, 0, 0] - 0.75) < 0.13
     assert abs(share[5, 6, 7, 8, 1, 0] - 0.25) < 0.13
     greedy = jax.jit(objective.generate)(params, {"tokens": features["tokens"][:1]}, jax.random.key(0))
-    np.testing.assert_array_equal(greedy, [[3, 4, 1, 0, 0, 0]])
+    np.testing.assert_array_equal(greedy.tokens, [[3, 4, 1, 0, 0, 0]])
