@@ -286,7 +286,7 @@ def _check(config: sections.Config) -> None:
 def _check_objective(objective: sections.Objective) -> None:
     settings = dataclasses.asdict(objective)
     for key, fits, fix in (
-        ("null_image_rate", lambda rate: 0 <= rate < 1, "a share of the examples, in [0, 1)"),
+        ("null_image_rate", lambda rate: 0 <= rate <= 1, "a share of the examples, in [0, 1]"),
         ("parallel_share", lambda share: 0 <= share <= 1, "a share of the examples, in [0, 1]"),
         ("ratio", lambda ratio: 0 < ratio <= 1, "a masking ratio, in (0, 1]"),
         ("interval", lambda ab: 0 <= ab[0] <= ab[1] <= 1 and ab[1] > 0, "masking ratios 0 <= a <= b <= 1, b > 0"),

@@ -130,7 +130,8 @@ class MaskedDiffusion:
     masks: str = _field("size_biased", ("size_biased", "bernoulli", "stratified"))
     masks_per_caption: int = 1  # K: the encoder is paid once for all of them
     padding: str = _field("hidden", ("hidden", "target", "known"))
-    null_image_rate: float = 0.0  # share of examples that see the learned null memory instead of the image
+    # Share of examples that see the learned null memory instead of the image; 1: a decoder trained without images.
+    null_image_rate: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

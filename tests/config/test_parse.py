@@ -64,7 +64,7 @@ def test_an_objective_has_only_its_own_keys() -> None:
 
 @pytest.mark.parametrize(
     ("name", "key", "value"),
-    [("masked_lm", "ratio", 0.0), ("cappa", "parallel_share", 1.2), ("parallel", "null_image_rate", 1.0)],
+    [("masked_lm", "ratio", 0.0), ("cappa", "parallel_share", 1.2), ("parallel", "null_image_rate", 1.1)],
 )
 def test_settings_of_objectives_are_checked(name: str, key: str, value: float) -> None:
     tree = complete()

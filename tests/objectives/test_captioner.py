@@ -1,5 +1,6 @@
 """What holds for every objective that writes captions."""
 
+import dataclasses
 import math
 
 import jax
@@ -152,6 +153,38 @@ def test_null_images_are_not_looked_at(name):
     blind = {**corrupted, "null_image": jnp.ones(64, bool)}
     assert_close(run(params, blind), run(params, {**blind, "image": other}))
     assert abs(run(params, corrupted)[0] - run(params, {**corrupted, "image": other})[0]) > 1e-4
+
+
+@each
+def test_null_features_score_as_the_null_memory_does_and_no_scorer_encodes(name):
+    objective = tiny.build(SETTINGS[name])
+    params, batch = tiny.trained(objective), tiny.batch(3, captions=2)
+    decoder = {"decoder": params["decoder"]}  # a scorer that ran the encoder would miss its parameters
+    null = objective.null_features(params, 3)
+    if objective.settings.null_image_rate == 0:
+        assert null is None
+        return
+    memory = params["decoder"]["null_memory"]
+    copies = {"tokens": jnp.broadcast_to(memory[None, None], (3, 4, 16))}
+    for scorer in objective.scorers.values():
+        found, expected = (
+            jax.jit(scorer)(decoder, features, batch, jax.random.key(0)).value for features in (null, copies)
+        )
+        assert_close(found, expected, atol=1e-4)
+
+
+@each
+def test_a_decoder_trained_without_images_sees_none_when_it_scores_and_writes(name):
+    blind = tiny.build(dataclasses.replace(SETTINGS[name], null_image_rate=1.0))
+    params, batch = tiny.trained(blind), tiny.batch(3)
+    corrupted = blind.corrupt(batch, jax.random.key(0))
+    grads = jax.jit(jax.grad(lambda p: blind.loss(p, corrupted)[0]))(params)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(grads["encoder"]))
+    assert jnp.abs(grads["decoder"]["null_memory"]).max() > 0
+    first, second = (blind.encode(params, image) for image in (batch["image"], 255 - batch["image"]))
+    np.testing.assert_array_equal(first["tokens"], second["tokens"])
+    assert first["tokens"].shape == (3, 4, 16)
+    assert jnp.abs(first["pooled"] - second["pooled"]).max() > 1e-3  # what probes read is left as it is
 
 
 def test_features():
