@@ -41,10 +41,11 @@ def evaluator(type_: str, **settings: Any) -> dict[str, Any]:
 
 
 def applicable(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config without the evaluators that its objective has no use for: captioning, where it writes no captions."""
+    """The config without the evaluators that its objective has no use for: those of captions, where it writes none."""
     if not _variant(sections.OBJECTIVES, config.objective.name, "objective.name").writes_captions:
+        of_captions = (sections.Captioning.type, sections.Perplexity.type)
         with config.unlocked():
-            for name in [name for name, entry in config.evaluators.items() if entry.type == sections.Captioning.type]:
+            for name in [name for name, entry in config.evaluators.items() if entry.type in of_captions]:
                 del config.evaluators[name]
     return config
 
@@ -93,11 +94,23 @@ def dumps(config: sections.Config) -> str:
 
 
 def _renewed(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config as it is written today: that of an older checkpoint has `model.remat` true or false."""
-    model = raw.get("model")
+    """The config as it is written today.
+
+    That of an older checkpoint has `model.remat` true or false, and a held-out loss that also finds
+    log-likelihoods, which the perplexity evaluator does now.
+    """
+    renewed = dict(raw)
+    model, evaluators = raw.get("model"), raw.get("evaluators")
     if isinstance(model, Mapping) and isinstance(model.get("remat"), bool):
-        return {**raw, "model": {**model, "remat": "on" if model["remat"] else "off"}}
-    return raw
+        renewed["model"] = {**model, "remat": "on" if model["remat"] else "off"}
+    if isinstance(evaluators, Mapping):
+        renewed["evaluators"] = {
+            name: {key: value for key, value in entry.items() if key != "log_likelihood"}
+            if isinstance(entry, Mapping) and entry.get("type") == sections.HeldOutLoss.type
+            else entry
+            for name, entry in evaluators.items()
+        }
+    return renewed
 
 
 def _section(cls: type, values: Any, path: str) -> Any:

@@ -138,3 +138,9 @@ def test_help_lists_every_config() -> None:
     for name in ("scenes", "pictures", "vitb_recap"):
         assert f"configs/{name}.py" in text
     assert text.count("Arguments") >= 3 and text.count("Hardware") >= 3
+
+
+def test_the_held_out_loss_of_older_configs_found_log_likelihoods_too() -> None:
+    old = {"type": "held_out_loss", "every": "2 steps", "log_likelihood": True}
+    resolved = config.parse({"data": {"train": "fake:train"}, "evaluators": {"held_out": old}, "checkpoint": {}})
+    assert resolved.evaluators == {"held_out": sections.HeldOutLoss(every="2 steps")}
