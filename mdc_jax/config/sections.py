@@ -154,7 +154,8 @@ class MaskedDiffusion:
     masks: str = _field("size_biased", ("size_biased", "bernoulli", "stratified"))
     masks_per_caption: int = 1  # K: the encoder is paid once for all of them
     padding: str = _field("hidden", ("hidden", "target", "known"))
-    null_image_rate: float = 0.0  # share of examples that see the learned null memory instead of the image
+    # Share of examples that see the learned null memory instead of the image; 1: a decoder trained without images.
+    null_image_rate: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,14 +275,13 @@ class Log:
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutLoss:
-    """The training loss, and the captions' log-likelihood, on the validation split."""
+    """The training loss on the validation split."""
 
     type: str = "held_out_loss"
     every: str = "1000 steps"  # "end": only when training ends
     split: str = "validation"  # or "test", or a source spec
     examples: int = 2_000
     batch_size: int = 100  # contrastive losses depend on it: the texts that an image is held against
-    log_likelihood: bool = False  # also score the captions (slower), see `mdc_jax/scoring`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,7 +318,26 @@ class Captioning:
     picture: int = 12  # images in the picture of captions with wrong claims marked
 
 
-EVALUATORS: Mapping[str, type] = {"held_out_loss": HeldOutLoss, "linear_probe": LinearProbe, "captioning": Captioning}
+@dataclasses.dataclass(frozen=True)
+class Perplexity:
+    """How likely captions are, by caption and by token, and the loss by the share of tokens that is masked."""
+
+    type: str = "perplexity"
+    every: str = "end"
+    split: str = "test"  # or "validation", or a source spec
+    examples: int = 2_000
+    batch_size: int = 100
+    scorers: tuple[str, ...] = ()  # see `mdc_jax/scoring`; (): all that are exact or bounds
+    # A run with objective.null_image_rate=1.0: rows without images, its own and that of the null memory.
+    blind_workdir: str = ""
+
+
+EVALUATORS: Mapping[str, type] = {
+    "held_out_loss": HeldOutLoss,
+    "linear_probe": LinearProbe,
+    "captioning": Captioning,
+    "perplexity": Perplexity,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -334,4 +353,6 @@ class Config:
     mesh: Mesh = Mesh()
     checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
-    evaluators: Mapping[str, HeldOutLoss | LinearProbe | Captioning] = dataclasses.field(default_factory=dict)
+    evaluators: Mapping[str, HeldOutLoss | LinearProbe | Captioning | Perplexity] = dataclasses.field(
+        default_factory=dict
+    )

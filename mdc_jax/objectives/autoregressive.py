@@ -92,7 +92,7 @@ class Autoregressive(Captioner):
         def nll(where: jax.Array) -> jax.Array:
             return cross_entropy.cross_entropy(hidden, *self._head(params), targets, where, self.split)[0]
 
-        return base.Score(*scoring.log_likelihood(nll, real), "exact")
+        return scoring.log_likelihood(nll, real)
 
     def _shifted(self, tokens: jax.Array) -> jax.Array:
         """Moves i32[..., L] one to the right; the MASK row of the embedding starts a text."""

@@ -16,25 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from mdc_jax.config import sections
+from mdc_jax.scoring.score import Score
 
 Params = Mapping[str, Any]
 Features = Mapping[str, jax.Array]
 Metrics = Mapping[str, jax.Array]
-
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("value", "standard_error"), meta_fields=("kind",))
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """Log-probabilities in nats, f32[B, C] (or f32[B, C] similarities).
-
-    `kind` says what `value` estimates: "exact", "bound" (a lower bound on the
-    log-likelihood), "heuristic", or "similarity", which is no log-probability. It is static, so that a
-    compiled function can return a score.
-    """
-
-    value: jax.Array
-    standard_error: jax.Array
-    kind: str
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("tokens", "log_prob", "step"), meta_fields=())
@@ -110,7 +96,33 @@ class Objective(abc.ABC):
     @property
     @abc.abstractmethod
     def scorers(self) -> Mapping[str, Scorer]:
-        """Name → (params, features, {"text": i32[B, C, L], "length": i32[B, C]}, key) → Score."""
+        """Name → (params, features, {"text": i32[B, C, L], "length": i32[B, C]}, key) → Score.
+
+        `features` are those of `encode`, once per image whatever the number of captions, or of `null_features`.
+        """
+
+    def null_features(self, params: Params, images: int) -> Features | None:
+        """What stands for `images` images that are not seen, for `scorers`; None where training showed it never.
+
+        See `mdc_jax/scoring/blind.py` for when that counts as blind.
+        """
+        return None
+
+    def masked_losses(
+        self,
+        params: Params,
+        features: Features,
+        captions: Mapping[str, jax.Array],
+        key: jax.Array,
+        *,
+        draws: int,
+    ) -> tuple[jax.Array, jax.Array, jax.Array] | None:
+        """How well masked tokens are predicted, by the share that is masked; None where there are no such shares.
+
+        Draws masks whose shares cover (0, 1]. Returns nats of all masked tokens f32[B, C, draws], their
+        number i32[B, C, draws], and the number that could be masked, i32[B, C].
+        """
+        return None
 
     def generate(
         self,

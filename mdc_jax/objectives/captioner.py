@@ -54,6 +54,23 @@ class Captioner(Vision):
         texts = jnp.zeros((1, 1, self.max_tokens), jnp.int32)
         return {"encoder": encoder, "decoder": self.decoder.init(decoder_key, texts, memory)["params"]}
 
+    def encode(self, params: base.Params, images: jax.Array) -> base.Features:
+        """See `Objective.encode`. Where training shows no image (`null_image_rate` 1) `tokens` are the null memory."""
+        features = super().encode(params, images)
+        if self.settings.null_image_rate < 1:
+            return features
+        return {**features, "tokens": self._null_memory(params, features["tokens"].shape[:2])}
+
+    def null_features(self, params: base.Params, images: int) -> base.Features | None:
+        """See `Objective.null_features`. One token is enough: attention to equal ones finds the same."""
+        return {"tokens": self._null_memory(params, (images, 1))} if self.settings.null_image_rate > 0 else None
+
+    @staticmethod
+    def _null_memory(params: base.Params, shape: tuple[int, int]) -> jax.Array:
+        """[B, N] copies of the learned token that stands for those of an image, f32[B, N, D]."""
+        null = params["decoder"]["null_memory"]
+        return jnp.broadcast_to(null[None, None], (*shape, *null.shape))
+
     @property
     @abc.abstractmethod
     def texts_per_caption(self) -> int:

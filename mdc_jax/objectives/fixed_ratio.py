@@ -19,6 +19,7 @@ from mdc_jax.objectives import base
 from mdc_jax.objectives.masked import MaskedDiffusion
 from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.ops import cross_entropy
+from mdc_jax.scoring.score import exact
 
 
 class MaskedLM(MaskedDiffusion):
@@ -80,9 +81,10 @@ class Parallel(MaskedDiffusion):
         hidden = self._all_masked(params, features["tokens"], text.shape[1])
         head = self._head(params, (EOS_ID, PAD_ID))
         nll, _ = cross_entropy.cross_entropy(hidden, *head, jnp.where(words, text, PAD_ID), words, self.split)
-        log_length = jnp.take_along_axis(self.length_law(params, features), jnp.maximum(length - 1, 0), axis=1)
-        value = jnp.where(length > 0, log_length, 0.0) - nll.sum(-1)
-        return base.Score(value, jnp.zeros_like(value), "exact")
+        return exact(self._log_length(params, features, length) - nll.sum(-1))
+
+    def masked_losses(self, *_: Any, **__: Any) -> None:
+        """None: the decoder has seen no text of which a part is visible."""
 
     def _all_masked(self, params: base.Params, memory: jax.Array, texts: int) -> jax.Array:
         """Hidden states [B, T, L, D] of texts of which nothing is visible, the length neither."""

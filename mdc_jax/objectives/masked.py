@@ -7,7 +7,8 @@ parallel captioning.
 Shapes: B images, C captions of an image, K masks of a caption, T = C K, L tokens, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,20 @@ from mdc_jax.objectives import base
 from mdc_jax.objectives.captioner import Captioner
 from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.ops import cross_entropy
-from mdc_jax.scoring import elbo
+from mdc_jax.scoring import alignment, elbo, enumeration, greedy_reveal, masked_share
 from mdc_jax.scoring import length as length_law
+
+
+class Reading(NamedTuple):
+    """Captions as an estimator sees them: what can be masked, and what the model then says of it."""
+
+    predict: Callable[[jax.Array], tuple[jax.Array, jax.Array]]  # see `greedy_reveal`
+    maskable: jax.Array  # bool[B, C, L]
+    positions: jax.Array  # see `alignment.aligned_positions`
+
+    def nll(self, masked: jax.Array) -> jax.Array:
+        """-log p of the masked tokens given the rest, f32[B, C, L], 0 elsewhere."""
+        return self.predict(masked)[0]
 
 
 class MaskedDiffusion(Captioner):
@@ -70,7 +83,51 @@ class MaskedDiffusion(Captioner):
 
     @property
     def scorers(self) -> Mapping[str, base.Scorer]:
-        return {"elbo": self._elbo}
+        """By estimator: `elbo`, a bound; `training_interval`, where that is not [0, 1], `one_pass` and
+        `pseudo_log_likelihood`, heuristics; `greedy_reveal`, exact for the order of its name.
+
+        Each of what the padding policy defines:
+        - `hidden`: log p(text | image) = log p(length | image), exact, + log p(words | length, image),
+          where EOS is visible and no word can be EOS or PAD.
+        - `target`: log p(text and pads | image).
+        - `known`: log p(words | length, image), which is not comparable with the others.
+        """
+        interval = self.settings.interval
+        estimators: dict[str, Callable[[Reading, jax.Array], base.Score]] = {
+            "elbo": lambda read, key: elbo.elbo(read.nll, read.maskable, key, positions=read.positions),
+            "one_pass": lambda read, _: enumeration.one_pass(read.nll, read.maskable),
+            "pseudo_log_likelihood": lambda read, _: enumeration.pseudo_log_likelihood(read.nll, read.maskable),
+            "greedy_reveal": lambda read, _: greedy_reveal.greedy_reveal(read.predict, read.maskable),
+        }
+        if interval != (0.0, 1.0):  # where it is not `elbo`
+            estimators["training_interval"] = lambda read, key: elbo.training_interval(
+                read.nll, read.maskable, key, interval=interval, positions=read.positions
+            )
+        return {name: self.scorer(estimator) for name, estimator in estimators.items()}
+
+    def scorer(self, estimator: Callable[[Reading, jax.Array], base.Score]) -> base.Scorer:
+        """The scorer of an estimator, (reading, key) → Score of the masked tokens, to which it adds the length's."""
+
+        def score(
+            params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
+        ) -> base.Score:
+            found = estimator(self._reading(params, features, captions), key)
+            return found.plus(self._log_length(params, features, captions["length"]))
+
+        return score
+
+    def masked_losses(
+        self,
+        params: base.Params,
+        features: base.Features,
+        captions: Mapping[str, jax.Array],
+        key: jax.Array,
+        *,
+        draws: int,
+    ) -> tuple[jax.Array, jax.Array, jax.Array] | None:
+        """See `Objective.masked_losses`; of the tokens that `scorers` mask."""
+        read = self._reading(params, features, captions)
+        return *masked_share.by_masked_share(read.nll, read.maskable, key, draws=draws), read.maskable.sum(-1)
 
     def length_law(self, params: base.Params, features: base.Features) -> jax.Array:
         """log p(length | image) of lengths 1 ... L, f32[B, L], read off the all-masked state.
@@ -158,16 +215,7 @@ class MaskedDiffusion(Captioner):
         )
         return length_law.log_lengths(-hazard[:, 0], self.settings.interval)
 
-    def _elbo(
-        self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
-    ) -> base.Score:
-        """A bound on what the padding policy defines.
-
-        - `hidden`: log p(text | image) = log p(length | image), exact, + log p(words | length, image),
-          where EOS is visible and no word can be EOS or PAD.
-        - `target`: log p(text and pads | image).
-        - `known`: log p(words | length, image), which is not comparable with the others.
-        """
+    def _reading(self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array]) -> Reading:
         text, length = captions["text"], captions["length"]
         real = real_tokens(length, self.max_tokens)
         targets = jnp.where(real, text, PAD_ID)
@@ -176,16 +224,18 @@ class MaskedDiffusion(Captioner):
         else:
             maskable, forbidden = real_tokens(length - 1, self.max_tokens), (EOS_ID, PAD_ID)
 
-        def nll(masked: jax.Array) -> jax.Array:
+        def predict(masked: jax.Array) -> tuple[jax.Array, jax.Array]:
             hidden = self._read(params, features["tokens"], self._shown(targets, real, masked), length)
-            return cross_entropy.cross_entropy(hidden, *self._head(params, forbidden), targets, masked, self.split)[0]
+            return cross_entropy.with_likeliest(hidden, *self._head(params, forbidden), targets, masked, self.split)
 
-        value, standard_error = elbo.elbo(nll, maskable, key)
-        if self.settings.padding == "hidden":
-            index = jnp.maximum(length - 1, 0)
-            log_length = jnp.take_along_axis(self.length_law(params, features), index, axis=1)
-            value += jnp.where(length > 0, log_length, 0.0)
-        return base.Score(value, standard_error, "bound")
+        return Reading(predict, maskable, alignment.aligned_positions(targets, length))
+
+    def _log_length(self, params: base.Params, features: base.Features, length: jax.Array) -> jax.Array:
+        """log p(length | image), f32[B, C], of lengths i32[B, C] that are hidden; else 0, as for no caption."""
+        if self.settings.padding != "hidden":
+            return jnp.zeros(length.shape)
+        law = self.length_law(params, features)
+        return jnp.where(length > 0, jnp.take_along_axis(law, jnp.maximum(length - 1, 0), axis=1), 0.0)
 
     def _shown(self, tokens: jax.Array, real: jax.Array, masked: jax.Array) -> jax.Array:
         """What the decoder reads: MASK where masked, and at pads unless they are tokens themselves."""
