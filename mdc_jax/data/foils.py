@@ -90,14 +90,9 @@ class Foils(abc.ABC, Generic[W]):
         """Whether the split may hold the image."""
         return True
 
-    def settled(self, rng: random.Random, image: W, kept: Telling, changed: int) -> W | None:
-        """The image brought into the split by changes of what a caption leaves open; None where that cannot be.
-
-        Args:
-          kept: a caption whose claims keep their truth.
-          changed: index of the object that a foil changes, which has changed already.
-        """
-        return image
+    def settled(self, rng: random.Random, image: W, other: W, told: Telling) -> W | None:
+        """`other` brought into the split by changes of what a caption of `image` leaves open; None where none do."""
+        return other
 
     def draw(self, kind: str, rng: random.Random) -> Drawn:
         """A random foil; raises ValueError where none is found in a large number of attempts."""
@@ -109,7 +104,7 @@ class Foils(abc.ABC, Generic[W]):
                 return found
         raise ValueError(
             f"no foil of kind {kind} found in {_ATTEMPTS:,} attempts: the settings leave too few images; withhold "
-            "fewer pairs, or leave this kind out"
+            "fewer pairs, prepare more pictures, or leave this kind out"
         )
 
     def maker(self, kind: str) -> "Maker":
@@ -192,7 +187,7 @@ def _replace_attribute(foils: Foils, rng: random.Random, image: Any, told: Telli
 
 
 def _replaced(foils: Foils, rng: random.Random, image: Any, told: Telling, index: int, item: Any) -> Drawn | None:
-    other = foils.settled(rng, foils.changed(image, index, item), told, index)
+    other = foils.settled(rng, image, foils.changed(image, index, item), told)
     return None if other is None else foils.pair(told, image, other, foils.retold(told, image, other))
 
 

@@ -13,7 +13,7 @@ from mdc_jax.data.scenes.telling import Telling
 
 PRIOR = "replace_attribute_prior"  # of sources whose training ties colours to shapes
 
-_MOST_CHANGES = 3  # of what a caption leaves open, that bring a scene into its split
+_MOST_CHANGES = 2  # of what a caption leaves open, that bring a scene into its split
 
 
 class SceneFoils(Foils[Scene]):
@@ -77,29 +77,27 @@ class SceneFoils(Foils[Scene]):
     def belongs(self, image: Scene) -> bool:
         return layout.belongs(image, self._split, self._withheld)
 
-    def settled(self, rng: random.Random, image: Scene, kept: Telling, changed: int) -> Scene | None:
+    def settled(self, rng: random.Random, image: Scene, other: Scene, told: Telling) -> Scene | None:
         """See `Foils.settled`. As few changes as there have to be, of the background, of sizes and of textures."""
-        slots = list(self._left_open(image, kept, changed))
+        slots = list(self._left_open(image, told))
         slots = [slots[i] for i in layout.sample(rng, len(slots), len(slots))]
         for number in range(_MOST_CHANGES + 1):
             for chosen in itertools.combinations(slots, number):
-                other = image
+                changed = other
                 for index, kind, value in chosen:
-                    other = self._with_change(rng, other, index, kind, value)
-                if self.belongs(other):
-                    return other
+                    changed = self._with_change(rng, changed, index, kind, value)
+                if self.belongs(changed):
+                    return changed
         return None
 
-    def _left_open(self, image: Scene, kept: Telling, changed: int) -> Iterator[tuple[int, str, int]]:
-        """What may change beside the object `changed`: index of an object (-1: none), kind of claim, other value."""
-        stated = {(kind, SHAPES[name]) for kind, name in kept.stated}
-        if not kept.says("background"):
+    def _left_open(self, image: Scene, told: Telling) -> Iterator[tuple[int, str, int]]:
+        """What a caption does not mention: index of an object (-1: none), kind of claim, another value."""
+        if not told.says("background"):
             yield from ((-1, "background", value) for value in _absent(len(LEVELS), [image.background]))
         for index, item in enumerate(image.objects):
-            if index != changed:
-                for kind in ("size", "texture"):
-                    if (kind, SHAPES[item.shape]) not in stated:
-                        yield index, kind, 1 - getattr(item, kind)
+            for kind in ("size", "texture"):
+                if (kind, item.shape) not in told.stated:
+                    yield index, kind, 1 - getattr(item, kind)
 
     def _with_change(self, rng: random.Random, scene: Scene, index: int, kind: str, value: int) -> Scene:
         if kind == "background":
