@@ -4,6 +4,7 @@ Shapes: N foils, S images of a foil (two, or one), C = 2 captions; caption i is 
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -26,10 +27,15 @@ class Choice:
 
     def interval(self) -> tuple[float, float, float]:
         """The mean over foils, and its 95% bootstrap interval."""
-        weights_NxR = metrics.resamples(len(self.right_N), _RESAMPLES)
-        means_R = self.right_N @ weights_NxR / len(self.right_N)
+        means_R = self.right_N @ _resamples(len(self.right_N)) / len(self.right_N)
         low, high = np.percentile(means_R, _PERCENTILES)
         return float(self.right_N.mean()), float(low), float(high)
+
+
+@functools.lru_cache(maxsize=4)
+def _resamples(n: int) -> np.ndarray:
+    """The same f32[n, R] for all that is counted of the same foils: hundreds of numbers."""
+    return metrics.resamples(n, _RESAMPLES)
 
 
 def choices(scores_NxSxC: np.ndarray) -> dict[str, Choice]:

@@ -10,7 +10,7 @@ from etils import epath
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.sources.base import Foil
-from mdc_jax.evaluators import build, compositionality
+from mdc_jax.evaluators import base, build, compositionality
 from mdc_jax.evaluators.base import Interrupted
 from mdc_jax.objectives.base import Score
 from mdc_jax.report import plots, tables
@@ -61,12 +61,19 @@ class FoilObjective(FakeObjective):
         return {"text": text, "seeing": seeing, "similarity": similarity}
 
 
-@pytest.fixture
-def found(tmp_path, use_source):
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return epath.Path(tmp_path_factory.mktemp("evaluation"))
+
+
+@pytest.fixture(scope="module")
+def found(out):
     """The metrics, and the lines of the CSV."""
-    use_source(FoilSource(40))
-    values = dict(build(SECTION).run(make_subject(tmp_path, FoilObjective())))
-    return values, tables.read_csv(epath.Path(tmp_path) / "foils.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (base, compositionality):
+            patch.setattr(module, "open_source", lambda _: FoilSource(40))
+        values = dict(build(SECTION).run(make_subject(out, FoilObjective())))
+    return values, tables.read_csv(out / "foils.csv")
 
 
 def number(rows, **wanted):
@@ -96,15 +103,15 @@ def test_debiasing_leaves_nothing_of_a_score_of_the_text_alone(found):
     assert number(rows, **(wanted | {"per": "token"}), row="model", exponent=0) == 0.0
 
 
-def test_similarities_have_no_blind_row_and_nothing_to_debias(found, tmp_path):
+def test_similarities_have_no_blind_row_and_nothing_to_debias(found, out):
     _, rows = found
     assert {(row["row"], row["exponent"]) for row in rows if row["scorer"] == "similarity"} == {("model", "0")}
-    assert "## similarity (similarity)" in (text := (tmp_path / "foils.md").read_text())
+    assert "## similarity (similarity)" in (text := (out / "foils.md").read_text())
     assert text.count("no log-probability") == 1
 
 
-def test_there_is_a_line_for_each_foil_with_all_its_scores(found, tmp_path):
-    lines = [json.loads(line) for line in (tmp_path / "foils.jsonl").read_text().splitlines()]
+def test_there_is_a_line_for_each_foil_with_all_its_scores(found, out):
+    lines = [json.loads(line) for line in (out / "foils.jsonl").read_text().splitlines()]
     assert [(line["kind"], line["index"]) for line in lines] == [(k, i) for k in ("swap", "add") for i in range(13)]
     first = lines[0]
     assert first["captions"] == ["a dog", "a cat"] and first["tokens"] == [3, 3]
@@ -141,8 +148,8 @@ def test_the_picture_marks_where_a_wrong_choice_differs(tmp_path, use_source, mo
     assert drawn[0].image.shape == (SIZE, SIZE, 3)
 
 
-def test_a_picture_is_drawn(found, tmp_path):
-    assert PIL.Image.open(tmp_path / "foils.png").width > 500
+def test_a_picture_is_drawn(found, out):
+    assert PIL.Image.open(out / "foils.png").width > 500
 
 
 def test_evaluation_stops_between_batches_and_leaves_no_file(tmp_path, use_source):
