@@ -15,6 +15,7 @@ from mdc_jax.evaluators.base import Interrupted
 from mdc_jax.objectives.base import Score
 from mdc_jax.report import plots, tables
 from tests.evaluators.fakes import BAD, SIZE, FakeObjective, FakeSource, make_subject
+from tests.objectives import tiny
 
 SECTION = sections.Compositionality(examples=20, batch_size=8, blind_images=10)
 DOG = 5  # the token
@@ -171,3 +172,24 @@ def test_what_cannot_be_evaluated_is_named_before_training(tmp_path, use_source)
         build(dataclasses.replace(SECTION, kinds=("swop",))).check(subject.config)
     with pytest.raises(ConfigError, match='no scorer "txt"; did you mean "text"'):
         list(build(dataclasses.replace(SECTION, scorers=("txt",))).run(subject))
+
+
+@pytest.mark.parametrize("name", ["masked_diffusion", "autoregressive", "clip"])
+def test_where_all_images_are_the_same_nothing_but_the_blind_score_is_left(name):
+    objective = tiny.build(sections.OBJECTIVES[name]())
+    params = tiny.trained(objective)
+    batch = tiny.batch(captions=2)
+    images = np.repeat(batch["image"][:1, None], 4, axis=0).repeat(2, axis=1)
+    bank = {name: value for name, value in objective.encode(params, images[:, 0]).items() if name != "blocks"}
+    captions = {"text": batch["text"], "length": batch["length"]}
+    found = compositionality._scores(objective, tuple(objective.scorers), params, captions | {"image": images}, bank, 0)
+    for scored in found.values():
+        first, *others = (np.asarray(score.value) for score in scored.scores)
+        np.testing.assert_allclose(first[:, 0], first[:, 1], rtol=1e-5)  # both images have the same random numbers
+        if name == "clip":
+            assert not others and scored.blind is None
+            continue
+        blind = np.asarray(scored.blind.value)
+        np.testing.assert_allclose(first[:, :1], blind, rtol=1e-4)
+        np.testing.assert_allclose(others[0], first / 2, rtol=1e-3)
+        np.testing.assert_allclose(others[1], 0, atol=1e-3)
