@@ -332,11 +332,27 @@ class Perplexity:
     blind_workdir: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Compositionality:
+    """Chooses between captions of which one is false, on sources that have such foils: scenes, collage, pictures."""
+
+    type: str = "compositionality"
+    every: str = "end"
+    split: str = "test"  # or "validation", or a source spec
+    kinds: tuple[str, ...] = ()  # of foils; empty: all that the source has
+    examples: int = 200  # foils of each kind, or all of fewer
+    batch_size: int = 50
+    scorers: tuple[str, ...] = ()  # empty: all that the objective has
+    blind_images: int = 64  # training images over which p(caption | image) is averaged, each as costly as an image
+    picture: int = 1  # foils of each kind in the picture
+
+
 EVALUATORS: Mapping[str, type] = {
     "held_out_loss": HeldOutLoss,
     "linear_probe": LinearProbe,
     "captioning": Captioning,
     "perplexity": Perplexity,
+    "compositionality": Compositionality,
 }
 
 
@@ -353,6 +369,6 @@ class Config:
     mesh: Mesh = Mesh()
     checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
-    evaluators: Mapping[str, HeldOutLoss | LinearProbe | Captioning | Perplexity] = dataclasses.field(
-        default_factory=dict
+    evaluators: Mapping[str, HeldOutLoss | LinearProbe | Captioning | Perplexity | Compositionality] = (
+        dataclasses.field(default_factory=dict)
     )
