@@ -45,7 +45,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         arg.objective,
         evaluators={
             "held_out": evaluator("held_out_loss", every="500 steps", examples=1000),
-            "test": evaluator("held_out_loss", every="end", split="test", log_likelihood=True),
+            "test": evaluator("held_out_loss", every="end", split="test"),
+            "perplexity": evaluator("perplexity"),
             "probe": probe(families=("openclipart_folder", "emoji_group")),
             # Other concepts than in training, in a style that is not in training either.
             "probe_unseen_style": probe(families=("emoji_group",), test=f"pictures:{arg.data}:style"),

@@ -28,8 +28,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = defaults(
         arg.objective,
         evaluators={
-            "held_out": evaluator("held_out_loss", every="100 steps", examples=200, log_likelihood=True),
-            "test": evaluator("held_out_loss", every="end", split="test", examples=200, log_likelihood=True),
+            "held_out": evaluator("held_out_loss", every="100 steps", examples=200),
+            "test": evaluator("held_out_loss", every="end", split="test", examples=200),
+            "perplexity": evaluator("perplexity", examples=200),
             "probe": evaluator(
                 "linear_probe",
                 train_examples=700,

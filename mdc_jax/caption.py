@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
     settings = sections.Decoding(**{name: options[name].value for name in _SETTINGS})
     model = mdc_jax.load(options.workdir, step=options.checkpoint)
     images = readable(model, dict.fromkeys(find(arguments[1:])))
-    written = model.caption(list(images.values()), settings, seed=options.seed)
+    written = model.caption(list(images.values()), settings, tokens=options.tokens, seed=options.seed)
     emerging = []
     for (file, image), caption in zip(images.items(), written, strict=True):
         error = f" ± {caption.standard_error:.2f}" if caption.standard_error else ""
@@ -91,6 +91,9 @@ _SETTINGS = {field.name: field for field in dataclasses.fields(sections.Decoding
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The run whose checkpoint writes.", required=True)
     flags.DEFINE_integer("checkpoint", None, "Step of the checkpoint; the latest if not given.")
+    flags.DEFINE_integer(
+        "tokens", None, "Length of the captions, EOS included; that which the model finds if not given."
+    )
     flags.DEFINE_bool("show_steps", False, "Also print what is there after each step.")
     flags.DEFINE_string("html", "", "A page to write, on which the captions emerge.")
     flags.DEFINE_integer("seed", 0, "Of what is drawn.")

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 
-from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import ConfigError, decoding, sections
 from mdc_jax.data import images as pixels
 from mdc_jax.data.batch import EOS_ID
 from mdc_jax.objectives.base import Features, Objective, Params, Score
@@ -80,19 +81,25 @@ class Model:
         return self._run(_encode, images)
 
     def caption(
-        self, images: Sequence[Image], settings: sections.Decoding = _DEFAULT, *, seed: int = 0
+        self,
+        images: Sequence[Image],
+        settings: sections.Decoding = _DEFAULT,
+        *,
+        tokens: int | None = None,
+        seed: int = 0,
     ) -> list[Written]:
-        """Writes a caption for each image.
+        """Writes a caption for each image, of so many `tokens` with EOS where that is given.
 
         Raises ConfigError for a model without a decoder, and for settings that it cannot use.
         """
-        section = self.loaded.config.objective
+        section, most = self.loaded.config.objective, self.loaded.config.data.max_tokens
         if not section.writes_captions:
-            raise ConfigError(
-                f'the objective "{section.name}" has no decoder: it writes no captions, but can score them'
-            )
-        self.loaded.objective.check_decoding(settings)
-        found, score = self._run(functools.partial(_caption, settings=settings), images, seed)
+            raise ConfigError(f'the objective "{section.name}" has no decoder: it scores captions, but writes none')
+        if tokens is not None and not 2 <= tokens <= most:
+            raise ConfigError(f"tokens={tokens}: the model writes 2 to {most}, EOS included")
+        decoding.check(settings, section)
+        write = functools.partial(_caption, settings=settings, tokens=tokens)
+        found, score = self._run(write, images, seed)
         return [
             self._written(jax.tree.map(lambda rows, row=row: rows[row], found), score, row)
             for row in range(len(images))
@@ -174,15 +181,22 @@ def _encode(objective: Objective, params: Params, batch: Features, key: jax.Arra
     return {**features, "blocks": features["blocks"].swapaxes(0, 1)}
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames="settings")
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("settings", "tokens"))
 def _caption(
-    objective: Objective, params: Params, batch: Features, key: jax.Array, settings: sections.Decoding
+    objective: Objective,
+    params: Params,
+    batch: Features,
+    key: jax.Array,
+    settings: sections.Decoding,
+    tokens: int | None,
 ) -> tuple[dict[str, jax.Array], Score]:
     features = objective.encode(params, batch["image"])
-    caption = objective.generate(params, features, key, settings)
+    length = None if tokens is None else jnp.full(len(batch["image"]), tokens)
+    caption = objective.generate(params, features, key, settings, length=length)
     attention = objective.attention(params, features, caption.tokens)
     text = {"text": caption.tokens[:, None], "length": 1 + (caption.tokens == EOS_ID).argmax(-1)[:, None]}
     score = next(iter(objective.scorers.values()))(params, features, text, jax.random.fold_in(key, 1))
+    score = dataclasses.replace(score, replicates=None)  # their first axis is not that of images
     written = {"tokens": caption.tokens, "log_prob": caption.log_prob, "step": caption.step, "attention": attention}
     return written, score
 
@@ -190,7 +204,8 @@ def _caption(
 @functools.partial(jax.jit, static_argnums=0, static_argnames="scorer")
 def _score(objective: Objective, params: Params, batch: Features, key: jax.Array, scorer: str) -> Score:
     captions = {name: batch[name] for name in ("text", "length")}
-    return objective.scorers[scorer](params, objective.encode(params, batch["image"]), captions, key)
+    score = objective.scorers[scorer](params, objective.encode(params, batch["image"]), captions, key)
+    return dataclasses.replace(score, replicates=None)
 
 
 def _padded(rows: np.ndarray, count: int) -> np.ndarray:

@@ -41,10 +41,11 @@ def evaluator(type_: str, **settings: Any) -> dict[str, Any]:
 
 
 def applicable(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config without the evaluators that its objective has no use for: captioning, where it writes no captions."""
+    """The config without the evaluators that its objective has no use for: those of captions, where it writes none."""
     if not _variant(sections.OBJECTIVES, config.objective.name, "objective.name").writes_captions:
+        of_captions = (sections.Captioning.type, sections.Perplexity.type)
         with config.unlocked():
-            for name in [name for name, entry in config.evaluators.items() if entry.type == sections.Captioning.type]:
+            for name in [name for name, entry in config.evaluators.items() if entry.type in of_captions]:
                 del config.evaluators[name]
     return config
 
@@ -93,11 +94,28 @@ def dumps(config: sections.Config) -> str:
 
 
 def _renewed(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config as it is written today: that of an older checkpoint has `model.remat` true or false."""
-    model = raw.get("model")
+    """The config as it is written today.
+
+    That of an older checkpoint has `model.remat` true or false, a held-out loss that also finds log-likelihoods,
+    which the perplexity evaluator does now, and captioning with `temperature`, where there is now `decoding`.
+    """
+    model, entries = raw.get("model"), raw.get("evaluators")
     if isinstance(model, Mapping) and isinstance(model.get("remat"), bool):
-        return {**raw, "model": {**model, "remat": "on" if model["remat"] else "off"}}
+        raw = {**raw, "model": {**model, "remat": "on" if model["remat"] else "off"}}
+    if isinstance(entries, Mapping):
+        raw = {**raw, "evaluators": {name: _renewed_evaluator(entry) for name, entry in entries.items()}}
     return raw
+
+
+def _renewed_evaluator(entry: Any) -> Any:
+    if not isinstance(entry, Mapping):
+        return entry
+    kept = dict(entry)
+    if entry.get("type") == sections.HeldOutLoss.type:
+        kept.pop("log_likelihood", None)
+    if entry.get("type") == sections.Captioning.type and "temperature" in kept:
+        kept["decoding"] = {"temperature": kept.pop("temperature")}
+    return kept
 
 
 def _section(cls: type, values: Any, path: str) -> Any:
@@ -286,7 +304,7 @@ def _check(config: sections.Config) -> None:
 def _check_objective(objective: sections.Objective) -> None:
     settings = dataclasses.asdict(objective)
     for key, fits, fix in (
-        ("null_image_rate", lambda rate: 0 <= rate < 1, "a share of the examples, in [0, 1)"),
+        ("null_image_rate", lambda rate: 0 <= rate <= 1, "a share of the examples, in [0, 1]"),
         ("parallel_share", lambda share: 0 <= share <= 1, "a share of the examples, in [0, 1]"),
         ("ratio", lambda ratio: 0 < ratio <= 1, "a masking ratio, in (0, 1]"),
         ("interval", lambda ab: 0 <= ab[0] <= ab[1] <= 1 and ab[1] > 0, "masking ratios 0 <= a <= b <= 1, b > 0"),

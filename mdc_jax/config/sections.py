@@ -119,18 +119,43 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How captions are written, see `mdc_jax/decoding`; `decoding.py` beside this file says what goes together."""
+
+    temperature: float = 0.0  # of the draw of a token; 0: the likeliest
+    top_p: float = 1.0  # draws only among the likeliest tokens that have this share together (arXiv 1904.09751)
+    guidance: float = 0.0  # w of u + (1 + w) (c - u), c with and u without the image (arXiv 2207.12598)
+    beams: int = 1  # captions that are pursued at once, from left to right
+    # Of masked decoding. Positions are revealed one at a time, or in `steps` equal parts, or as many as are safe.
+    steps: int = 0  # 0: one token a step
+    order: str = _field("confidence", ("confidence", "margin", "entropy", "random"))  # `random` is exact
+    threshold: float = 0.0  # reveals all above this confidence, at least the best one (arXiv 2505.22618); 0: off
+    entropy_bound: float = 0.0  # reveals as many as bound their joint error, in nats (arXiv 2505.24857); 0: off
+    remask: float = 0.0  # share of the tokens that a step masks again (arXiv 2503.00307); 0: none
+    # Where the caption ends: by the model's own law, or as often as in the training captions.
+    length: str = _field("model", ("model", "training"))
+
+
+# The settings of `Decoding` that masked and left-to-right decoding can use.
+_MASKED = ("temperature", "top_p", "guidance", "steps", "order", "threshold", "entropy_bound", "remask", "length")
+_FROM_LEFT = ("temperature", "top_p", "guidance", "beams")
+
+
+@dataclasses.dataclass(frozen=True)
 class MaskedDiffusion:
     """Masked diffusion captioning (arXiv 2510.26799)."""
 
     name: str = "masked_diffusion"
     writes_captions: typing.ClassVar[bool] = True
+    decoding: typing.ClassVar[tuple[str, ...]] = _MASKED
     # Named by formula: t, 1 - cos(pi t / 2), sin(pi t / 2), t^2.
     schedule: str = _field("linear", ("linear", "one_minus_cosine", "sine", "quadratic"))
     interval: tuple[float, float] = (0.5, 1.0)  # of masking ratios, whatever the schedule
     masks: str = _field("size_biased", ("size_biased", "bernoulli", "stratified"))
     masks_per_caption: int = 1  # K: the encoder is paid once for all of them
     padding: str = _field("hidden", ("hidden", "target", "known"))
-    null_image_rate: float = 0.0  # share of examples that see the learned null memory instead of the image
+    # Share of examples that see the learned null memory instead of the image; 1: a decoder trained without images.
+    null_image_rate: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +164,7 @@ class MaskedLM:
 
     name: str = "masked_lm"
     writes_captions: typing.ClassVar[bool] = True
+    decoding: typing.ClassVar[tuple[str, ...]] = _MASKED
     ratio: float = 0.15  # BERT's (arXiv 1810.04805)
     # Each token is masked by itself, as in BERT, not an exact share: captions of four tokens have no 15%.
     masks: str = _field("size_biased", ("size_biased", "bernoulli"))
@@ -153,6 +179,7 @@ class Parallel:
 
     name: str = "parallel"
     writes_captions: typing.ClassVar[bool] = True
+    decoding: typing.ClassVar[tuple[str, ...]] = ("temperature", "top_p", "guidance", "length")
     null_image_rate: float = 0.0
 
 
@@ -162,6 +189,7 @@ class Autoregressive:
 
     name: str = "autoregressive"
     writes_captions: typing.ClassVar[bool] = True
+    decoding: typing.ClassVar[tuple[str, ...]] = _FROM_LEFT
     null_image_rate: float = 0.0
 
 
@@ -171,6 +199,7 @@ class CapPa:
 
     name: str = "cappa"
     writes_captions: typing.ClassVar[bool] = True
+    decoding: typing.ClassVar[tuple[str, ...]] = _FROM_LEFT
     parallel_share: float = 0.75  # of the examples
     null_image_rate: float = 0.0
 
@@ -246,14 +275,13 @@ class Log:
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutLoss:
-    """The training loss, and the captions' log-likelihood, on the validation split."""
+    """The training loss on the validation split."""
 
     type: str = "held_out_loss"
     every: str = "1000 steps"  # "end": only when training ends
     split: str = "validation"  # or "test", or a source spec
     examples: int = 2_000
     batch_size: int = 100  # contrastive losses depend on it: the texts that an image is held against
-    log_likelihood: bool = False  # also score the captions (slower), see `mdc_jax/scoring`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,13 +313,48 @@ class Captioning:
     split: str = "test"  # or "validation", or a source spec
     examples: int = 1_000
     batch_size: int = 100
-    temperature: float = 0.0  # 0: the most confident token of the most confident position
+    decoding: Decoding = Decoding()
     shuffled: bool = True  # also check the captions against other images
     metrics: bool = False  # BLEU, METEOR, ROUGE-L and CIDEr-D, see `mdc_jax/evaluators/caption_metrics.py`
     picture: int = 12  # images in the picture of captions with wrong claims marked
 
 
-EVALUATORS: Mapping[str, type] = {"held_out_loss": HeldOutLoss, "linear_probe": LinearProbe, "captioning": Captioning}
+@dataclasses.dataclass(frozen=True)
+class Perplexity:
+    """How likely captions are, by caption and by token, and the loss by the share of tokens that is masked."""
+
+    type: str = "perplexity"
+    every: str = "end"
+    split: str = "test"  # or "validation", or a source spec
+    examples: int = 2_000
+    batch_size: int = 100
+    scorers: tuple[str, ...] = ()  # see `mdc_jax/scoring`; (): all that are exact or bounds
+    # A run with objective.null_image_rate=1.0: rows without images, its own and that of the null memory.
+    blind_workdir: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compositionality:
+    """Chooses between captions of which one is false, on sources that have such foils: scenes, collage, pictures."""
+
+    type: str = "compositionality"
+    every: str = "end"
+    split: str = "test"  # or "validation", or a source spec
+    kinds: tuple[str, ...] = ()  # of foils; empty: all that the source has
+    examples: int = 200  # foils of each kind, or all of fewer
+    batch_size: int = 50
+    scorers: tuple[str, ...] = ()  # empty: all that the objective has
+    blind_images: int = 64  # training images over which p(caption | image) is averaged, each as costly as an image
+    picture: int = 1  # foils of each kind in the picture
+
+
+EVALUATORS: Mapping[str, type] = {
+    "held_out_loss": HeldOutLoss,
+    "linear_probe": LinearProbe,
+    "captioning": Captioning,
+    "perplexity": Perplexity,
+    "compositionality": Compositionality,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,4 +370,6 @@ class Config:
     mesh: Mesh = Mesh()
     checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
-    evaluators: Mapping[str, HeldOutLoss | LinearProbe | Captioning] = dataclasses.field(default_factory=dict)
+    evaluators: Mapping[str, HeldOutLoss | LinearProbe | Captioning | Perplexity | Compositionality] = (
+        dataclasses.field(default_factory=dict)
+    )

@@ -13,13 +13,17 @@ from etils import epath
 from mdc_jax.config import sections
 from mdc_jax.evaluators.base import Evaluator, Subject
 from mdc_jax.evaluators.captioning import Captioning
+from mdc_jax.evaluators.compositionality import Compositionality
 from mdc_jax.evaluators.held_out_loss import HeldOutLoss
 from mdc_jax.evaluators.linear_probe import LinearProbe
+from mdc_jax.evaluators.perplexity import Perplexity
 
 _EVALUATORS: Mapping[str, type] = {
     "held_out_loss": HeldOutLoss,
     "linear_probe": LinearProbe,
     "captioning": Captioning,
+    "perplexity": Perplexity,
+    "compositionality": Compositionality,
 }
 
 

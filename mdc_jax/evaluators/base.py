@@ -93,7 +93,7 @@ def batches(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    progress = _Progress(spec, count)
+    progress = Progress(spec, count)
     for index, batch in enumerate(local):
         if subject.should_stop():
             raise Interrupted
@@ -151,7 +151,7 @@ def to_host(tree: Any) -> Any:
     return jax.device_get(tree)
 
 
-class _Progress:
+class Progress:
     """A line on the terminal for what takes longer than two seconds."""
 
     def __init__(self, name: str, total: int) -> None:

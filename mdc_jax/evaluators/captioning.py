@@ -9,17 +9,20 @@ import json
 from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import ConfigError, decoding, sections
 from mdc_jax.data import images
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source, Verdict
 from mdc_jax.data.sources.verdicts import summarize
+from mdc_jax.decoding import sampling
 from mdc_jax.evaluators import caption_metrics
 from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
-from mdc_jax.objectives.base import Objective, Params
+from mdc_jax.evaluators.lengths import training_law
+from mdc_jax.objectives.base import Caption, Objective, Params
 from mdc_jax.report import plots, tables
 
 _SEED = 23
@@ -41,18 +44,21 @@ class Captioning:
         """See `Evaluator`."""
         if not config.objective.writes_captions:
             raise _no_captions(config)
+        decoding.check(self._section.decoding, config.objective)
+        decoding.check_length(self._section.decoding, config.objective)
         open_source(spec_of(config, self._section.split))
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section = self._section
         spec = subject.spec(section.split)
         source = open_source(spec)
+        law = training_law(subject) if section.decoding.length == "training" else None
 
         def write(batch: GlobalBatch, index: int) -> dict[str, jax.Array]:
-            tokens = _generate(subject.objective, section.temperature, subject.params, batch["image"], index)
-            if tokens is None:
+            caption = _generate(subject.objective, section.decoding, subject.params, batch["image"], law, index)
+            if caption is None:
                 raise _no_captions(subject.config)
-            return {"tokens": tokens}
+            return {"tokens": caption.tokens}
 
         rows = extract(subject, spec, write, count=section.examples, batch_size=section.batch_size)
         ids = [int(i) for i in rows["id"]]
@@ -107,10 +113,20 @@ def _no_captions(config: sections.Config) -> ConfigError:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _generate(
-    objective: Objective, temperature: float, params: Params, images: jax.Array, index: jax.Array
-) -> jax.Array | None:
-    key = jax.random.fold_in(jax.random.key(_SEED), index)
-    return objective.generate(params, objective.encode(params, images), key, temperature=temperature)
+    objective: Objective,
+    settings: sections.Decoding,
+    params: Params,
+    images: jax.Array,
+    law: jax.Array | None,
+    index: jax.Array,
+) -> Caption | None:
+    """Lengths are drawn from `law`, their log-probabilities f32[L]; None leaves them to the objective."""
+    length_key, key = jax.random.split(jax.random.fold_in(jax.random.key(_SEED), index))
+    length = None
+    if law is not None:
+        rows = jnp.broadcast_to(law[None], (len(images), *law.shape))
+        length = 1 + sampling.choose(rows, jax.random.split(length_key, len(images)), 1.0)
+    return objective.generate(params, objective.encode(params, images), key, settings, length=length)
 
 
 def _write_lines(

@@ -1,10 +1,12 @@
 """Parts that the image encoder and the text decoder share.
 
 Parameters are float32; `dtype` is that of the computation. Kernels are [in, out], for all heads
-together. Shapes: B batch, Q queries, S keys, D width.
+together. Shapes: B batch, Q queries, S keys, D width, H heads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -32,26 +34,51 @@ class Dense(nn.Module):
         return y.reshape(*x.shape[:-1], self.features)
 
 
-class Attention(nn.Module):
-    """Multi-head attention of queries [B, Q, D] to a memory [B, S, any width]; returns [B, Q, D]."""
+class KeysValues(NamedTuple):
+    """What queries look at: [B, S, H, D / H] each."""
 
+    keys: jax.Array
+    values: jax.Array
+
+
+class Attention(nn.Module):
+    """Multi-head attention of queries [B, Q, D] to a memory [B, S, any width]; returns [B, Q, D].
+
+    Its two halves are there for those who look at the same memory again and again.
+    """
+
+    width: int
     heads: int
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
 
-    @nn.compact
+    def setup(self) -> None:
+        self.query, self.key, self.value, self.out = (
+            Dense(self.width, self.use_bias, self.dtype) for _ in ("query", "key", "value", "out")
+        )
+
     def __call__(self, queries: jax.Array, memory: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """`mask` is bool[B or 1, 1, Q or 1, S]: true where a query may look; None is everywhere."""
-        width = queries.shape[-1]
+        return self.attend(queries, self.project(memory), mask)
 
-        def project(name: str, x: jax.Array) -> jax.Array:
-            y = Dense(width, self.use_bias, self.dtype, name=name)(x)
-            return y.reshape(*x.shape[:2], self.heads, width // self.heads)
+    def project(self, memory: jax.Array) -> KeysValues:
+        return KeysValues(self._by_head(self.key(memory)), self._by_head(self.value(memory)))
 
-        query, key, value = project("query", queries), project("key", memory), project("value", memory)
-        implementation = attention_implementation(query.dtype, width // self.heads, masked=mask is not None)
-        attended = jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
-        return Dense(width, self.use_bias, self.dtype, name="out")(attended.reshape(queries.shape))
+    def attend(self, queries: jax.Array, memory: KeysValues, mask: jax.Array | None = None) -> jax.Array:
+        """As a call, of a memory that `project` made ready."""
+        query = self._by_head(self.query(queries))
+        implementation = attention_implementation(query.dtype, query.shape[-1], masked=mask is not None)
+        attended = jax.nn.dot_product_attention(query, *memory, mask=mask, implementation=implementation)
+        return self.out(attended.reshape(queries.shape))
+
+    def weights(self, queries: jax.Array, memory: KeysValues) -> jax.Array:
+        """How much each query of `attend` looks at each part of the memory, f32[B, H, Q, S]; sums to 1."""
+        query = self._by_head(self.query(queries)).astype(jnp.float32)
+        products = jnp.einsum("bqhd,bshd->bhqs", query, memory.keys.astype(jnp.float32))
+        return jax.nn.softmax(products / query.shape[-1] ** 0.5)
+
+    def _by_head(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], self.heads, self.width // self.heads)
 
 
 def attention_implementation(dtype: jnp.dtype, head_dim: int, *, masked: bool) -> str:
@@ -82,19 +109,29 @@ class Mlp(nn.Module):
         return Dense(x.shape[-1], self.use_bias, self.dtype, name="down")(y)
 
 
-def stack(block: type[nn.Module], depth: int, *, scan: bool, remat: bool) -> Callable[..., nn.Module]:
-    """`depth` layers of `block`, whose call is (x, *shared) → (x, output of the layer).
+def stack(
+    block: type[nn.Module],
+    depth: int,
+    *,
+    scan: bool,
+    remat: bool,
+    methods: Mapping[str, Any] = MappingProxyType({"__call__": nn.broadcast}),
+) -> Callable[..., nn.Module]:
+    """`depth` layers of `block`, whose call is (x, *inputs) → (x, output of the layer).
 
     Every parameter and every output gets a leading axis [depth], whether the layers run in a loop
     (`scan`: deep models compile faster) or one after the other: checkpoints are the same.
+
+    Args:
+      methods: of the block, with that signature → how layers take the inputs, as `nn.scan` has it:
+        `nn.broadcast`: all take the same; 0: each its own slice of the leading axis; a tuple, by input.
     """
     if remat:
         block = nn.remat(block, prevent_cse=not scan)
-    return nn.scan(
-        block,
-        variable_axes={"params": 0},
-        split_rngs={"params": True},
-        in_axes=nn.broadcast,
-        length=depth,
-        unroll=1 if scan else depth,
-    )
+    shared = {
+        "variable_axes": {"params": 0},
+        "split_rngs": {"params": True},
+        "length": depth,
+        "unroll": 1 if scan else depth,
+    }
+    return nn.scan(block, methods={name: {**shared, "in_axes": axes} for name, axes in methods.items()})

@@ -25,7 +25,8 @@ class Block(nn.Module):
             return nn.LayerNorm(EPSILON, use_bias=False, dtype=self.dtype, name=name)
 
         y = norm("self_norm")(x)
-        x = x + layers.Attention(self.heads, use_bias=False, dtype=self.dtype, name="self_attention")(y, y, mask)
+        attention = layers.Attention(x.shape[-1], self.heads, use_bias=False, dtype=self.dtype, name="self_attention")
+        x = x + attention(y, y, mask)
         y = norm("mlp_norm")(x)
         return x + layers.Mlp(self.mlp_dim, use_bias=False, dtype=self.dtype, name="mlp")(y), None
 

@@ -67,7 +67,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         y = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="attention_norm")(x)
-        x = x + layers.Attention(self.heads, dtype=self.dtype, name="attention")(y, y)
+        x = x + layers.Attention(x.shape[-1], self.heads, dtype=self.dtype, name="attention")(y, y)
         y = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="mlp_norm")(x)
         x = x + layers.Mlp(self.mlp_dim, exact_gelu=self.exact_gelu, dtype=self.dtype, name="mlp")(y)
         return x, x

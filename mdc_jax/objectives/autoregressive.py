@@ -3,13 +3,18 @@
 Shapes: B images, C captions of an image, L tokens, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import decoding as decoding_settings
 from mdc_jax.data.batch import EOS_ID, PAD_ID
 from mdc_jax.decoding import autoregressive as decoding
+from mdc_jax.decoding.guidance import guided
+from mdc_jax.models.layers import KeysValues
 from mdc_jax.objectives import base
 from mdc_jax.objectives.captioner import Captioner
 from mdc_jax.objectives.tokens import real_tokens
@@ -41,18 +46,45 @@ class Autoregressive(Captioner):
         return {"autoregressive": self._log_likelihood}
 
     def generate(
-        self, params: base.Params, features: base.Features, key: jax.Array, *, temperature: float = 0.0
-    ) -> jax.Array:
-        """Writes one caption per image: greedily at temperature 0, else by drawing every token."""
-        memory = features["tokens"]
+        self,
+        params: base.Params,
+        features: base.Features,
+        key: jax.Array,
+        settings: sections.Decoding = sections.Decoding(),
+        *,
+        length: jax.Array | None = None,
+    ) -> base.Caption:
+        """See `Objective.generate`: the likeliest token, or a draw, at each place, or the likeliest of some beams.
 
-        def predict(tokens: jax.Array, position: jax.Array) -> jax.Array:
-            hidden = self._hidden(params, self._shifted(tokens)[:, None], memory, self._causal(self.max_tokens))
-            return self._logits(params, jax.lax.dynamic_index_in_dim(hidden[:, 0], position, axis=1, keepdims=False))
+        Raises ConfigError for a given length, too: the caption ends where EOS is written.
+        """
+        decoding_settings.check(settings, self.section)
+        if length is not None:
+            raise ConfigError(f'the objective "{self.section.name}" ends captions itself: give no length')
+        looks = self._looks(params, features["tokens"], settings.guidance)
+        head, shape = self._head(params), (len(features["tokens"]), settings.beams)
 
-        return decoding.decode(
-            predict, memory.shape[0], self.max_tokens, key, eos_id=EOS_ID, pad_id=PAD_ID, temperature=temperature
-        )
+        def predict(tokens: jax.Array, position: jax.Array, before: Sequence[KeysValues]) -> tuple[jax.Array, Any]:
+            found = [
+                self._decode(params, tokens, look, own, position, method="extend")
+                for look, own in zip(looks, before, strict=True)
+            ]
+            hidden = guided(*(hidden for hidden, _ in found), weight=settings.guidance)
+            return cross_entropy.logits(hidden, *head), [own for _, own in found]
+
+        start = [self._decode(params, *shape, method="nothing_before") for _ in looks]
+        ends = {"start_id": self.mask_id, "eos_id": EOS_ID, "pad_id": PAD_ID}
+        if settings.beams > 1:
+            tokens, log_prob = decoding.search(predict, _of_beams, start, shape, self.max_tokens, **ends)
+        else:
+            tokens, log_prob = decoding.decode(predict, start, shape[0], self.max_tokens, key, settings, **ends)
+        place = jnp.broadcast_to(jnp.arange(self.max_tokens)[None], tokens.shape)
+        return base.Caption(tokens, log_prob, jnp.where(tokens == PAD_ID, -1, place))
+
+    def attention(self, params: base.Params, features: base.Features, tokens: jax.Array) -> jax.Array:
+        """See `Objective.attention`; given the tokens before each."""
+        (image,) = self._looks(params, features["tokens"], 0.0)
+        return self._watch(params, image, self._shifted(tokens), self._causal(self.max_tokens))
 
     def _log_likelihood(
         self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
@@ -65,7 +97,7 @@ class Autoregressive(Captioner):
         def nll(where: jax.Array) -> jax.Array:
             return cross_entropy.cross_entropy(hidden, *self._head(params), targets, where, self.split)[0]
 
-        return base.Score(*scoring.log_likelihood(nll, real), "exact")
+        return scoring.log_likelihood(nll, real)
 
     def _shifted(self, tokens: jax.Array) -> jax.Array:
         """Moves i32[..., L] one to the right; the MASK row of the embedding starts a text."""
@@ -76,3 +108,8 @@ class Autoregressive(Captioner):
     def _causal(length: int) -> jax.Array:
         """bool[1, 1, L, L] for L = length."""
         return jnp.tri(length, dtype=bool)[None, None]
+
+
+def _of_beams(before: Sequence[KeysValues], chosen: jax.Array) -> Sequence[KeysValues]:
+    """Keys and values [depth, B, K, ...] of the beams `chosen`, i32[B, K]."""
+    return jax.tree.map(lambda x: jnp.take_along_axis(x, chosen[None, ..., None, None, None], axis=2), before)

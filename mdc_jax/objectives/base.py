@@ -15,24 +15,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mdc_jax.config import sections
+from mdc_jax.scoring.score import Score
+
 Params = Mapping[str, Any]
 Features = Mapping[str, jax.Array]
 Metrics = Mapping[str, jax.Array]
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("value", "standard_error"), meta_fields=("kind",))
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("tokens", "log_prob", "step"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
-class Score:
-    """Log-probabilities in nats, f32[B, C] (or f32[B, C] similarities).
+class Caption:
+    """One caption per image, and how it came about, [B, L] each."""
 
-    `kind` says what `value` estimates: "exact", "bound" (a lower bound on the
-    log-likelihood), "heuristic", or "similarity", which is no log-probability. It is static, so that a
-    compiled function can return a score.
-    """
-
-    value: jax.Array
-    standard_error: jax.Array
-    kind: str
+    tokens: jax.Array  # i32, EOS included, then PAD
+    log_prob: jax.Array  # f32, untempered, of each token when it was set; 0 where none was, and at pads
+    step: jax.Array  # i32, from 0, when each token was set; -1 for an EOS that was there before, and for pads
 
 
 Scorer = Callable[[Params, Features, Mapping[str, jax.Array], jax.Array], Score]
@@ -98,12 +96,57 @@ class Objective(abc.ABC):
     @property
     @abc.abstractmethod
     def scorers(self) -> Mapping[str, Scorer]:
-        """Name → (params, features, {"text": i32[B, C, L], "length": i32[B, C]}, key) → Score."""
+        """Name → (params, features, {"text": i32[B, C, L], "length": i32[B, C]}, key) → Score.
+
+        `features` are those of `encode`, once per image whatever the number of captions, or of `null_features`.
+        """
+
+    def null_features(self, params: Params, images: int) -> Features | None:
+        """What stands for `images` images that are not seen, for `scorers`; None where training showed it never.
+
+        See `mdc_jax/scoring/blind.py` for when that counts as blind.
+        """
+        return None
+
+    def masked_losses(
+        self,
+        params: Params,
+        features: Features,
+        captions: Mapping[str, jax.Array],
+        key: jax.Array,
+        *,
+        draws: int,
+    ) -> tuple[jax.Array, jax.Array, jax.Array] | None:
+        """How well masked tokens are predicted, by the share that is masked; None where there are no such shares.
+
+        Draws masks whose shares cover (0, 1]. Returns nats of all masked tokens f32[B, C, draws], their
+        number i32[B, C, draws], and the number that could be masked, i32[B, C].
+        """
+        return None
 
     def generate(
-        self, params: Params, features: Features, key: jax.Array, *, temperature: float = 0.0
-    ) -> jax.Array | None:
-        """Writes one caption per image, i32[B, L], EOS included, then PAD; None without a decoder."""
+        self,
+        params: Params,
+        features: Features,
+        key: jax.Array,
+        settings: sections.Decoding = sections.Decoding(),
+        *,
+        length: jax.Array | None = None,
+    ) -> Caption | None:
+        """Writes one caption per image; None without a decoder.
+
+        Args:
+          length: i32[B], of the captions in tokens, EOS included; None: as `settings.length` says.
+
+        Raises ConfigError for settings that the objective cannot use.
+        """
+        return None
+
+    def attention(self, params: Params, features: Features, tokens: jax.Array) -> jax.Array | None:
+        """Where in the image the prediction of each token of captions i32[B, L] looks; None without a decoder.
+
+        Returns f32[B, L, patches], row by row of the image: the mean of the decoder's heads and layers.
+        """
         return None
 
     @abc.abstractmethod

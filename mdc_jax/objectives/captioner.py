@@ -8,12 +8,14 @@ tokens, N image tokens, D width, V vocabulary.
 
 import abc
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mdc_jax.config import sections
 from mdc_jax.models import text_decoder
+from mdc_jax.models.layers import KeysValues
 from mdc_jax.objectives import base, sizes
 from mdc_jax.objectives.vision import Vision, random_subsets
 from mdc_jax.ops import cross_entropy
@@ -31,6 +33,7 @@ class Captioner(Vision):
         split: cross_entropy.Split | None = None,
     ):
         super().__init__(model=model, image=image)
+        self.section = settings  # as the config has it
         self.settings, self.vocab_size, self.max_tokens, self.split = settings, vocab_size, max_tokens, split
         self.mask_id = vocab_size  # the input-only row of the embedding
         self.decoder_sizes = sizes.decoder_sizes(model)
@@ -38,6 +41,7 @@ class Captioner(Vision):
         self.decoder = text_decoder.TextDecoder(
             vocab_size,
             max_tokens,
+            self.encoder_sizes.width,
             **self.decoder_sizes,
             embedding_std=model.decoder.embedding_std,
             **sizes.computation(model),
@@ -49,6 +53,23 @@ class Captioner(Vision):
         memory = jnp.zeros((1, self.tokens, self.encoder_sizes.width))
         texts = jnp.zeros((1, 1, self.max_tokens), jnp.int32)
         return {"encoder": encoder, "decoder": self.decoder.init(decoder_key, texts, memory)["params"]}
+
+    def encode(self, params: base.Params, images: jax.Array) -> base.Features:
+        """See `Objective.encode`. Where training shows no image (`null_image_rate` 1) `tokens` are the null memory."""
+        features = super().encode(params, images)
+        if self.settings.null_image_rate < 1:
+            return features
+        return {**features, "tokens": self._null_memory(params, features["tokens"].shape[:2])}
+
+    def null_features(self, params: base.Params, images: int) -> base.Features | None:
+        """See `Objective.null_features`. One token is enough: attention to equal ones finds the same."""
+        return {"tokens": self._null_memory(params, (images, 1))} if self.settings.null_image_rate > 0 else None
+
+    @staticmethod
+    def _null_memory(params: base.Params, shape: tuple[int, int]) -> jax.Array:
+        """[B, N] copies of the learned token that stands for those of an image, f32[B, N, D]."""
+        null = params["decoder"]["null_memory"]
+        return jnp.broadcast_to(null[None, None], (*shape, *null.shape))
 
     @property
     @abc.abstractmethod
@@ -139,6 +160,21 @@ class Captioner(Vision):
     ) -> jax.Array:
         """[B, T, L] and [B, N, D] → hidden states [B, T, L, D]."""
         return self.decoder.apply({"params": params["decoder"]}, tokens, memory, mask, null)
+
+    def _looks(self, params: base.Params, memory: jax.Array, guidance: float) -> tuple[KeysValues, ...]:
+        """Keys and values of the images [B, N, D], and with guidance those of none: once for however many steps."""
+        image = self._decode(params, memory, method="project")
+        return (image, self._decode(params, len(memory), method="project_null")) if guidance else (image,)
+
+    def _watch(
+        self, params: base.Params, image: KeysValues, texts: jax.Array, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """See `Objective.attention`; of one text i32[B, L] of each image that `_looks` made ready."""
+        weights = self._decode(params, texts[:, None], image, mask, method="watch")
+        return weights[:, 0, :, int(self.class_token) :]
+
+    def _decode(self, params: base.Params, *inputs: Any, method: str) -> Any:
+        return self.decoder.apply({"params": params["decoder"]}, *inputs, method=method)
 
     def _logits(self, params: base.Params, hidden: jax.Array, forbidden: Sequence[int] = ()) -> jax.Array:
         """[..., D] → f32[..., V], -inf for `forbidden` tokens."""

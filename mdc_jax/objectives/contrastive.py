@@ -21,6 +21,7 @@ from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.objectives.vision import Vision
 from mdc_jax.ops import contrastive
 from mdc_jax.ops.cross_entropy import Split
+from mdc_jax.scoring.score import exact
 
 MAX_LOG_SCALE = math.log(100)  # CLIP's, for stable training
 
@@ -148,7 +149,7 @@ class Contrastive(Vision):
         images = self._embed_image(params, features["pooled"])
         texts = self._embed_text(params, text.reshape(-1, self.max_tokens), length.reshape(-1))
         value = jnp.einsum("be,bce->bc", images, texts.reshape(*length.shape, -1))
-        return base.Score(value, jnp.zeros_like(value), "similarity")
+        return exact(value, "similarity")
 
     def _text_flops(self, captions_per_image: int, predicted_tokens: float | None, *, training: bool) -> float:
         """One text, whatever the number of captions; without the similarities, whose number is that of the batch."""

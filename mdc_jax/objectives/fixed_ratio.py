@@ -5,19 +5,21 @@ Corruption, weights and loss are those of masked diffusion on the interval [r, r
 Shapes: B images, C captions of an image, L tokens.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from mdc_jax.config import decoding as decoding_settings
 from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID
-from mdc_jax.decoding import masked as decoding
 from mdc_jax.objectives import base
 from mdc_jax.objectives.masked import MaskedDiffusion
 from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.ops import cross_entropy
+from mdc_jax.scoring.score import exact
 
 
 class MaskedLM(MaskedDiffusion):
@@ -32,6 +34,7 @@ class MaskedLM(MaskedDiffusion):
             null_image_rate=settings.null_image_rate,
         )
         super().__init__(fixed, **sizes)
+        self.section = settings
 
 
 class Parallel(MaskedDiffusion):
@@ -45,24 +48,29 @@ class Parallel(MaskedDiffusion):
         super().__init__(
             sections.MaskedDiffusion(interval=(1.0, 1.0), null_image_rate=settings.null_image_rate), **sizes
         )
+        self.section = settings
 
     @property
     def scorers(self) -> Mapping[str, base.Scorer]:
         return {"parallel": self._log_likelihood}
 
     def generate(
-        self, params: base.Params, features: base.Features, key: jax.Array, *, temperature: float = 0.0
-    ) -> jax.Array:
-        """Writes one caption per image in one pass: i32[B, L], EOS included, then PAD.
+        self,
+        params: base.Params,
+        features: base.Features,
+        key: jax.Array,
+        settings: sections.Decoding = sections.Decoding(),
+        *,
+        length: jax.Array | None = None,
+    ) -> base.Caption:
+        """Writes one caption per image in one pass: length and words are the likeliest at temperature 0, else draws."""
+        decoding_settings.check(settings, self.section)
+        at_once = dataclasses.replace(settings, steps=1, order="random")  # which of all words comes first is nothing
+        return self._write(params, features["tokens"], key, at_once, length)
 
-        Length and words are the likeliest at temperature 0, else draws.
-        """
-        length_key, key = jax.random.split(key)
-        length = 1 + decoding.choose(self.length_law(params, features), length_key, temperature)
-        hidden = self._all_masked(params, features["tokens"], 1)[:, 0]
-        words = decoding.choose(self._logits(params, hidden, (EOS_ID, PAD_ID)), key, temperature)
-        ended = jnp.where(real_tokens(length, self.max_tokens), EOS_ID, PAD_ID)
-        return jnp.where(real_tokens(length - 1, self.max_tokens), words, ended)
+    def _shown(self, tokens: jax.Array, real: jax.Array, masked: jax.Array) -> jax.Array:
+        """Nothing, the EOS that was placed neither."""
+        return jnp.full_like(tokens, self.mask_id)
 
     def _log_likelihood(
         self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
@@ -73,9 +81,10 @@ class Parallel(MaskedDiffusion):
         hidden = self._all_masked(params, features["tokens"], text.shape[1])
         head = self._head(params, (EOS_ID, PAD_ID))
         nll, _ = cross_entropy.cross_entropy(hidden, *head, jnp.where(words, text, PAD_ID), words, self.split)
-        log_length = jnp.take_along_axis(self.length_law(params, features), jnp.maximum(length - 1, 0), axis=1)
-        value = jnp.where(length > 0, log_length, 0.0) - nll.sum(-1)
-        return base.Score(value, jnp.zeros_like(value), "exact")
+        return exact(self._log_length(params, features, length) - nll.sum(-1))
+
+    def masked_losses(self, *_: Any, **__: Any) -> None:
+        """None: the decoder has seen no text of which a part is visible."""
 
     def _all_masked(self, params: base.Params, memory: jax.Array, texts: int) -> jax.Array:
         """Hidden states [B, T, L, D] of texts of which nothing is visible, the length neither."""

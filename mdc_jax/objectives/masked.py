@@ -7,21 +7,38 @@ parallel captioning.
 Shapes: B images, C captions of an image, K masks of a caption, T = C K, L tokens, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mdc_jax.config import sections
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import decoding as decoding_settings
 from mdc_jax.data.batch import EOS_ID, PAD_ID
 from mdc_jax.decoding import masked as decoding
+from mdc_jax.decoding import sampling
+from mdc_jax.decoding.guidance import guided
 from mdc_jax.diffusion import corruption, schedules
+from mdc_jax.models.layers import KeysValues
 from mdc_jax.objectives import base
 from mdc_jax.objectives.captioner import Captioner
 from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.ops import cross_entropy
-from mdc_jax.scoring import elbo
+from mdc_jax.scoring import alignment, elbo, enumeration, greedy_reveal, masked_share
 from mdc_jax.scoring import length as length_law
+
+
+class Reading(NamedTuple):
+    """Captions as an estimator sees them: what can be masked, and what the model then says of it."""
+
+    predict: Callable[[jax.Array], tuple[jax.Array, jax.Array]]  # see `greedy_reveal`
+    maskable: jax.Array  # bool[B, C, L]
+    positions: jax.Array  # see `alignment.aligned_positions`
+
+    def nll(self, masked: jax.Array) -> jax.Array:
+        """-log p of the masked tokens given the rest, f32[B, C, L], 0 elsewhere."""
+        return self.predict(masked)[0]
 
 
 class MaskedDiffusion(Captioner):
@@ -66,7 +83,51 @@ class MaskedDiffusion(Captioner):
 
     @property
     def scorers(self) -> Mapping[str, base.Scorer]:
-        return {"elbo": self._elbo}
+        """By estimator: `elbo`, a bound; `training_interval`, where that is not [0, 1], `one_pass` and
+        `pseudo_log_likelihood`, heuristics; `greedy_reveal`, exact for the order of its name.
+
+        Each of what the padding policy defines:
+        - `hidden`: log p(text | image) = log p(length | image), exact, + log p(words | length, image),
+          where EOS is visible and no word can be EOS or PAD.
+        - `target`: log p(text and pads | image).
+        - `known`: log p(words | length, image), which is not comparable with the others.
+        """
+        interval = self.settings.interval
+        estimators: dict[str, Callable[[Reading, jax.Array], base.Score]] = {
+            "elbo": lambda read, key: elbo.elbo(read.nll, read.maskable, key, positions=read.positions),
+            "one_pass": lambda read, _: enumeration.one_pass(read.nll, read.maskable),
+            "pseudo_log_likelihood": lambda read, _: enumeration.pseudo_log_likelihood(read.nll, read.maskable),
+            "greedy_reveal": lambda read, _: greedy_reveal.greedy_reveal(read.predict, read.maskable),
+        }
+        if interval != (0.0, 1.0):  # where it is not `elbo`
+            estimators["training_interval"] = lambda read, key: elbo.training_interval(
+                read.nll, read.maskable, key, interval=interval, positions=read.positions
+            )
+        return {name: self.scorer(estimator) for name, estimator in estimators.items()}
+
+    def scorer(self, estimator: Callable[[Reading, jax.Array], base.Score]) -> base.Scorer:
+        """The scorer of an estimator, (reading, key) → Score of the masked tokens, to which it adds the length's."""
+
+        def score(
+            params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
+        ) -> base.Score:
+            found = estimator(self._reading(params, features, captions), key)
+            return found.plus(self._log_length(params, features, captions["length"]))
+
+        return score
+
+    def masked_losses(
+        self,
+        params: base.Params,
+        features: base.Features,
+        captions: Mapping[str, jax.Array],
+        key: jax.Array,
+        *,
+        draws: int,
+    ) -> tuple[jax.Array, jax.Array, jax.Array] | None:
+        """See `Objective.masked_losses`; of the tokens that `scorers` mask."""
+        read = self._reading(params, features, captions)
+        return *masked_share.by_masked_share(read.nll, read.maskable, key, draws=draws), read.maskable.sum(-1)
 
     def length_law(self, params: base.Params, features: base.Features) -> jax.Array:
         """log p(length | image) of lengths 1 ... L, f32[B, L], read off the all-masked state.
@@ -78,62 +139,97 @@ class MaskedDiffusion(Captioner):
             raise ValueError(
                 f'padding="{settings.padding}" has no length law: give `length`, or set objective.padding="hidden"'
             )
-        canvas = jnp.full((features["tokens"].shape[0], 1, self.max_tokens), self.mask_id)
-        hidden = self._hidden(params, canvas, features["tokens"], None)[:, 0]
-        hazard = jax.nn.log_softmax(self._logits(params, hidden))[..., EOS_ID]
-        return length_law.log_lengths(hazard, settings.interval)
+        return self._length_law(params, self._looks(params, features["tokens"], 0.0)[0])
 
     def generate(
         self,
         params: base.Params,
         features: base.Features,
         key: jax.Array,
+        settings: sections.Decoding = sections.Decoding(),
         *,
-        temperature: float = 0.0,
-        order: str = "confidence",
         length: jax.Array | None = None,
-    ) -> jax.Array:
-        """Writes one caption per image, one token per step: i32[B, L], EOS included, then PAD.
+    ) -> base.Caption:
+        """See `Objective.generate`, and `mdc_jax/decoding/masked.py` for what the settings mean.
 
-        EOS is placed first, at `length` i32[B], or where the model's own length law puts it: the mode
-        at temperature 0, else a draw. With padding `target` pads are predicted like any other token
-        and the first EOS ends the caption. See `mdc_jax/decoding/masked.py` for the order.
-
-        Raises ValueError with padding `known` where no length is given.
+        EOS is placed first: at `length` i32[B], or where the model's own length law puts it, the mode at
+        temperature 0, else a draw; its `log_prob` is then log p(length | image). With padding `target` pads
+        are predicted like any other token and the first EOS ends the caption.
         """
+        decoding_settings.check(settings, self.section)
+        return self._write(params, features["tokens"], key, settings, length)
+
+    def attention(self, params: base.Params, features: base.Features, tokens: jax.Array) -> jax.Array:
+        """See `Objective.attention`; given all other tokens."""
+        (image,) = self._looks(params, features["tokens"], 0.0)
+        length = 1 + (tokens == EOS_ID).argmax(-1)
+        real, mask = real_tokens(length, self.max_tokens), self._attention_mask(length[:, None], self.max_tokens)
+
+        def look(position: jax.Array) -> jax.Array:
+            masked = jnp.broadcast_to(jnp.arange(self.max_tokens)[None] == position, tokens.shape)
+            return self._watch(params, image, self._shown(tokens, real, masked), mask)[:, position]
+
+        return jax.lax.map(look, jnp.arange(self.max_tokens)).swapaxes(0, 1)
+
+    def _write(
+        self,
+        params: base.Params,
+        memory: jax.Array,
+        key: jax.Array,
+        settings: sections.Decoding,
+        length: jax.Array | None,
+    ) -> base.Caption:
         length_key, key = jax.random.split(key)
-        memory = features["tokens"]
-        canvas = (memory.shape[0], self.max_tokens)
-        if self.settings.padding == "target" and length is None:
-            length = jnp.full(canvas[0], self.max_tokens)
-            masked, forbidden = jnp.ones(canvas, bool), ()
-        else:
-            if length is None:
-                length = 1 + decoding.choose(self.length_law(params, features), length_key, temperature)
-            masked, forbidden = real_tokens(length - 1, self.max_tokens), (EOS_ID, PAD_ID)
-        real = real_tokens(length, self.max_tokens)
-        tokens = decoding.fill(
-            lambda tokens: self._logits(
-                params, self._read(params, memory, tokens[:, None], length[:, None])[:, 0], forbidden
-            ),
-            self._shown(jnp.where(real, EOS_ID, PAD_ID), real, masked),
+        looks = self._looks(params, memory, settings.guidance)
+        size = (memory.shape[0], self.max_tokens)
+        log_length = jnp.zeros(size[0])
+        words_only = self.settings.padding != "target" or length is not None
+        if length is None:
+            decoding_settings.check_length(settings, self.section)
+            if settings.length == "training":
+                raise ConfigError('decoding.length="training": give a length drawn from the training captions')
+            if words_only:
+                law = self._length_law(params, looks[0])
+                length = 1 + sampling.choose(law, jax.random.split(length_key, size[0]), settings.temperature)
+                log_length = jnp.take_along_axis(law, length[:, None] - 1, axis=1)[:, 0]
+            else:
+                length = jnp.full(size[0], self.max_tokens)
+        masked = real_tokens(length - 1, self.max_tokens) if words_only else jnp.ones(size, bool)
+        kernel, bias = self._head(params, (EOS_ID, PAD_ID) if words_only else ())
+        real, shown = real_tokens(length, self.max_tokens), jnp.zeros(size, bool)
+
+        def predict(tokens: jax.Array) -> jax.Array:
+            texts, mask = self._shown(tokens, real, shown)[:, None], self._attention_mask(length[:, None], size[1])
+            return guided(
+                *(self._decode(params, texts, look, mask, method="read")[:, 0] for look in looks),
+                weight=settings.guidance,
+            )
+
+        canvas = decoding.fill(
+            predict,
+            lambda hidden: cross_entropy.logits(hidden, kernel, bias),
+            jnp.where(masked, self.mask_id, jnp.where(real, EOS_ID, PAD_ID)),
             masked,
             key,
-            temperature=temperature,
-            order=order,
+            settings,
         )
-        return decoding.cut(tokens, eos_id=EOS_ID, pad_id=PAD_ID)
+        tokens = decoding.cut(canvas.tokens, eos_id=EOS_ID, pad_id=PAD_ID)
+        gone = (tokens == PAD_ID) | (tokens != canvas.tokens)
+        placed = jnp.where(tokens == EOS_ID, log_length[:, None], 0.0)
+        log_prob = jnp.where(gone, 0.0, canvas.log_prob) + placed
+        return base.Caption(tokens, log_prob, jnp.where(gone, -1, canvas.set_at))
 
-    def _elbo(
-        self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
-    ) -> base.Score:
-        """A bound on what the padding policy defines.
+    def _length_law(self, params: base.Params, image: KeysValues) -> jax.Array:
+        """log p(length | image), f32[B, L], of images that `_looks` made ready."""
+        canvas = jnp.full((image.keys.shape[1], 1, self.max_tokens), self.mask_id)
+        hidden = self._decode(params, canvas, image, method="read")
+        everywhere = jnp.ones(canvas.shape, bool)
+        hazard, _ = cross_entropy.cross_entropy(
+            hidden, *self._head(params), jnp.full_like(canvas, EOS_ID), everywhere, self.split
+        )
+        return length_law.log_lengths(-hazard[:, 0], self.settings.interval)
 
-        - `hidden`: log p(text | image) = log p(length | image), exact, + log p(words | length, image),
-          where EOS is visible and no word can be EOS or PAD.
-        - `target`: log p(text and pads | image).
-        - `known`: log p(words | length, image), which is not comparable with the others.
-        """
+    def _reading(self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array]) -> Reading:
         text, length = captions["text"], captions["length"]
         real = real_tokens(length, self.max_tokens)
         targets = jnp.where(real, text, PAD_ID)
@@ -142,25 +238,27 @@ class MaskedDiffusion(Captioner):
         else:
             maskable, forbidden = real_tokens(length - 1, self.max_tokens), (EOS_ID, PAD_ID)
 
-        def nll(masked: jax.Array) -> jax.Array:
-            hidden = self._read(params, features["tokens"], self._shown(targets, real, masked), length)
-            return cross_entropy.cross_entropy(hidden, *self._head(params, forbidden), targets, masked, self.split)[0]
+        # Once per image, however many masks an estimator draws.
+        (image,) = self._looks(params, features["tokens"], 0.0)
+        mask = self._attention_mask(length, self.max_tokens)
 
-        value, standard_error = elbo.elbo(nll, maskable, key)
-        if self.settings.padding == "hidden":
-            index = jnp.maximum(length - 1, 0)
-            log_length = jnp.take_along_axis(self.length_law(params, features), index, axis=1)
-            value += jnp.where(length > 0, log_length, 0.0)
-        return base.Score(value, standard_error, "bound")
+        def predict(masked: jax.Array) -> tuple[jax.Array, jax.Array]:
+            hidden = self._decode(params, self._shown(targets, real, masked), image, mask, method="read")
+            return cross_entropy.with_likeliest(hidden, *self._head(params, forbidden), targets, masked, self.split)
+
+        return Reading(predict, maskable, alignment.aligned_positions(targets, length))
+
+    def _log_length(self, params: base.Params, features: base.Features, length: jax.Array) -> jax.Array:
+        """log p(length | image), f32[B, C], of lengths i32[B, C] that are hidden; else 0, as for no caption."""
+        if self.settings.padding != "hidden":
+            return jnp.zeros(length.shape)
+        law = self.length_law(params, features)
+        return jnp.where(length > 0, jnp.take_along_axis(law, jnp.maximum(length - 1, 0), axis=1), 0.0)
 
     def _shown(self, tokens: jax.Array, real: jax.Array, masked: jax.Array) -> jax.Array:
         """What the decoder reads: MASK where masked, and at pads unless they are tokens themselves."""
         visible = ~masked if self.settings.padding == "target" else ~masked & real
         return jnp.where(visible, tokens, self.mask_id)
-
-    def _read(self, params: base.Params, memory: jax.Array, tokens: jax.Array, length: jax.Array) -> jax.Array:
-        """Hidden states [B, T, L, D] of i32[B, T, L] with lengths i32[B, T]."""
-        return self._hidden(params, tokens, memory, self._attention_mask(length, tokens.shape[-1]))
 
     def _attention_mask(self, length: jax.Array, canvas: int) -> jax.Array | None:
         """Nobody attends to pads where the length is known; everybody to everything otherwise."""

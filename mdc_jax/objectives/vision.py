@@ -47,6 +47,10 @@ class Vision(base.Objective):
             return corrupted
         return {**corrupted, "patches": random_subsets(key, len(corrupted["image"]), self.patches, self.kept_patches)}
 
+    def encoder_flops(self) -> float:
+        """Of `flops`, those of encoding an image."""
+        return sum(vit.flops(self.encoder_sizes, self.image.size, self.class_token, self.patches))
+
     def flops(self, captions_per_image: int = 1, predicted_tokens: float | None = None) -> Mapping[str, float]:
         def forward(kept: int, training: bool) -> tuple[float, float]:
             patch, blocks = vit.flops(self.encoder_sizes, self.image.size, self.class_token, kept)

@@ -50,8 +50,21 @@ def cross_entropy(
     Returns -log p(target) in nats, f32[...], and whether the target is the likeliest token (of equals,
     the first), bool[...]; 0 and false elsewhere. To be differentiated is `weighted_cross_entropy`.
     """
-    nll, right, _ = _run(hidden, kernel, bias, targets, where.astype(jnp.float32), split, gradients=False)
+    nll, right, _, _ = _run(hidden, kernel, bias, targets, where.astype(jnp.float32), split, gradients=False)
     return nll, right
+
+
+def with_likeliest(
+    hidden: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    targets: jax.Array,
+    where: jax.Array,
+    split: Split | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """As `cross_entropy`, but returns -log p of the target and of the likeliest token, f32[...] each."""
+    nll, _, likeliest, _ = _run(hidden, kernel, bias, targets, where.astype(jnp.float32), split, gradients=False)
+    return nll, likeliest
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -69,12 +82,12 @@ def weighted_cross_entropy(
     the target is the likeliest token, bool[...], false where the weight is 0. The gradient is that
     with respect to hidden states, kernel and bias; weights have none.
     """
-    nll, right, _ = _run(hidden, kernel, bias, targets, weight, split, gradients=False)
+    nll, right, _, _ = _run(hidden, kernel, bias, targets, weight, split, gradients=False)
     return jnp.sum(weight * nll), right
 
 
 def _forward(hidden, kernel, bias, targets, weight, split):
-    nll, right, gradients = _run(hidden, kernel, bias, targets, weight, split, gradients=True)
+    nll, right, _, gradients = _run(hidden, kernel, bias, targets, weight, split, gradients=True)
     return (jnp.sum(weight * nll), right), gradients
 
 
@@ -97,8 +110,11 @@ def _run(
     split: Split | None,
     *,
     gradients: bool,
-) -> tuple[jax.Array, jax.Array, _Gradients | None]:
-    """nll f32[...] and right bool[...], both 0 where the weight is, and gradients of the weighted sum."""
+) -> tuple[jax.Array, jax.Array, jax.Array, _Gradients | None]:
+    """-log p of the target, whether it is the likeliest token, -log p of that one, and gradients of the weighted sum.
+
+    The first three are [...], and 0 where the weight is.
+    """
     if split is None:
         return _local(hidden, kernel, bias, targets, weight, None, gradients=gradients)
     # A vocabulary that cannot be split evenly is whole on every device, as its parameters are.
@@ -111,7 +127,7 @@ def _run(
         ),
         mesh=split.mesh,
         in_specs=(rows, matrix, columns, rows, rows),
-        out_specs=(rows, rows, (rows, matrix, columns) if gradients else None),
+        out_specs=(rows, rows, rows, (rows, matrix, columns) if gradients else None),
         check_vma=False,
     )(hidden, kernel, bias, targets, weight)
 
@@ -125,7 +141,7 @@ def _local(
     split: Split | None,
     *,
     gradients: bool,
-) -> tuple[jax.Array, jax.Array, _Gradients | None]:
+) -> tuple[jax.Array, jax.Array, jax.Array, _Gradients | None]:
     """As `_run`, of the rows and the columns of one device."""
     vocabulary = split.vocabulary if split else ""
     shape, width = weight.shape, hidden.shape[-1]
@@ -151,24 +167,24 @@ def _local(
         def put(array: jax.Array, value: jax.Array) -> jax.Array:
             return jax.lax.dynamic_update_slice_in_dim(array, value, start, axis=0)
 
-        nll, right, slopes = carry
+        nll, right, likeliest, slopes = carry
         scores = _product(part(rows), kernel) + bias[None]
-        norm, found_nll, found_right = _score(scores, part(target), columns, vocabulary)
-        nll, right = put(nll, found_nll), put(right, found_right)
+        norm, found_nll, found_right, found_likeliest = _score(scores, part(target), columns, vocabulary)
+        nll, right, likeliest = put(nll, found_nll), put(right, found_right), put(likeliest, found_likeliest)
         if not gradients:
-            return nll, right, None
+            return nll, right, likeliest, None
         into_rows, into_kernel, into_bias = slopes
         slope = (jnp.exp(scores - norm[:, None]) - (columns == part(target)[:, None])) * part(scale)[:, None]
         into_bias += slope.sum(0)
         slope = slope.astype(hidden.dtype)
         into_kernel = _add_product(into_kernel, part(rows).T, slope)
-        return nll, right, (put(into_rows, _product(slope, kernel.T)), into_kernel, into_bias)
+        return nll, right, likeliest, (put(into_rows, _product(slope, kernel.T)), into_kernel, into_bias)
 
     slopes = tuple(jnp.zeros(x.shape) for x in (rows, kernel, bias)) if gradients else None
-    zeros = jnp.zeros(padded.shape), jnp.zeros(padded.shape, bool), slopes
-    nll, right, slopes = row_chunks.fold(chunk, zeros, count, chunks)
+    zeros = jnp.zeros(padded.shape), jnp.zeros(padded.shape, bool), jnp.zeros(padded.shape), slopes
+    nll, right, likeliest, slopes = row_chunks.fold(chunk, zeros, count, chunks)
     # Rows of weight 0 that a device, or the last chunk, computed all the same do not count.
-    nll, right = jnp.where(scale != 0, nll, 0), right & (scale != 0)
+    nll, right, likeliest = (jnp.where(scale != 0, found, jnp.zeros_like(found)) for found in (nll, right, likeliest))
     if gradients:
         into_rows, into_kernel, into_bias = slopes
         if vocabulary:
@@ -176,13 +192,15 @@ def _local(
         if split:
             into_kernel, into_bias = jax.lax.psum((into_kernel, into_bias), split.batch)
         slopes = into_rows[inverse].reshape(hidden.shape).astype(hidden.dtype), into_kernel, into_bias
-    return nll[inverse].reshape(shape), right[inverse].reshape(shape), slopes
+    nll, right, likeliest = (found[inverse].reshape(shape) for found in (nll, right, likeliest))
+    return nll, right, likeliest, slopes
 
 
 def _score(
     scores: jax.Array, target: jax.Array, columns: jax.Array, vocabulary: str
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """log of the sum of exp, -log p(target), and whether the target is the likeliest: [C] each, of logits [C, V]."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """[C] each, of logits [C, V]: log of the sum of exp, -log p(target), whether the target is the likeliest token,
+    and -log p of that one."""
 
     def over_devices(reduce, x):
         return reduce(x, vocabulary) if vocabulary else x
@@ -196,7 +214,7 @@ def _score(
     # An argmax would read the logits element by element on a CPU.
     beaten = (scores > own) | (scores == own) & (columns < target[:, None])
     right = ~over_devices(jax.lax.pmax, beaten.any(1).astype(jnp.int32)).astype(bool)
-    return norm, norm - own[:, 0], right
+    return norm, norm - own[:, 0], right, norm - top
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:

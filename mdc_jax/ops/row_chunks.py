@@ -13,6 +13,8 @@ _SMALLEST = 32  # rows: fewer would read a matrix that they are multiplied with 
 _FACTOR = 4  # between the sizes of chunks
 
 Carry = TypeVar("Carry")
+Rows = TypeVar("Rows")
+Results = TypeVar("Results")
 
 
 def chosen_first(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -51,3 +53,28 @@ def fold(
         )
         left, start = left - chunks * size, start + chunks * size
     return carry
+
+
+def over_chosen(function: Callable[[Rows], Results], chosen: jax.Array, rows: Rows, sizes: tuple[int, ...]) -> Results:
+    """Maps arrays [C, ...] of chunks of rows to arrays [C, ...], for the chosen rows, bool[R], of arrays [R, ...].
+
+    Returns arrays [R, ...], 0 for the other rows.
+    """
+    order, inverse = chosen_first(chosen)
+    order = jnp.pad(order, (0, -order.size % sizes[-1]))
+
+    def chunk(results: Results, start: jax.Array, size: int) -> Results:
+        index = jax.lax.dynamic_slice_in_dim(order, start, size)
+        found = function(jax.tree.map(lambda x: x[index], rows))
+        return jax.tree.map(
+            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, axis=0), results, found
+        )
+
+    one = jax.eval_shape(function, jax.tree.map(lambda x: x[:1], rows))
+    empty = jax.tree.map(lambda x: jnp.zeros((order.size, *x.shape[1:]), x.dtype), one)
+    results = fold(chunk, empty, chosen.sum(), sizes)
+
+    def back(x: jax.Array) -> jax.Array:
+        return jnp.where(chosen.reshape(-1, *[1] * (x.ndim - 1)), x[inverse], 0)
+
+    return jax.tree.map(back, results)

@@ -27,7 +27,10 @@ class Captioned:
     generated: Sequence[Word]
 
 
-def captions(path: epath.Path, examples: Sequence[Captioned]) -> None:
+_TITLE_OF_CAPTIONS = "grey: the image's own caption    black: generated    bold red: a wrong claim"
+
+
+def captions(path: epath.Path, examples: Sequence[Captioned], title: str = _TITLE_OF_CAPTIONS) -> None:
     """Draws images beside their own caption (grey) and the generated one (black, wrong claims bold and red)."""
     rows = -(-len(examples) // _COLUMNS)
     cell_width, cell_height = _IMAGE + _TEXT + 2 * _GAP, _IMAGE + _GAP
@@ -35,7 +38,6 @@ def captions(path: epath.Path, examples: Sequence[Captioned]) -> None:
     from matplotlib.figure import Figure  # slow to import, and no start of a training draws
 
     figure = Figure(figsize=(width, height), facecolor="white")
-    title = "grey: the image's own caption    black: generated    bold red: a wrong claim"
     figure.text(_GAP / width, 1 - _TITLE / 2 / height, title, va="center", fontsize=_FONT + 1)
     for i, example in enumerate(examples):
         left = _GAP + (i % _COLUMNS) * cell_width

@@ -1,14 +1,35 @@
-"""Monte-Carlo lower bound on the log-likelihood of a caption under a masked model.
+"""Monte-Carlo estimates over masks: the lower bound on the log-likelihood, and the loss of training.
 
-Shapes: B images, C captions of an image, L tokens.
+Shapes: B images, C captions of an image, L tokens, R replicates.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import scipy.special
 
 from mdc_jax.diffusion import corruption
+from mdc_jax.scoring.score import Score, of_replicates
+
+
+def size_law(max_tokens: int, interval: tuple[float, float]) -> np.ndarray:
+    """P(at most l tokens are masked) of captions of n tokens, f64[n = 0 ... L, l = 1 ... L].
+
+    A ratio r is uniform on the interval [a, b] and l = 1 + Binomial(n - 1, r), as with size-biased
+    masks: P(l) = (I_b(l, n-l+1) - I_a(l, n-l+1)) / (n (b - a)) with the regularised incomplete beta
+    function I, which is 1 / n on [0, 1].
+    """
+    low, high = interval
+    n, size = np.arange(max_tokens + 1)[:, None], np.arange(1, max_tokens + 1)[None]
+    rest = np.maximum(n - size, 0)
+    if low == high:
+        law = scipy.special.comb(n - 1, size - 1) * low ** (size - 1.0) * (1 - low) ** rest
+    else:
+        beta = [scipy.special.betainc(size, rest + 1, ratio) for ratio in (high, low)]
+        law = (beta[0] - beta[1]) / (np.maximum(n, 1) * (high - low))
+    return np.where(size < n, np.cumsum(np.where(size <= n, law, 0), axis=1), 1.0)
 
 
 def elbo(
@@ -16,37 +37,77 @@ def elbo(
     maskable: jax.Array,
     key: jax.Array,
     *,
+    positions: jax.Array | None = None,
     replicates: int = 8,
     samples: int = 4,
-) -> tuple[jax.Array, jax.Array]:
-    """Estimates sum_l (1/n) E[(n/l) sum over l masked tokens of log p(token | rest)], l = 1 ... n.
+) -> Score:
+    """Estimates the mean over l = 1 ... n of E[(n/l) sum over l masked tokens of log p(token | rest)].
 
-    That is the negative ELBO over all masking ratios with its time integrated out. The number masked
-    is stratified: a replicate takes one l from each of `samples` equal parts of 1 ... n, and the
-    spread of the independent replicates gives the standard error. Captions of the same image share
-    quantiles and the order in which positions are masked, so that their differences vary less.
+    That is the negative ELBO over all masking ratios with its time integrated out (arXiv 2510.26799;
+    arXiv 2406.07524, equation 10), a bound. The number masked is stratified: a replicate takes one l from each
+    of `samples` equal parts of its law, and the spread of the independent replicates gives the
+    standard error. Intervals are those of Student's t with R - 1 degrees of freedom; they cover too
+    seldom where a caption has two or three words, of which few masks exist. Captions of the same
+    image share quantiles of l and the order in which positions are masked, so that their differences
+    vary less.
 
     Args:
       nll: masked bool[B, C, L] → -log p of the masked tokens given the rest, f32[B, C, L], 0 elsewhere.
       maskable: bool[B, C, L], the n tokens that are scored; where there are none, the bound is 0.
-
-    Returns the bound in nats and its standard error, f32[B, C] each.
+      key: the same one for scores that are compared.
+      positions: i32[B, C, L] in 0 ... 2 L - 1, the random number of each token, see `aligned_positions`;
+        None: its place from the left.
+      replicates: R.
+      samples: masks of a replicate.
     """
-    batch = maskable.shape[0]
+    losses = _losses(nll, maskable, key, (0.0, 1.0), positions, replicates, samples)
+    return of_replicates(-losses, "bound")
+
+
+def training_interval(
+    nll: Callable[[jax.Array], jax.Array],
+    maskable: jax.Array,
+    key: jax.Array,
+    *,
+    interval: tuple[float, float],
+    positions: jax.Array | None = None,
+    replicates: int = 8,
+    samples: int = 4,
+) -> Score:
+    """As `elbo`, over the masking ratios of training alone: minus the loss there, of which no bound is known.
+
+    A model that was trained on [a, b] is asked nothing that it has not seen. Heuristic.
+    """
+    return of_replicates(-_losses(nll, maskable, key, interval, positions, replicates, samples), "heuristic")
+
+
+def _losses(
+    nll: Callable[[jax.Array], jax.Array],
+    maskable: jax.Array,
+    key: jax.Array,
+    interval: tuple[float, float],
+    positions: jax.Array | None,
+    replicates: int,
+    samples: int,
+) -> jax.Array:
+    """f32[R, B, C], each the mean of (n/l) -log p(masked tokens) over `samples` stratified masks."""
+    batch, _, size = maskable.shape
     total = maskable.sum(-1)
+    if positions is None:
+        positions = jnp.broadcast_to(jnp.arange(size)[None, None], maskable.shape)
+    law = jnp.asarray(size_law(size, interval), jnp.float32)[total]
     shift_key, noise_key = jax.random.split(key)
     shift = jax.random.uniform(shift_key, (replicates, 1, batch))
     quantiles = (jnp.arange(samples)[None, :, None] + shift) / samples
 
     def draw(inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
         quantile, key = inputs
-        size = jnp.minimum(1 + jnp.floor(quantile[:, None] * total).astype(jnp.int32), total)
-        noise = jax.random.uniform(key, (batch, 1, maskable.shape[-1]))
-        masked = corruption.subset(noise, maskable, size)
-        return total / jnp.maximum(size, 1) * nll(masked).sum(-1)
+        masked_tokens = jnp.minimum(1 + (quantile[:, None, None] >= law).sum(-1), total)
+        noise = jax.random.uniform(key, (batch, 1, 2 * size))
+        noise = jnp.take_along_axis(jnp.broadcast_to(noise, (*total.shape, 2 * size)), positions, axis=-1)
+        masked = corruption.subset(noise, maskable, masked_tokens)
+        return total / jnp.maximum(masked_tokens, 1) * nll(masked).sum(-1)
 
     draws = replicates * samples
-    keys = jax.random.split(noise_key, draws)
-    losses = jax.lax.map(draw, (quantiles.reshape(draws, batch), keys))
-    means = losses.reshape(replicates, samples, *total.shape).mean(1)
-    return -means.mean(0), means.std(0, ddof=1) / replicates**0.5
+    losses = jax.lax.map(draw, (quantiles.reshape(draws, batch), jax.random.split(noise_key, draws)))
+    return losses.reshape(replicates, samples, *total.shape).mean(1)

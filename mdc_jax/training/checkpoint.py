@@ -18,12 +18,16 @@ from mdc_jax import objectives
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.objectives.base import Objective
-from mdc_jax.training import sharding
+from mdc_jax.training import distributed, sharding
 from mdc_jax.training.state import State
 
 FORMAT_VERSION = 1
-CHECKPOINTS, TOKENIZER = "checkpoints", "tokenizer.model"
+CHECKPOINTS, DAMAGED, TOKENIZER = "checkpoints", "checkpoints_damaged", "tokenizer.model"
 _BEST = "best"
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint cannot be read."""
 
 
 class Checkpointer:
@@ -40,8 +44,9 @@ class Checkpointer:
                     keep_checkpoints_without_metrics=False,
                 )
             )
+        self._workdir = _absolute(workdir)
         self._manager = ocp.CheckpointManager(
-            _absolute(workdir) / CHECKPOINTS,
+            self._workdir / CHECKPOINTS,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies), enable_async_checkpointing=True
             ),
@@ -62,8 +67,21 @@ class Checkpointer:
         metrics = None if metric is None else {_BEST: metric}
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
+    def set_aside(self, step: int) -> epath.Path:
+        """Moves a checkpoint to where it is not looked for, and returns the place; every process must call it."""
+        place = self._workdir / DAMAGED / str(step)
+        if jax.process_index() == 0:
+            place.parent.mkdir(exist_ok=True)
+            if place.exists():
+                place.rmtree()
+            (self._workdir / CHECKPOINTS / str(step)).rename(place)
+        distributed.barrier(f"set aside {step}")
+        self._manager.reload()
+        return place
+
     def meta(self, step: int) -> dict[str, Any]:
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        """Everything about the run that is no array; raises ConfigError for a newer format, and DamagedCheckpoint."""
+        meta = self._read(step, {"meta": ocp.args.JsonRestore()})["meta"]
         version = meta["format_version"]
         if version > FORMAT_VERSION:
             raise ConfigError(
@@ -72,7 +90,10 @@ class Checkpointer:
         return meta
 
     def restore(self, step: int, abstract: State) -> State:
-        """Restores onto the shardings of `abstract`, whatever mesh the checkpoint was written on."""
+        """Restores onto the shardings of `abstract`, whatever mesh the checkpoint was written on.
+
+        Raises DamagedCheckpoint.
+        """
         items = {"params": abstract.params, "optimizer": abstract.opt_state}
         if abstract.ema is not None:
             items["ema"] = abstract.ema
@@ -81,12 +102,22 @@ class Checkpointer:
         return State(start, restored["params"], restored["optimizer"], restored.get("ema"))
 
     def restore_params(self, step: int, item: str, abstract: Any) -> Any:
-        """Restores the item "params" or "ema" alone."""
+        """Restores the item "params" or "ema" alone; raises DamagedCheckpoint."""
         return self._restore(step, {item: abstract})[item]
 
     def _restore(self, step: int, items: Mapping[str, Any]) -> Mapping[str, Any]:
-        arguments = {name: ocp.args.StandardRestore(tree) for name, tree in items.items()}
-        return self._manager.restore(step, args=ocp.args.Composite(**arguments))
+        return self._read(step, {name: ocp.args.StandardRestore(tree) for name, tree in items.items()})
+
+    def _read(self, step: int, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
+            missing = [name for name in arguments if restored[name] is None]
+        except Exception as error:  # whatever Orbax and TensorStore say to files that are cut, changed or gone
+            reason = " ".join(str(error).split())
+            raise DamagedCheckpoint(f"checkpoint {step} cannot be read: {reason[:300]}") from error
+        if missing:
+            raise DamagedCheckpoint(f"checkpoint {step} lacks {', '.join(missing)}")
+        return restored
 
     def wait(self) -> None:
         self._manager.wait_until_finished()
@@ -112,13 +143,21 @@ class Loaded:
 def load(workdir: epath.PathLike, *, step: int | None = None, mesh: jax.sharding.Mesh | None = None) -> Loaded:
     """Loads a checkpoint of a run for inference: the latest, or that of `step`, on any number of devices.
 
-    Raises ConfigError where there is none.
+    Raises ConfigError where there is none, or it cannot be read.
     """
     workdir = _absolute(workdir)
     saved = steps(workdir)
     if step is not None and step not in saved:
         raise ConfigError(f"{workdir} has no checkpoint of step {step}; it has those of {saved}")
     step = saved[-1] if step is None else step
+    try:
+        return _load(workdir, step, mesh)
+    except DamagedCheckpoint as error:
+        others = [other for other in saved if other != step]
+        raise ConfigError(f"{workdir}: {error}\nGive another --step; there are {others}") from error
+
+
+def _load(workdir: epath.Path, step: int, mesh: jax.sharding.Mesh | None) -> Loaded:
     checkpointer = Checkpointer(workdir)
     meta = checkpointer.meta(step)
     config = parse(meta["config"])

@@ -28,8 +28,7 @@ from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
-from mdc_jax.objectives.base import Objective
-from mdc_jax.training import checkpoint, compatibility, distributed, files, memory, sharding
+from mdc_jax.training import checkpoint, compatibility, distributed, files, lock, memory, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost, parameters
 from mdc_jax.training.metric_writer import MetricWriter, Progress, read, with_nan, without_nan
@@ -43,9 +42,9 @@ CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
 def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, float]:
     """Trains, or continues, the run of `workdir`, evaluates it and returns the final results.
 
-    Resumes from the latest checkpoint; a finished run prints its results again. On SIGTERM it saves
+    Resumes from the latest checkpoint that can be read; a finished run prints its results again. On SIGTERM it saves
     and returns early, with no results. Raises ConfigError for settings that cannot work or belong to
-    another run, NonFiniteError, and what the data raises.
+    another run, and for a workdir in which another run is at work; NonFiniteError, and what the data raises.
     """
     workdir = epath.Path(workdir)
     try:
@@ -57,16 +56,49 @@ def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, floa
     source = open_source(config.data.train)
     caption_safety.check(source, config.image)
     evaluators.check(config)
-    checkpointer = checkpoint.Checkpointer(
-        workdir, keep_latest=config.checkpoint.keep_latest, keep_best=config.checkpoint.keep_best
-    )
-    with contextlib.closing(checkpointer), distributed.StopSignal() as stop:
-        run = _Run(config, workdir, mesh, source, checkpointer, stop)
-        return run.execute()
+    keep = {"keep_latest": config.checkpoint.keep_latest, "keep_best": config.checkpoint.keep_best}
+    with lock.hold(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
+        checkpointer = checkpoint.Checkpointer(workdir, **keep)
+        with contextlib.closing(checkpointer), distributed.StopSignal() as stop:
+            run = _start(config, workdir, mesh, source, checkpointer, stop)
+            return run.execute()
+
+
+def _start(
+    config: sections.Config,
+    workdir: epath.Path,
+    mesh: jax.sharding.Mesh,
+    source: Source,
+    checkpointer: checkpoint.Checkpointer,
+    stop: distributed.StopSignal,
+) -> "_Run":
+    """The ladder of starts: the newest checkpoint that can be read, else from scratch where there is none.
+
+    Checkpoints that cannot be read are set aside once an older one could be. Raises ConfigError where none can.
+    """
+    damaged: dict[int, str] = {}
+    for step in reversed(checkpointer.steps() or [0]):
+        reason = ""
+        try:
+            run = _Run(config, workdir, mesh, source, checkpointer, stop, step)
+            run.prepare()
+        except checkpoint.DamagedCheckpoint as error:
+            reason = str(error)
+        if not distributed.any_process(bool(reason)):
+            break
+        damaged[step] = reason or f"checkpoint {step} cannot be read by another process"
+    else:
+        raise ConfigError(
+            "\n".join((f"{workdir}:", *damaged.values(), "restore one of them from a copy, or use another --workdir"))
+        )
+    for step, reason in damaged.items():
+        run.progress.say(f"warning: {reason}")
+        run.progress.say(f"warning: it is kept in {checkpointer.set_aside(step)}, and step {run.start:,} used instead")
+    return run
 
 
 class _Run:
-    """One start of a run, from its latest checkpoint to its end or a signal."""
+    """One start of a run, from the checkpoint of a step (0: from scratch) to its end or a signal."""
 
     def __init__(
         self,
@@ -76,17 +108,15 @@ class _Run:
         source: Source,
         checkpointer: checkpoint.Checkpointer,
         stop: distributed.StopSignal,
+        start: int,
     ) -> None:
         self.config, self.workdir, self.mesh, self.source = config, workdir, mesh, source
-        self.checkpointer, self.stop = checkpointer, stop
-
-        # The ladder of starts: the workdir's latest checkpoint, else from scratch.
-        saved = checkpointer.steps()
+        self.checkpointer, self.stop, self.start = checkpointer, stop, start
         self.meta = (
-            checkpointer.meta(saved[-1]) if saved else {"position": 0, "seconds": 0.0, "window": [], "evaluated": True}
+            checkpointer.meta(start) if start else {"position": 0, "seconds": 0.0, "window": [], "evaluated": True}
         )
         self.warnings: list[str] = []
-        if saved:
+        if start:
             self.warnings = compatibility.check_resume(self.meta["config"], config)
             compatibility.check_same(
                 "training data (data.train)",
@@ -98,7 +128,6 @@ class _Run:
             _check_tokenizer(config.tokenizer.model, self.meta["tokenizer"])
         else:
             self.tokenizer = _share_tokenizer(config, source, workdir)
-        self.start = saved[-1] if saved else 0
 
         self.total = _total_steps(config, self.start, self.meta["position"], len(source))
         self.progress = Progress(self.total, config.data.batch_size)
@@ -107,22 +136,26 @@ class _Run:
 
     # ------------------------------------------------------------------ the whole of a start
 
+    def prepare(self) -> None:
+        """Builds and restores what training needs; nothing where the run is finished."""
+        self.finished = self._finished()
+        if self.finished is not None:
+            return
+        config, why = memory.with_remat(self.config, self.tokenizer, self.mesh)
+        self.objective = checkpoint.build_objective(config, self.tokenizer, self.mesh)
+        self.state, self.step_fn = self._state_and_step()
+        if why:
+            self.progress.say(why)
+
     def execute(self) -> Mapping[str, float]:
-        finished = self._finished()
-        if finished is not None:
+        if self.finished is not None:
             self.progress.say(f"this run is finished (step {self.start:,}); its results:")
-            self.progress.say(evaluators.summary(finished, self._evaluations(self.start)))
-            return finished
+            self.progress.say(evaluators.summary(self.finished, self._evaluations(self.start)))
+            return self.finished
         for warning in self.warnings:
             self.progress.say(f"warning: {warning}")
         if jax.process_index() == 0:
             files.write(self.workdir / CONFIG_FILE, dumps(self.config))
-
-        config, why = memory.with_remat(self.config, self.tokenizer, self.mesh)
-        objective = checkpoint.build_objective(config, self.tokenizer, self.mesh)
-        state, step = self._state_and_step(objective)
-        if why:
-            self.progress.say(why)
         self.writer = MetricWriter(
             self.workdir,
             step=self.start,
@@ -130,24 +163,26 @@ class _Run:
             wandb=self.config.log.wandb,
         )
         with contextlib.closing(self.writer):
-            state, done, stopped = self._loop(objective, state, step)
+            done, stopped = self._loop()
             if stopped:
                 saved = ", saved" if done else ""
                 self.progress.say(f"stopped at step {done:,} of {self.total:,}{saved}; the same command continues")
                 return {}
             try:
-                results = self._final_evaluation(objective, state)
+                results = self._final_evaluation()
             except Interrupted:
                 self.progress.say("stopped during the final evaluation; the same command continues")
                 return {}
         self.progress.say(evaluators.summary(results, self._evaluations(self.total)))
         return results
 
-    def _state_and_step(self, objective: Objective) -> tuple[train_state.State, Callable[..., Any]]:
+    def _state_and_step(self) -> tuple[train_state.State, Callable[..., Any]]:
         """Initialises or restores the state, sharded from the start, and compiles nothing yet."""
         config = self.config
         schedule = learning_rate(config.optimizer, self._steps(config.optimizer.warmup), self.total)
-        init, abstract, step = train_state.program(objective, config.optimizer, schedule, self.mesh, seed=config.seed)
+        init, abstract, step = train_state.program(
+            self.objective, config.optimizer, schedule, self.mesh, seed=config.seed
+        )
         state = self.checkpointer.restore(self.start, abstract) if self.start else init()
         self.progress.say(
             f"{config.objective.name}, {parameters(state.params) / 1e6:.2f} M parameters, "
@@ -159,13 +194,11 @@ class _Run:
 
     # ------------------------------------------------------------------ the loop
 
-    def _loop(
-        self, objective: Objective, state: train_state.State, step_fn: Callable[..., Any]
-    ) -> tuple[train_state.State, int, bool]:
-        """Trains to the end or a signal; returns the state, the steps done, and whether a signal ended it."""
+    def _loop(self) -> tuple[int, bool]:
+        """Trains to the end or a signal; returns the steps done, and whether a signal ended it."""
         config, batch_size = self.config, self.config.data.batch_size
         save_every = self._steps(config.checkpoint.every)
-        cost = Cost(objective, config.data.captions_per_image, jax.devices()[0].device_kind, self.mesh.size)
+        cost = Cost(self.objective, config.data.captions_per_image, jax.devices()[0].device_kind, self.mesh.size)
         self.progress.say(cost.describe())
         log = TrainLog(
             self.writer,
@@ -182,7 +215,7 @@ class _Run:
             position=self.meta["position"],
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            keys=objective.batch_keys,
+            keys=self.objective.batch_keys,
             bucket_run=self.bucket_run,
         )
         step, position, saved = self.start, self.meta["position"], self.start
@@ -196,7 +229,7 @@ class _Run:
                 if step and not evaluated and not stopping:
                     with log.paused(), jax.transfer_guard("allow"):
                         try:
-                            held_out = self._periodic_evaluation(objective, state, step, log)
+                            held_out = self._periodic_evaluation(step, log)
                             metric = held_out.get(config.checkpoint.best_metric)
                             evaluated = True
                         except Interrupted:
@@ -208,11 +241,11 @@ class _Run:
                     log.read_pending()
                     with log.paused(), jax.transfer_guard("allow"):
                         meta = {**self._identity(), **log.meta(), "position": position, "evaluated": evaluated}
-                        self.checkpointer.save(step, state, meta, metric=metric)
+                        self.checkpointer.save(step, self.state, meta, metric=metric)
                     saved = step
                 if step >= self.total or stopping:
                     self.checkpointer.wait()
-                    return state, step, stopping
+                    return step, stopping
 
                 # NEXT BATCH, which is copied to the device while the step before still runs: that was started without
                 # a wait, and so is the copy.
@@ -222,9 +255,9 @@ class _Run:
                 batch["_stop"] = np.full(len(batch["_mask"]), self.stop.requested)
 
                 # STEP
-                trace.before_step(step, state)
+                trace.before_step(step, self.state)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                    state, metrics = step_fn(state, sharding.to_global(batch, self.mesh))
+                    self.state, metrics = self.step_fn(self.state, sharding.to_global(batch, self.mesh))
                 step, position, evaluated = step + 1, position + batch_size, False
 
                 # READ THE METRICS OF THE STEP BEFORE
@@ -233,9 +266,7 @@ class _Run:
 
     # ------------------------------------------------------------------ evaluation
 
-    def _periodic_evaluation(
-        self, objective: Objective, state: train_state.State, step: int, log: TrainLog
-    ) -> dict[str, float]:
+    def _periodic_evaluation(self, step: int, log: TrainLog) -> dict[str, float]:
         due = {
             name: section
             for name, section in self.config.evaluators.items()
@@ -244,16 +275,16 @@ class _Run:
         if not due:
             return {}
         log.read_pending()
-        values = self._evaluate(due, objective, state, step)
+        values = self._evaluate(due, step)
         self.writer.write(step, values)
         log.watch_held_out(values.get(self.config.checkpoint.best_metric))
         self.progress.say(f"step {step:,}: " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
         return values
 
-    def _final_evaluation(self, objective: Objective, state: train_state.State) -> dict[str, float]:
+    def _final_evaluation(self) -> dict[str, float]:
         final = {name: section for name, section in self.config.evaluators.items() if section.every == "end"}
         results = _last_periodic(self.workdir, self.total)
-        values = self._evaluate(final, objective, state, self.total)
+        values = self._evaluate(final, self.total)
         if values:
             self.writer.write(self.total, values)
         results |= values
@@ -262,12 +293,10 @@ class _Run:
             files.write(self.workdir / RESULTS_FILE, json.dumps(stored, indent=2))
         return results
 
-    def _evaluate(
-        self, chosen: Mapping[str, Any], objective: Objective, state: train_state.State, step: int
-    ) -> dict[str, float]:
+    def _evaluate(self, chosen: Mapping[str, Any], step: int) -> dict[str, float]:
         subject = Subject(
-            objective=objective,
-            params=state.evaluated,
+            objective=self.objective,
+            params=self.state.evaluated,
             config=self.config,
             tokenizer=self.tokenizer,
             mesh=self.mesh,

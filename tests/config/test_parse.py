@@ -64,7 +64,7 @@ def test_an_objective_has_only_its_own_keys() -> None:
 
 @pytest.mark.parametrize(
     ("name", "key", "value"),
-    [("masked_lm", "ratio", 0.0), ("cappa", "parallel_share", 1.2), ("parallel", "null_image_rate", 1.0)],
+    [("masked_lm", "ratio", 0.0), ("cappa", "parallel_share", 1.2), ("parallel", "null_image_rate", 1.1)],
 )
 def test_settings_of_objectives_are_checked(name: str, key: str, value: float) -> None:
     tree = complete()
@@ -138,3 +138,9 @@ def test_help_lists_every_config() -> None:
     for name in ("scenes", "pictures", "vitb_recap"):
         assert f"configs/{name}.py" in text
     assert text.count("Arguments") >= 3 and text.count("Hardware") >= 3
+
+
+def test_the_held_out_loss_of_older_configs_found_log_likelihoods_too() -> None:
+    old = {"type": "held_out_loss", "every": "2 steps", "log_likelihood": True}
+    resolved = config.parse({"data": {"train": "fake:train"}, "evaluators": {"held_out": old}, "checkpoint": {}})
+    assert resolved.evaluators == {"held_out": sections.HeldOutLoss(every="2 steps")}

@@ -15,11 +15,11 @@ import sklearn.metrics
 import sklearn.pipeline
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.data import caption_safety
-from mdc_jax.data.collage import grammar, layout
+from mdc_jax.data import caption_safety, foils
+from mdc_jax.data.collage import grammar, layout, parse
 from mdc_jax.data.prepare import records
 from mdc_jax.data.scenes import forms
-from mdc_jax.data.scenes.layout import COLUMNS, COUNTS, RELATIONS, ROWS, SIZES, relation
+from mdc_jax.data.scenes.layout import COLUMNS, COUNTS, RADII, RELATIONS, ROWS, SIZES, relation
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
 from mdc_jax.data.sources.collage import CollageSource
@@ -308,3 +308,49 @@ def test_titles(title, expected):
 def test_a_wrong_spec_is_explained(folder, rest, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         open_source(f"collage:{rest.format(folder=folder)}")
+
+
+@pytest.mark.parametrize("kind", foils.KINDS)
+@pytest.mark.parametrize("sentences", [2, 3])
+def test_captions_of_foils_are_true_of_their_collage_and_false_of_the_other(folder, sentences, kind):
+    source = _open(folder, f"test,sentences={sentences}")
+    for index in range(100):
+        collages, captions = source.foil_collages(kind, index)
+        held = [[_right(source, caption, collage) for caption in captions] for collage in collages]
+        assert held == ([[True, False], [False, True]] if kind in foils.PAIRS else [[True, False]])
+        words = [caption.split() for caption in captions]
+        assert max(map(len, words)) <= 14 * sentences - 1
+        if kind in foils.ADDED:
+            assert len(words[0]) < len(words[1])
+            continue
+        assert len(words[0]) == len(words[1])
+        assert not kind.startswith("swap") or sorted(words[0]) == sorted(words[1])
+        first, second = collages
+        assert first.background == second.background
+        for item in (*first.items, *second.items):
+            low, high = RADII["free"][item.size]
+            assert low <= item.radius <= high and max(abs(item.x - 0.5), abs(item.y - 0.5)) + item.radius < 0.5
+        differing = [
+            {f for f in ("title", "size", "x") if getattr(a, f) != getattr(b, f)}
+            for a, b in zip(first.items, second.items, strict=True)
+        ]
+        changed = {"replace_object": "title", "replace_attribute": "size", "swap_attribute": "size"}.get(kind, "x")
+        assert set.union(*differing) == {changed}
+        number = sum(map(bool, differing))
+        assert number == {"replace_object": 1, "replace_attribute": 1, "replace_relation": len(differing)}.get(kind, 2)
+
+
+def _right(source, caption, collage):
+    parsed = parse.parse(caption, source.settings.sentences, source._titles)
+    return parse.judge(parsed, collage, source._titles).right
+
+
+def test_a_foil_of_collages_is_drawn_from_its_index(folder):
+    source = _open(folder, "validation,size=64")
+    assert source.foil_kinds == foils.KINDS
+    first, again = source.foils("swap_object", 3), _open(folder, "validation,size=64").foils("swap_object", 3)
+    assert first.captions == again.captions and all(map(np.array_equal, first.images, again.images))
+    assert not np.array_equal(*first.images) and first.images[0].shape == (64, 64, 3)
+    assert len(source.foils("add_object", 3).images) == 1
+    with pytest.raises(IndexError):
+        source.foils("add_object", 20_000)

@@ -15,7 +15,7 @@ from etils import epath
 from mdc_jax.config import defaults, parse
 from mdc_jax.data.sources.base import BadRecord, Claim, Family, Record, Verdict
 from mdc_jax.evaluators.base import Subject
-from mdc_jax.objectives.base import Objective, Score
+from mdc_jax.objectives.base import Caption, Objective, Score
 from mdc_jax.training import sharding
 
 SIZE, TOKENS = 16, 4  # pixels; length of a caption
@@ -116,11 +116,21 @@ class FakeObjective(Objective):
         return {"ids": score}
 
     def generate(
-        self, params: Any, features: Mapping[str, jax.Array], key: jax.Array, *, temperature: float = 0.0
-    ) -> jax.Array:
+        self,
+        params: Any,
+        features: Mapping[str, jax.Array],
+        key: jax.Array,
+        settings: Any = None,
+        *,
+        length: Any = None,
+    ) -> Caption:
         bright = (features["quarters"][:, 0, 0] > 100) & (not self._blind)
         animal = jnp.where(bright, WORDS.index("dog"), WORDS.index("cat"))
-        return jnp.stack([jnp.full_like(animal, 3), animal, jnp.full_like(animal, 1), jnp.zeros_like(animal)], axis=1)
+        words = [jnp.full_like(animal, 3), animal, jnp.full_like(animal, 1), jnp.zeros_like(animal)]
+        tokens = jnp.stack(words, axis=1)
+        if length is not None:
+            tokens = jnp.where(jnp.arange(TOKENS)[None] < length[:, None], tokens, 0)
+        return Caption(tokens, jnp.zeros(tokens.shape), jnp.broadcast_to(jnp.arange(TOKENS)[None], tokens.shape))
 
     def flops(self, captions_per_image: int = 1) -> Mapping[str, float]:
         return {"forward": 0.0, "train": 0.0}

@@ -9,7 +9,7 @@ from mdc_jax.models import text_decoder
 from tests.models.random_params import random_params
 
 V, L, D, N, E = 7, 5, 8, 3, 12
-SIZES = {"vocab_size": V, "max_tokens": L, "width": D, "depth": 2, "heads": 2, "mlp_dim": 16}
+SIZES = {"vocab_size": V, "max_tokens": L, "memory_width": E, "width": D, "depth": 2, "heads": 2, "mlp_dim": 16}
 TOKENS = jax.random.randint(jax.random.key(2), (2, 3, L), 0, V + 1)
 MEMORY = jax.random.normal(jax.random.key(3), (2, N, E))
 CAUSAL = jnp.tri(L, dtype=bool)[None, None]
@@ -121,3 +121,28 @@ def test_flops_are_those_of_the_matrix_products():
     counted = compiled.cost_analysis()["flops"]
     sizes = {"width": D, "depth": 2, "mlp_dim": 16, "vocab_size": 0, "memory_width": E, "memory_tokens": N}
     assert text_decoder.flops(**sizes, length=L, texts=3) == pytest.approx(counted, rel=0.4)  # elementwise is much here
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_keys_and_values_of_the_image_that_were_made_ready_change_nothing(scan):
+    apply, params = setup(scan=scan)
+    model = text_decoder.TextDecoder(**SIZES, scan=scan)
+    image = model.apply({"params": params}, MEMORY, method="project")
+    hidden = model.apply({"params": params}, TOKENS, image, CAUSAL, method="read")
+    np.testing.assert_allclose(hidden, apply({"params": params}, TOKENS, MEMORY, CAUSAL), atol=1e-5)
+    null = model.apply({"params": params}, 2, method="project_null")
+    hidden = model.apply({"params": params}, TOKENS, null, method="read")
+    unseen = apply({"params": params}, TOKENS, MEMORY, None, jnp.ones(2, bool))
+    np.testing.assert_allclose(hidden, unseen, atol=1e-5)
+
+
+def test_token_after_token_equals_the_whole_text():
+    apply, params = setup()
+    model = text_decoder.TextDecoder(**SIZES)
+    image = model.apply({"params": params}, MEMORY, method="project")
+    before = model.apply({"params": params}, 2, 3, method="nothing_before")
+    extend = jax.jit(lambda *args: model.apply({"params": params}, *args, method="extend"))
+    whole = apply({"params": params}, TOKENS, MEMORY, CAUSAL)
+    for position in range(L):
+        hidden, before = extend(TOKENS[..., position], image, before, position)
+        np.testing.assert_allclose(hidden, whole[:, :, position], atol=1e-5)

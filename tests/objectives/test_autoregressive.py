@@ -42,7 +42,7 @@ def test_loss_and_score_are_those_of_token_by_token_prediction():
 def test_greedy_captions_are_the_likeliest_token_after_token():
     params, batch = tiny.trained(OBJECTIVE), tiny.batch(4)
     features = OBJECTIVE.encode(params, batch["image"])
-    tokens = jax.jit(OBJECTIVE.generate)(params, features, jax.random.key(0))
+    tokens = jax.jit(OBJECTIVE.generate)(params, features, jax.random.key(0)).tokens
     inputs = jnp.concatenate([jnp.full((4, 1), tiny.VOCAB), tokens[:, :-1]], axis=1)[:, None]
     causal = jnp.tri(tiny.TOKENS, dtype=bool)[None, None]
     hidden = OBJECTIVE.decoder.apply({"params": params["decoder"]}, inputs, features["tokens"], causal)[:, 0]

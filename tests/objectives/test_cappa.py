@@ -55,7 +55,7 @@ def test_captions_and_both_scores_are_those_of_its_modes():
         ]
         np.testing.assert_allclose(*scores, rtol=1e-6)
     written = [
-        jax.jit(objective.generate)(params, features, jax.random.key(0))
+        jax.jit(objective.generate)(params, features, jax.random.key(0)).tokens
         for objective in (CAPPA, tiny.build(sections.Autoregressive()))
     ]
     np.testing.assert_array_equal(*written)

@@ -93,6 +93,7 @@ def test_masked_rows_and_missing_captions_count_for_nothing(name):
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(nothing))
 
 
+@pytest.mark.slow
 @each
 def test_ids_behind_the_end_never_matter(name):
     objective = tiny.build(SETTINGS[name])
@@ -126,9 +127,10 @@ def test_generated_captions_end_in_eos_then_pads(name):
     params = tiny.trained(objective)
     features = jax.jit(objective.encode)(params, tiny.batch(16)["image"])
     given = {"length": jnp.arange(16) % tiny.TOKENS + 1} if name == "known" else {}
-    for temperature in (0.0, 1.0):
-        generate = jax.jit(lambda key, t=temperature: objective.generate(params, features, key, temperature=t, **given))
-        tokens = np.asarray(generate(jax.random.key(0)))
+    for settings in (sections.Decoding(), sections.Decoding(temperature=1.0)):
+        generate = jax.jit(lambda key, t=settings: objective.generate(params, features, key, t, **given))
+        written = generate(jax.random.key(0))
+        tokens = np.asarray(written.tokens)
         assert tokens.shape == (16, tiny.TOKENS)
         assert tokens.min() >= 0
         assert tokens.max() < tiny.VOCAB  # MASK is never written
@@ -152,6 +154,34 @@ def test_null_images_are_not_looked_at(name):
     blind = {**corrupted, "null_image": jnp.ones(64, bool)}
     assert_close(run(params, blind), run(params, {**blind, "image": other}))
     assert abs(run(params, corrupted)[0] - run(params, {**corrupted, "image": other})[0]) > 1e-4
+
+
+@each
+def test_null_features_score_as_the_null_memory_does_and_no_scorer_encodes(name):
+    objective = tiny.build(SETTINGS[name])
+    params, batch = tiny.trained(objective), tiny.batch(3, captions=2)
+    null = objective.null_features(params, 3)
+    if objective.settings.null_image_rate == 0:
+        assert null is None
+        return
+    decoder = {"decoder": params["decoder"]}  # a scorer that ran the encoder would miss its parameters
+    for scorer in objective.scorers.values():
+        assert jax.eval_shape(scorer, decoder, null, batch, jax.random.key(0)).value.shape == (3, 2)
+    copies = {"tokens": jnp.repeat(null["tokens"], 4, axis=1)}
+    scorer = jax.jit(next(iter(objective.scorers.values())))
+    found, expected = (scorer(decoder, features, batch, jax.random.key(0)).value for features in (null, copies))
+    assert_close(found, expected, atol=1e-4)
+
+
+def test_a_decoder_trained_without_images_sees_none_afterwards():
+    blind = tiny.build(sections.MaskedDiffusion(null_image_rate=1.0))
+    params, batch = tiny.trained(blind), tiny.batch(3)
+    assert blind.corrupt(batch, jax.random.key(0))["null_image"].all()
+    first, second = (blind.encode(params, image) for image in (batch["image"], 255 - batch["image"]))
+    expected = jnp.broadcast_to(params["decoder"]["null_memory"][None, None], (3, 4, 16))
+    for features in (first, second):
+        np.testing.assert_array_equal(features["tokens"], expected)
+    assert jnp.abs(first["pooled"] - second["pooled"]).max() > 1e-3  # what probes read is left as it is
 
 
 def test_features():

@@ -69,7 +69,7 @@ def test_parallel_scores_are_a_distribution_over_captions_of_every_length():
 def test_parallel_captions_are_written_in_one_pass_and_are_the_likeliest():
     params = tiny.trained(PARALLEL)
     features = PARALLEL.encode(params, tiny.batch(3)["image"])
-    written = np.asarray(jax.jit(PARALLEL.generate)(params, features, jax.random.key(0)))
+    written = np.asarray(jax.jit(PARALLEL.generate)(params, features, jax.random.key(0)).tokens)
     length = 1 + np.asarray(PARALLEL.length_law(params, features)).argmax(-1)
     empty = np.full((1, tiny.TOKENS), PARALLEL.mask_id)
     for i in range(3):
@@ -83,8 +83,8 @@ def test_parallel_draws_follow_its_own_likelihood():
     params, draws = tiny.trained(PARALLEL), 20_000
     features = PARALLEL.encode(params, tiny.batch(1)["image"])
     copies = {"tokens": jnp.repeat(features["tokens"], draws, axis=0)}
-    generate = jax.jit(lambda key: PARALLEL.generate(params, copies, key, temperature=1.0))
-    texts, counts = np.unique(generate(jax.random.key(0)), axis=0, return_counts=True)
+    generate = jax.jit(lambda key: PARALLEL.generate(params, copies, key, sections.Decoding(temperature=1.0)))
+    texts, counts = np.unique(generate(jax.random.key(0)).tokens, axis=0, return_counts=True)
     length = (texts == EOS_ID).argmax(-1) + 1
     captions = {"text": texts[None], "length": length[None]}
     probability = np.exp(PARALLEL.scorers["parallel"](params, features, captions, jax.random.key(0)).value[0])

@@ -123,6 +123,63 @@ def test_the_elbo_agrees_with_enumeration_over_all_masks(padding):
     assert abs(score.value.mean() - expected) < 4 * score.value.std() / 200**0.5 + 1e-4
 
 
+@each_padding
+def test_other_estimators_agree_with_sums_over_masks(padding):
+    """One image and one caption; each mask is scored by itself."""
+    objective = tiny.build(sections.MaskedDiffusion(padding=padding))
+    params, batch = tiny.trained(objective), tiny.batch(1)
+    text, n = np.array([5, 7, 4, EOS_ID, PAD_ID, PAD_ID]), 4
+    captions = {"text": jnp.asarray(text)[None, None], "length": jnp.full((1, 1), n)}
+    features = objective.encode(params, batch["image"])
+    targets = tiny.TOKENS if padding == "target" else n - 1
+    length = float(objective.length_law(params, features)[0, n - 1]) if padding == "hidden" else 0.0
+    predict = jax.jit(objective._reading(params, features, captions).predict)
+
+    def of(chosen):
+        nll, likeliest = predict(jnp.asarray(np.isin(np.arange(tiny.TOKENS), chosen))[None, None])
+        return np.asarray(nll)[0, 0], np.asarray(likeliest)[0, 0]
+
+    hidden, greedy = list(range(targets)), 0.0
+    while hidden:
+        nll, likeliest = of(hidden)
+        place = min(hidden, key=lambda place: likeliest[place])
+        greedy -= nll[place]
+        hidden.remove(place)
+    expected = {
+        "one_pass": -of(range(targets))[0].sum(),
+        "pseudo_log_likelihood": -sum(of([place])[0].sum() for place in range(targets)),
+        "greedy_reveal": greedy,
+    }
+    for name, value in expected.items():
+        score = jax.jit(objective.scorers[name])(params, features, captions, jax.random.key(0))
+        np.testing.assert_allclose(score.value, [[value + length]], rtol=1e-4)
+
+
+def test_the_interval_of_training_is_a_scorer_where_it_is_not_the_whole():
+    names = {"elbo", "one_pass", "pseudo_log_likelihood", "greedy_reveal"}
+    assert set(tiny.build(sections.MaskedDiffusion(interval=(0.0, 1.0))).scorers) == names
+    assert set(tiny.build(sections.MaskedDiffusion()).scorers) == names | {"training_interval"}
+    assert set(tiny.build(sections.MaskedLM()).scorers) == names | {"training_interval"}
+
+
+def test_losses_by_masked_share_average_to_the_bound():
+    """Where a draw lies in each of n equal parts of the shares, its mean over parts is the negative ELBO per token."""
+    objective = tiny.build(sections.MaskedDiffusion(padding="known"))
+    params, batch = tiny.trained(objective), tiny.batch(1)
+    text, n = np.array([5, 7, 4, 8, 6, EOS_ID]), 6
+    features = objective.encode(params, batch["image"])
+    copies = {"tokens": jnp.repeat(features["tokens"], 400, axis=0)}
+    captions = {"text": np.tile(text, (400, 1, 1)), "length": np.full((400, 1), n)}
+    losses = jax.jit(lambda key: objective.masked_losses(params, copies, captions, key, draws=n - 1))
+    nats, masked, maskable = map(np.asarray, losses(jax.random.key(0)))
+    np.testing.assert_array_equal(masked, np.broadcast_to(np.arange(1, n), masked.shape))
+    np.testing.assert_array_equal(maskable, n - 1)
+    score = jax.jit(objective.scorers["elbo"])(params, copies, captions, jax.random.key(1))
+    estimate = (n - 1) * (nats / masked).mean(-1)[:, 0]
+    error = np.hypot(estimate.std() / 20, score.value.std() / 20)
+    assert abs(estimate.mean() + score.value.mean()) < 4 * error
+
+
 def test_the_length_law_is_a_distribution_and_needs_hidden_lengths():
     objective = tiny.build(sections.MaskedDiffusion())
     params = tiny.trained(objective)
@@ -159,10 +216,11 @@ def test_it_learns_captions_and_writes_them():
     features = objective.encode(params, np.zeros((400, tiny.SIZE, tiny.SIZE, 3), np.uint8))
     law = np.exp(objective.length_law(params, jax.tree.map(lambda x: x[:1], {"tokens": features["tokens"]}))[0])
     np.testing.assert_allclose(law, [0, 0, 0.75, 0, 0.25, 0], atol=0.08)
-    written = jax.jit(lambda key: objective.generate(params, features, key, temperature=1.0, order="random"))
-    captions, counts = np.unique(written(jax.random.key(0)), axis=0, return_counts=True)
+    exact = sections.Decoding(temperature=1.0, order="random")
+    written = jax.jit(lambda key: objective.generate(params, features, key, exact))
+    captions, counts = np.unique(written(jax.random.key(0)).tokens, axis=0, return_counts=True)
     share = {tuple(caption): count / 400 for caption, count in zip(captions.tolist(), counts, strict=True)}
     assert abs(share[3, 4, 1, 0, 0, 0] - 0.75) < 0.13
     assert abs(share[5, 6, 7, 8, 1, 0] - 0.25) < 0.13
     greedy = jax.jit(objective.generate)(params, {"tokens": features["tokens"][:1]}, jax.random.key(0))
-    np.testing.assert_array_equal(greedy, [[3, 4, 1, 0, 0, 0]])
+    np.testing.assert_array_equal(greedy.tokens, [[3, 4, 1, 0, 0, 0]])

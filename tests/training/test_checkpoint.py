@@ -63,7 +63,7 @@ def test_format_1_loads() -> None:
     caption = loaded.objective.generate(loaded.params, features, jax.random.key(0))
     # Written when the checkpoint was.
     np.testing.assert_allclose(features["pooled"][0, :4], np.load(FORMAT_1 / "pooled.npy"), atol=1e-4)
-    assert isinstance(loaded.tokenizer.decode(np.asarray(caption)[0]), str)
+    assert isinstance(loaded.tokenizer.decode(np.asarray(caption.tokens)[0]), str)
 
 
 def test_a_step_that_is_not_there() -> None:

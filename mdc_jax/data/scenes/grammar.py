@@ -64,6 +64,11 @@ def caption(scene: Scene, rng: random.Random, sentences: int = 1, redundancy: fl
     return forms.caption(rng, _LAW, len(scene.objects), sentences, redundancy, sentence)
 
 
+def name(rng: random.Random, item: Object) -> tuple[str, ...]:
+    """The words for an object, with any number of its attributes."""
+    return tuple(_name(item, _attribute_order(rng)[: _ADJECTIVES[below(rng, len(_ADJECTIVES))]]))
+
+
 def _attribute_order(rng: random.Random) -> list[int]:
     """Which of 0 size, 1 texture, 2 colour is stated first, second, third."""
     order = [0, 1] if below(rng, 2) else [1, 0]

@@ -113,9 +113,11 @@ def _object_code(shape: int, colour: int, size: int, texture: int, row: int, col
 def stream(seed: int, split: str, index: int, purpose: int, splits: Sequence[str] = SPLITS) -> random.Random:
     """The random numbers of one record for one purpose.
 
-    Only `.random()` is used: Python promises that its numbers stay the same in later versions.
+    Only `.random()` is used: Python promises that its numbers stay the same in later versions. Records have
+    indices below 2^40; what is no record, such as a foil, has a `purpose` of 2 to 511, in the bits above.
     """
-    return random.Random((((seed * len(splits) + splits.index(split)) << 48) + index) * 2 + purpose)
+    purpose, last = divmod(purpose, 2)
+    return random.Random((((seed * len(splits) + splits.index(split)) << 48) + (purpose << 40) + index) * 2 + last)
 
 
 def below(rng: random.Random, n: int) -> int:
@@ -152,12 +154,23 @@ def compose(
     Raises:
         ValueError: if the withheld pairs leave no scene to draw.
     """
-    rng = stream(seed, split, index, 0)
+    return draw(stream(seed, split, index, 0), split, layout=layout, prior=prior, withheld=withheld)
+
+
+def draw(
+    rng: random.Random,
+    split: str,
+    *,
+    layout: str = "grid",
+    prior: float = 0.0,
+    withheld: tuple[frozenset[str], ...] = (),
+) -> Scene:
+    """A random scene of a split; see `compose`."""
     count = 1 + below(rng, len(COUNTS))  # drawn once, so that withheld pairs do not change how often each count occurs
     prior = prior if split == "train" else 0.0
     for _ in range(_ATTEMPTS):
         scene = _draw(rng, split, count, layout, prior)
-        if not withheld or any(pair <= o.words for o in scene.objects for pair in withheld) == (split == "withheld"):
+        if _has_its_pairs(scene, split, withheld):
             return scene
     pairs = "+".join("-".join(sorted(pair)) for pair in withheld)
     raise ValueError(
@@ -165,12 +178,22 @@ def compose(
     )
 
 
+def belongs(scene: Scene, split: str, withheld: tuple[frozenset[str], ...] = ()) -> bool:
+    """Whether the split may hold the scene."""
+    return content_code(scene) in _SPLIT_CODES[split] and _has_its_pairs(scene, split, withheld)
+
+
+def _has_its_pairs(scene: Scene, split: str, withheld: tuple[frozenset[str], ...]) -> bool:
+    """Whether one of the withheld pairs is there, in split "withheld", or none, in the others."""
+    return not withheld or any(pair <= o.words for o in scene.objects for pair in withheld) == (split == "withheld")
+
+
 def _draw(rng: random.Random, split: str, count: int, layout: str, prior: float) -> Scene:
     shapes = sample(rng, len(SHAPES), count)
     colours = _colours(rng, shapes, prior)
     sizes = [0] + [below(rng, 2) for _ in shapes[1:]]
     textures = [0] + [below(rng, 2) for _ in shapes[1:]]
-    centres = free_centres(rng, count) if layout == "free" else _grid_centres(rng, count)
+    centres = draw_centres(rng, layout, count)
     # The code is drawn, and background and the first object's size and texture follow from it.
     codes = _SPLIT_CODES[split]
     code = codes[below(rng, len(codes))]
@@ -183,12 +206,8 @@ def _draw(rng: random.Random, split: str, count: int, layout: str, prior: float)
 
     objects = []
     for shape, colour, size, texture, (x, y) in zip(shapes, colours, sizes, textures, centres, strict=True):
-        low, high = RADII[layout][size]
-        radius = low + (high - low) * rng.random()
-        # On the grid an object stays in its cell, so large ones move less.
-        jitter = min(GRID_JITTER, 1 / 6 - radius) if layout == "grid" else 0.0
-        x += jitter * (2 * rng.random() - 1)
-        y += jitter * (2 * rng.random() - 1)
+        radius = draw_radius(rng, layout, size)
+        x, y = jittered(rng, layout, x, y, radius)
         objects.append(Object(shape, colour, size, texture, x, y, radius))
     level = LEVELS[background] + below(rng, 2 * LEVEL_JITTER + 1) - LEVEL_JITTER
     return Scene(background, level, tuple(objects))
@@ -202,6 +221,26 @@ def _colours(rng: random.Random, shapes: list[int], prior: float) -> list[int]:
     taken = {shape for shape, is_tied in zip(shapes, tied, strict=True) if is_tied}
     left = [colour for colour in sample(rng, len(COLOURS), len(COLOURS)) if colour not in taken]
     return [shape if is_tied else left.pop() for shape, is_tied in zip(shapes, tied, strict=True)]
+
+
+def draw_radius(rng: random.Random, layout: str, size: int) -> float:
+    """The radius of an object of this size."""
+    low, high = RADII[layout][size]
+    return low + (high - low) * rng.random()
+
+
+def jittered(rng: random.Random, layout: str, x: float, y: float, radius: float) -> tuple[float, float]:
+    """Where the centre of an object comes to lie that was given this one; on the grid, that is of a cell."""
+    # On the grid an object stays in its cell, so large ones move less.
+    jitter = min(GRID_JITTER, 1 / 6 - radius) if layout == "grid" else 0.0
+    x += jitter * (2 * rng.random() - 1)
+    y += jitter * (2 * rng.random() - 1)
+    return x, y
+
+
+def draw_centres(rng: random.Random, layout: str, count: int) -> list[tuple[float, float]]:
+    """Where objects are, before `jittered`."""
+    return free_centres(rng, count) if layout == "free" else _grid_centres(rng, count)
 
 
 def _grid_centres(rng: random.Random, count: int) -> list[tuple[float, float]]:

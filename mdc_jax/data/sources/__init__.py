@@ -13,7 +13,7 @@ _MODULES = {
     "fake": "fake",
     "folder": "folder",
     "mix": "mix",
-    "pictures": "array_record",  # written by `mdc_jax.data.prepare.pictures`
+    "pictures": "pictures",
     "scenes": "scenes",
     "subset": "subset",
     "tfds": "tfds",

@@ -10,6 +10,7 @@ import io
 import itertools
 import threading
 from concurrent import futures
+from typing import TypeVar
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
@@ -45,6 +46,10 @@ class ArrayRecordSource:
 
     def __getitem__(self, index: int) -> Record:
         """Record `index`; raises BadRecord for damaged bytes, OSError for what could not be read."""
+        return self.example(index).record(self.families)
+
+    def example(self, index: int) -> Example:
+        """Record `index` as it is stored; raises as the record does."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.spec} has {len(self)} records, no {index}")
         shard = bisect.bisect_right(self._ends, index)
@@ -55,7 +60,7 @@ class ArrayRecordSource:
             if DAMAGE in str(error):
                 raise BadRecord("damaged shard") from error
             raise OSError(f"{self._paths[shard]}: {error}") from error
-        return Example.unpack(entry).record(self.families)
+        return Example.unpack(entry)
 
     def length(self, index: int, tokenizer: Tokenizer, column: str = "") -> int:
         """Tokens of the longest caption of record `index`, as they were measured when it was written.
@@ -98,7 +103,10 @@ class ArrayRecordSource:
             return self._readers[shard]
 
 
-def open(rest: str) -> ArrayRecordSource:
+_Opened = TypeVar("_Opened", bound=ArrayRecordSource)
+
+
+def open(rest: str, kind: type[_Opened] = ArrayRecordSource) -> _Opened:
     """Opens "DIR:SPLIT", "DIR" where it holds a single split, or globs of shards, separated by commas.
 
     A manifest lies beside the shards: it gives their lengths, labels and checksums.
@@ -120,7 +128,7 @@ def open(rest: str) -> ArrayRecordSource:
             raise ValueError(f"{rest!r} matches shards in {len(directories)} folders; name shards of one")
         manifest = _manifest(directories.pop())
     _check(paths, manifest)
-    return ArrayRecordSource(f"array_record:{rest}", paths, manifest)
+    return kind(f"array_record:{rest}", paths, manifest)
 
 
 def _matching(pattern: epath.Path) -> list[epath.Path]:

@@ -75,7 +75,20 @@ class Verdict:
         return self.grammatical and all(claim.right for claim in self.claims)
 
 
-OPTIONAL = ("captions", "check", "claims", "length")
+@dataclasses.dataclass(frozen=True)
+class Foil:
+    """A test of what a model makes of images and captions that are hard to tell apart.
+
+    Of two images, `captions[i]` is true of `images[i]` and false of the other one. Of a single image, `captions[0]` is
+    true and `captions[1]` false. Images are as in a `Record`.
+    """
+
+    kind: str
+    images: tuple[bytes | np.ndarray, ...]
+    captions: tuple[str, str]
+
+
+OPTIONAL = ("captions", "check", "claims", "foils", "length")
 
 
 class Source(Protocol):
@@ -84,8 +97,10 @@ class Source(Protocol):
     A source may offer more (OPTIONAL): where they cost less than the record, `captions(index)` and `length(index,
     tokenizer)`, the tokens of the longest of them; where captions can be parsed, `check(index, caption) -> Verdict` and
     `claims(index) -> Mapping[str, int]` (how many claims of each kind the image's own caption makes); with a vocabulary
-    of its own, `word_kind(word) -> str` (see `mdc_jax/data/leakage.py`). `unsafe` says which augmentations can make its
-    captions false, and why, see `caption_safety.py`. A mixture has `parts`, see `plan.py`.
+    of its own, `word_kind(word) -> str` (see `mdc_jax/data/leakage.py`). With foils, `foil_kinds: tuple[str, ...]` and
+    `foils(kind, index) -> Foil`, which depends on nothing but these two, need not be about record `index`, and raises
+    IndexError beyond the last foil of a kind. `unsafe` says which augmentations can make its captions false, and why,
+    see `caption_safety.py`. A mixture has `parts`, see `plan.py`.
     """
 
     spec: str

@@ -14,15 +14,19 @@ import numpy as np
 
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.collage import draw, grammar, labels, layout, parse
+from mdc_jax.data.collage.foils import CollageFoils
+from mdc_jax.data.foils import KINDS, Drawn
 from mdc_jax.data.prepare.records import MANIFEST
 from mdc_jax.data.scenes import forms
 from mdc_jax.data.scenes.layout import stream
 from mdc_jax.data.sources import array_record, options
-from mdc_jax.data.sources.base import Record, Verdict
+from mdc_jax.data.sources.base import Foil, Record, Verdict
 from mdc_jax.data.tokenizer import Tokenizer
 
 VERSION = 1  # of the definition; part of every fingerprint
 
+# Of streams of random numbers, behind those of collages and of captions; a kind of foil keeps its own for ever.
+_PURPOSES = {kind: 2 + number for number, kind in enumerate(KINDS)}
 _TRAIN_COUNT, _COUNT = 1_000_000, 20_000
 _MOST = 1 << 40
 _SENTENCES = (2, 3, 4)
@@ -53,6 +57,7 @@ class Settings:
 class CollageSource:
     """Collages of the cut-outs of one split; `source[i]` draws collage i."""
 
+    foil_kinds = KINDS
     unsafe: Mapping[str, str] = {
         "flip": "they say left and right",
         "random_crop": "it cuts away things that they name, count or place",
@@ -115,6 +120,24 @@ class CollageSource:
         (caption,) = self.captions(index)
         parsed = parse.parse(caption, self.settings.sentences, self._titles)
         return collections.Counter(statement.kind for statement in parsed.statements)
+
+    def foils(self, kind: str, index: int) -> Foil:
+        """Foil `index` of a kind, which has as many as there are collages.
+
+        Raises:
+            IndexError: outside 0 .. len(self) - 1.
+            ValueError: if there are too few cut-outs for this kind.
+        """
+        collages, captions = self.foil_collages(kind, index)
+        images = (draw.draw(collage, self.settings.size, self._images.__getitem__) for collage in collages)
+        return Foil(kind, tuple(images), captions)
+
+    def foil_collages(self, kind: str, index: int) -> Drawn:
+        """What foil `index` of a kind holds, which is not drawn; raises as `foils`."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"foil {index} of {self.spec!r}, which has {len(self)}")
+        maker = CollageFoils(self._shelf, self._titles, self.settings.sentences)
+        return maker.draw(kind, self._stream(index, _PURPOSES[kind]))
 
     def _captions(self, index: int, collage: layout.Collage) -> tuple[str, ...]:
         return (grammar.caption(collage, self._stream(index, 1), self.settings.sentences),)

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mdc_jax.data.sources.base import OPTIONAL, Family, Record, Source
+from mdc_jax.data.sources.base import OPTIONAL, Family, Foil, Record, Source
 
 
 class Derived:
@@ -26,7 +26,11 @@ class Derived:
         self.fingerprint = hashlib.sha256(repr(content).encode()).hexdigest()
         for name in self.offers:
             if all(hasattr(source, name) for source in sources):
-                setattr(self, name, functools.partial(self._call, name))
+                setattr(self, name, self._foil if name == "foils" else functools.partial(self._call, name))
+        if hasattr(self, "foils"):
+            first, *others = (source.foil_kinds for source in sources)
+            self.foil_kinds = tuple(kind for kind in first if all(kind in other for other in others))
+        self._sources_of_foils = sources
 
     def locate(self, index: int) -> tuple[Source, int]:
         raise NotImplementedError
@@ -43,6 +47,11 @@ class Derived:
     def _call(self, name: str, index: int, *rest: Any) -> Any:
         source, own = self.locate(index)
         return getattr(source, name)(own, *rest)
+
+    def _foil(self, kind: str, index: int) -> Foil:
+        """The sources take turns; they have no foils of their own for a part of their records."""
+        own, turn = divmod(index, len(self._sources_of_foils))
+        return self._sources_of_foils[turn].foils(kind, own)
 
 
 def _common(families: Sequence[Mapping[str, Family]]) -> dict[str, Family]:

@@ -11,13 +11,17 @@ import hashlib
 from collections.abc import Callable, Mapping
 
 from mdc_jax.config.parse import did_you_mean
+from mdc_jax.data.foils import KINDS, Drawn
 from mdc_jax.data.scenes import draw, grammar, labels, layout, parse
+from mdc_jax.data.scenes.foils import PRIOR, SceneFoils
 from mdc_jax.data.sources import options
-from mdc_jax.data.sources.base import Family, Record, Verdict
+from mdc_jax.data.sources.base import Family, Foil, Record, Verdict
 from mdc_jax.data.tokenizer import Tokenizer
 
 VERSION = 1  # of the definition; part of every fingerprint
 
+# Of streams of random numbers, behind those of scenes and of captions; a kind of foil keeps its own for ever.
+_PURPOSES = {kind: 2 + number for number, kind in enumerate((*KINDS, PRIOR))}
 _COUNTS = {"train": 1_000_000, "validation": 20_000, "test": 20_000, "withheld": 20_000}
 _MOST_SCENES = 1 << 40
 
@@ -111,6 +115,29 @@ class ScenesSource:
         (caption,) = self.captions(index)
         parsed = parse.parse(caption, self.settings.sentences)
         return collections.Counter(statement.kind for statement in parsed.statements)
+
+    @property
+    def foil_kinds(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return (*KINDS, PRIOR) if self.settings.prior else KINDS
+
+    def foils(self, kind: str, index: int) -> Foil:
+        """Foil `index` of a kind, which has as many as there are scenes.
+
+        Raises:
+            IndexError: outside 0 .. len(self) - 1.
+            ValueError: if the settings leave no scenes for this kind.
+        """
+        scenes, captions = self.foil_scenes(kind, index)
+        return Foil(kind, tuple(draw.draw(scene, self.settings.size) for scene in scenes), captions)
+
+    def foil_scenes(self, kind: str, index: int) -> Drawn:
+        """What foil `index` of a kind holds, which is not drawn; raises as `foils`."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"foil {index} of {self.spec!r}, which has {len(self)}")
+        s = self.settings
+        maker = SceneFoils(s.split, s.layout, s.withheld, s.sentences, s.redundancy)
+        return maker.draw(kind, layout.stream(s.seed, s.split, index, _PURPOSES[kind]))
 
     def _captions(self, index: int, scene: layout.Scene) -> tuple[str, ...]:
         s = self.settings

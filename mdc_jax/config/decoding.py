@@ -1,0 +1,59 @@
+"""Which settings of `Decoding` go together, and which an objective can use."""
+
+import dataclasses
+from typing import Any
+
+from mdc_jax.config import sections
+from mdc_jax.config.parse import ConfigError
+
+_RANGES = (
+    ("temperature", lambda value: value >= 0, "0 (the likeliest) or more"),
+    ("top_p", lambda value: 0 < value <= 1, "a share, in (0, 1]"),
+    ("guidance", lambda value: value >= 0, "0 (none) or more"),
+    ("beams", lambda value: value >= 1, "at least 1"),
+    ("steps", lambda value: value >= 0, "0 (one token a step) or more"),
+    ("threshold", lambda value: 0 <= value < 1, "a probability, in [0, 1)"),
+    ("entropy_bound", lambda value: value >= 0, "0 (off) or more nats"),
+    ("remask", lambda value: 0 <= value < 1, "a share, in [0, 1)"),
+)
+
+
+def check(decoding: sections.Decoding, objective: sections.Objective) -> None:
+    """Raises ConfigError for a setting out of range, at odds with another, or of no use to the objective."""
+    for name, fits, expected in _RANGES:
+        _require(fits(getattr(decoding, name)), decoding, name, f"expected {expected}")
+    changed = {field.name for field in dataclasses.fields(decoding) if getattr(decoding, field.name) != field.default}
+    for name in sorted(changed - {*objective.decoding}):
+        fix = f'the objective "{objective.name}" cannot use it; it takes {", ".join(objective.decoding)}'
+        _require(False, decoding, name, fix)
+
+    paces = [name for name in ("steps", "threshold", "entropy_bound") if name in changed]
+    for name in paces[1:]:
+        _require(False, decoding, name, f"{paces[0]} already says how many tokens a step reveals: set one of them")
+    if "remask" in changed:
+        for name in ("threshold", "entropy_bound"):
+            _require(
+                name not in changed, decoding, name, "remask needs a number of steps: set steps instead, or leave 0"
+            )
+    if decoding.temperature == 0:
+        _require("top_p" not in changed, decoding, "top_p", "nothing is drawn at temperature=0: raise that, or set 1")
+    else:
+        _require("beams" not in changed, decoding, "beams", "beams search for the likeliest caption: set temperature=0")
+    if "guidance" in changed:
+        fix = "the null memory was never trained: objective.null_image_rate is 0"
+        _require(objective.null_image_rate > 0, decoding, "guidance", fix)
+
+
+def check_length(decoding: sections.Decoding, objective: sections.Objective) -> None:
+    """Raises ConfigError where no length is given and the objective has no law of its own."""
+    if getattr(objective, "padding", "hidden") == "known" and decoding.length == "model":
+        raise ConfigError(
+            'decoding.length="model": objective.padding="known" has no length law: '
+            'set decoding.length="training", or objective.padding="hidden"'
+        )
+
+
+def _require(condition: bool, decoding: sections.Decoding, name: str, fix: str) -> None:
+    value: Any = getattr(decoding, name)
+    if not condition:
+        raise ConfigError(f"decoding.{name}={value!r}: {fix}")

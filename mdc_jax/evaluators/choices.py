@@ -1,0 +1,63 @@
+"""Which caption of an image, and which image of a caption, scores choose. Nothing chosen is wrong: so is a tie.
+
+Shapes: N foils, S images of a foil (two, or one), C = 2 captions; caption i is that of image i.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from mdc_jax.evaluators import metrics
+
+_RESAMPLES = 1000
+_PERCENTILES = (2.5, 97.5)
+
+ACCURACY, TEXT, IMAGE, GROUP = "accuracy", "text", "image", "group"
+# Of scores that know nothing: for accuracy of any score of the caption alone, for the others of random ones.
+CHANCE = {ACCURACY: 1 / 2, TEXT: 1 / 4, IMAGE: 1 / 4, GROUP: 1 / 6}
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """How right each foil is, f64[N], and how many of the comparisons are ties."""
+
+    right_N: np.ndarray
+    ties: int
+
+    def interval(self) -> tuple[float, float, float]:
+        """The mean over foils, and its 95% bootstrap interval."""
+        means_R = self.right_N @ _resamples(len(self.right_N)) / len(self.right_N)
+        low, high = np.percentile(means_R, _PERCENTILES)
+        return float(self.right_N.mean()), float(low), float(high)
+
+
+@functools.lru_cache(maxsize=4)
+def _resamples(n: int) -> np.ndarray:
+    """The same f32[n, R] for all that is counted of the same foils: hundreds of numbers."""
+    return metrics.resamples(n, _RESAMPLES)
+
+
+def choices(scores_NxSxC: np.ndarray) -> dict[str, Choice]:
+    """What the scores choose.
+
+    "accuracy" is the share of a foil's images whose own caption scores higher than the other one: .5 for every
+    score of the caption alone where there are two images, unless it has ties. With two images also Winoground's scores
+    (arXiv 2204.03162): "text", both images choose right; "image", both captions do; "group", all four.
+    """
+    own = np.arange(scores_NxSxC.shape[1])
+    truth_NxS = scores_NxSxC[:, own, own]
+    of_caption = _compare(truth_NxS, scores_NxSxC[:, own, 1 - own])
+    found = {ACCURACY: Choice(of_caption.right_N, of_caption.ties)}
+    if len(own) == 2:
+        of_image = _compare(truth_NxS, scores_NxSxC[:, 1 - own, own])
+        text_N, image_N = np.floor(of_caption.right_N), np.floor(of_image.right_N)
+        found[TEXT] = Choice(text_N, of_caption.ties)
+        found[IMAGE] = Choice(image_N, of_image.ties)
+        found[GROUP] = Choice(text_N * image_N, of_caption.ties + of_image.ties)
+    return found
+
+
+def _compare(truth_NxS: np.ndarray, other_NxS: np.ndarray) -> Choice:
+    """The share of a foil's comparisons that the true pairing wins."""
+    return Choice((truth_NxS > other_NxS).mean(1), int(np.sum(truth_NxS == other_NxS)))

@@ -1,0 +1,216 @@
+"""Whether a model tells hard captions apart: foils of a source, scored by every scorer of the objective.
+
+Shapes: B foils of a batch, N of a kind, S images of a foil (two, or one), C = 2 captions, L tokens, M training images.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.config.parse import did_you_mean
+from mdc_jax.data import images
+from mdc_jax.data.batch import PAD_ID
+from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources.base import BadRecord, Foil, Source
+from mdc_jax.evaluators import choices, foil_tables
+from mdc_jax.evaluators.base import Interrupted, Progress, Subject, spec_of, to_host
+from mdc_jax.evaluators.foil_tables import Result, Scored
+from mdc_jax.objectives.base import Features, Objective, Params, Score
+from mdc_jax.scoring.blind import EXPONENTS, blind, debias
+from mdc_jax.training import sharding
+
+_SCORE_SEED, _BANK_SEED = 24, 25
+_ENCODED_AT_ONCE = 64  # training images
+
+
+class Compositionality:
+    """Yields "<kind>/<scorer>/accuracy" and "<scorer>/accuracy", the mean over kinds, of scores as they are.
+
+    See `choices.py` for what is counted, and `foil_tables.py` for the files.
+    """
+
+    def __init__(self, section: sections.Compositionality) -> None:
+        self._section = section
+
+    def check(self, config: sections.Config) -> None:
+        """See `Evaluator`."""
+        self._kinds(open_source(spec_of(config, self._section.split)))
+        open_source(spec_of(config, "train"))
+
+    def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        source = open_source(subject.spec(self._section.split))
+        scorers, kinds = self._scorers(subject.objective), self._kinds(source)
+        bank = _bank(subject, self._section.blind_images)
+        results = {}
+        for kind in kinds:
+            result = self._score(subject, source, kind, scorers, bank)
+            if result is not None:
+                results[kind] = result
+        if not results:
+            raise ConfigError(f"compositionality: {source.spec} has no foil of the kinds {', '.join(kinds)}")
+        if jax.process_index() == 0:
+            foil_tables.write(subject, results, self._section)
+        for scorer in scorers:
+            means = {}
+            for kind, result in results.items():
+                right = choices.choices(result.scored[scorer].scores[0].value)[choices.ACCURACY].right_N
+                means[f"{kind}/{scorer}/accuracy"] = float(right.mean())
+            yield from means.items()
+            yield f"{scorer}/accuracy", float(np.mean(list(means.values())))
+
+    def _kinds(self, source: Source) -> tuple[str, ...]:
+        offered = getattr(source, "foil_kinds", ())
+        if not offered:
+            raise ConfigError(
+                f'compositionality: {source.spec} has no foils: set split to a source that has some, as "scenes:test", '
+                "or leave the evaluator out"
+            )
+        for kind in self._section.kinds:
+            if kind not in offered:
+                raise ConfigError(f'compositionality: {source.spec} has no kind "{kind}"{did_you_mean(kind, offered)}')
+        return self._section.kinds or tuple(offered)
+
+    def _scorers(self, objective: Objective) -> tuple[str, ...]:
+        offered = objective.scorers
+        for name in self._section.scorers:
+            if name not in offered:
+                raise ConfigError(
+                    f'compositionality: the objective has no scorer "{name}"{did_you_mean(name, offered)}'
+                )
+        return self._section.scorers or tuple(offered)
+
+    def _score(
+        self, subject: Subject, source: Source, kind: str, scorers: tuple[str, ...], bank: Features
+    ) -> Result | None:
+        """None where the source has no foil of the kind."""
+        mesh, examples = subject.mesh, self._section.examples
+        ways = mesh.shape["data"] * mesh.shape["fsdp"]
+        size = -(-self._section.batch_size // ways) * ways
+        foils: list[Foil] = []
+        kept: list[tuple[dict[str, Scored], np.ndarray]] = []
+        progress = Progress(f"{source.spec} {kind}", examples)
+        for index, some in enumerate(_batches(source, kind, examples, size)):
+            if subject.should_stop():
+                raise Interrupted
+            batch = sharding.to_global(_local_rows(subject, some, size), mesh)
+            scored = _scores(subject.objective, scorers, subject.params, batch, bank, index)
+            kept.append(to_host((scored, batch["length"])))
+            foils += some
+            progress.report(len(foils))
+        progress.clear()
+        if not foils:
+            return None
+        # What filled up the last batch is cut off.
+        scored, length = jax.tree.map(lambda *rows: np.concatenate(rows)[: len(foils)], *kept)
+        return Result(tuple(foils), length, scored)
+
+
+def _batches(source: Source, kind: str, count: int, size: int) -> Iterator[list[Foil]]:
+    """The first foils of a kind, up to `size` at once."""
+
+    def foils() -> Iterator[Foil]:
+        for index in range(count):
+            try:
+                yield source.foils(kind, index)
+            except IndexError:
+                return
+
+    left = foils()
+    return iter(lambda: list(itertools.islice(left, size)), [])
+
+
+def _local_rows(subject: Subject, foils: Sequence[Foil], size: int) -> dict[str, np.ndarray]:
+    """This host's rows of a batch: `image` u8[b, S, H, W, 3], `text` i32[b, C, L] and `length` i32[b, C].
+
+    The last foil fills the batch up.
+    """
+    local = size // jax.process_count()
+    places = range(jax.process_index() * local, (jax.process_index() + 1) * local)
+    rows = [foils[min(place, len(foils) - 1)] for place in places]
+    max_tokens = subject.config.data.max_tokens
+    captions = [[subject.tokenizer.encode(caption, max_tokens) for caption in foil.captions] for foil in rows]
+    return {
+        "image": np.stack(
+            [[images.prepare(image, subject.config.image, None) for image in foil.images] for foil in rows]
+        ),
+        "text": np.array([[ids + [PAD_ID] * (max_tokens - len(ids)) for ids in pair] for pair in captions], np.int32),
+        "length": np.array([[len(ids) for ids in pair] for pair in captions], np.int32),
+    }
+
+
+def _bank(subject: Subject, count: int) -> Features:
+    """What `encode` finds for random training images, on every device: arrays with the leading axis M."""
+    source = open_source(subject.spec("train"))
+    rng = np.random.default_rng(_BANK_SEED)
+    pictures = []
+    while len(pictures) < count:
+        try:
+            record = source[int(rng.integers(len(source)))]
+            pictures.append(images.prepare(record.image, subject.config.image, None))
+        except BadRecord:
+            continue
+    everywhere = sharding.replicated(subject.mesh)
+    parts = [
+        _encode(
+            subject.objective,
+            subject.params,
+            jax.device_put(np.stack(pictures[start : start + _ENCODED_AT_ONCE]), everywhere),
+        )
+        for start in range(0, count, _ENCODED_AT_ONCE)
+    ]
+    return jax.device_put(jax.tree.map(lambda *rows: jnp.concatenate(rows), *parts), everywhere)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(objective: Objective, params: Params, pictures: jax.Array) -> Features:
+    features = objective.encode(params, pictures)
+    return {name: features[name] for name in ("tokens", "pooled")}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _scores(
+    objective: Objective,
+    scorers: tuple[str, ...],
+    params: Params,
+    batch: Mapping[str, jax.Array],
+    bank: Features,
+    index: jax.Array,
+) -> dict[str, Scored]:
+    """Every score of a batch has the same random numbers, so that images and captions are compared at equal noise."""
+    key = jax.random.fold_in(jax.random.key(_SCORE_SEED), index)
+    captions = {"text": batch["text"], "length": batch["length"]}
+    sides = [_encode(objective, params, batch["image"][:, side]) for side in range(batch["image"].shape[1])]
+    found = {}
+    for name in scorers:
+        scorer = objective.scorers[name]
+        scores = [scorer(params, features, captions, key) for features in sides]
+        if scores[0].kind == "similarity":
+            found[name] = Scored((_joined(scores),), None)
+            continue
+        without = blind(scorer, params, bank, captions, key)
+        debiased = [[debias(score, without, exponent) for score in scores] for exponent in EXPONENTS]
+        found[name] = Scored(tuple(map(_joined, debiased)), _joined([without]))
+    return found
+
+
+def _joined(scores: Sequence[Score]) -> Score:
+    """Scores f32[B, C] of each image as f32[B, S, C]; the standard errors f32[B, S] are those of the difference."""
+    return Score(
+        jnp.stack([score.value for score in scores], axis=1),
+        jnp.stack([_difference_error(score) for score in scores], axis=1),
+        scores[0].kind,
+    )
+
+
+def _difference_error(score: Score) -> jax.Array:
+    """Of the difference of two captions, f32[B]; they share random numbers, which the replicates know of."""
+    replicates = getattr(score, "replicates", None)
+    if replicates is None:
+        return jnp.hypot(score.standard_error[:, 0], score.standard_error[:, 1])
+    differences = replicates[..., 0] - replicates[..., 1]
+    return differences.std(0, ddof=1) / differences.shape[0] ** 0.5

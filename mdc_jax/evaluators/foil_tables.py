@@ -1,0 +1,169 @@
+"""What the compositionality evaluator writes.
+
+`foils.csv` has every number, `foils.md` the tables, `foils.jsonl` a line for each foil with all its scores, for paired
+tests, and `foils.png` a few foils with the model's choice.
+
+Shapes: N foils of a kind, S images of a foil, C = 2 captions.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mdc_jax.config import sections
+from mdc_jax.data import images
+from mdc_jax.data.sources.base import Foil
+from mdc_jax.evaluators import choices
+from mdc_jax.evaluators.base import Subject
+from mdc_jax.objectives.base import Score
+from mdc_jax.report import plots, tables
+from mdc_jax.scoring.blind import EXPONENTS
+
+MODEL, BLIND = "model", "blind"
+CAPTION, TOKEN = "caption", "token"
+_TITLE = "grey: the image's own caption    black: the caption that scores higher    bold red: where that is wrong"
+
+
+class Scored(NamedTuple):
+    """What a scorer says: f32[N, S, C] for each of EXPONENTS, and without an image, f32[N, 1, C].
+
+    Standard errors, f32[N, S], are those of the difference of the two captions. Similarities have the exponent 0 alone
+    and no blind score.
+    """
+
+    scores: tuple[Score, ...]
+    blind: Score | None
+
+
+class Result(NamedTuple):
+    """The foils of a kind, the lengths i32[N, C] of their captions in tokens, EOS included, and what scorers say."""
+
+    foils: tuple[Foil, ...]
+    length_NxC: np.ndarray
+    scored: Mapping[str, Scored]
+
+
+def write(subject: Subject, results: Mapping[str, Result], section: sections.Compositionality) -> None:
+    """Writes the files; `results` are by kind."""
+    lines = list(_lines(results))
+    rows = [[*line.values(), subject.step] for line in lines]
+    tables.write_csv(subject.out / "foils.csv", [*lines[0], "step"], rows)
+    (subject.out / "foils.md").write_text(_markdown(lines, subject.step, section.blind_images))
+    with (subject.out / "foils.jsonl").open("w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in _examples(results))
+    _draw(subject, results, section.picture)
+
+
+def _lines(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
+    """One line of the CSV for each number."""
+    for kind, result in results.items():
+        images_of_foil = len(result.foils[0].images)
+        for name, (scores, blind) in result.scored.items():
+            columns = [(MODEL, exponent, score) for exponent, score in zip(EXPONENTS, scores, strict=False)]
+            if blind is not None:
+                columns.insert(0, (BLIND, 0.0, blind))
+            for row, exponent, score in columns:
+                values = np.broadcast_to(score.value, (len(score.value), images_of_foil, 2)).astype(np.float64)
+                for per, divisor in ((CAPTION, 1), (TOKEN, result.length_NxC[:, None])):
+                    for metric, choice in choices.choices(values / divisor).items():
+                        value, low, high = choice.interval()
+                        yield {
+                            "kind": kind,
+                            "images": images_of_foil,
+                            "scorer": name,
+                            "estimates": scores[0].kind,
+                            "row": row,
+                            "exponent": exponent,
+                            "per": per,
+                            "metric": metric,
+                            "value": value,
+                            "low": low,
+                            "high": high,
+                            "ties": choice.ties,
+                            "foils": len(result.foils),
+                        }
+
+
+def _markdown(lines: list[dict[str, Any]], step: int, blind_images: int) -> str:
+    text = f"# Compositionality at step {step}\n"
+    for scorer in dict.fromkeys(line["scorer"] for line in lines):
+        own = [line for line in lines if line["scorer"] == scorer]
+        estimates = own[0]["estimates"]
+        text += f"\n## {scorer} ({estimates})\n\n{_table(own)}"
+        if estimates == "similarity":
+            text += "\nA similarity is no log-probability: it has no blind row, and nothing to debias.\n"
+    return text + (
+        "\naccuracy: how often the true caption of an image scores higher than the other one; chance, and with two "
+        "images any score of the caption alone: .5. With two images also Winoground's scores: text, both images choose "
+        "right (chance .25); image, both captions choose right (.25); group, both (.17). A tie is wrong. blind: "
+        f"accuracy of log p(caption), a mean over {blind_images} training images. a: log p(caption | image) - a log "
+        "p(caption); text, image and group have a = 0. In brackets: 95% bootstrap intervals over the foils. Scores of "
+        "captions of different length (add) are comparable only where they contain the length.\n"
+    )
+
+
+def _table(lines: list[dict[str, Any]]) -> str:
+    cells = {}
+    for line in lines:
+        row = f"{line['kind']}, per {line['per']}"
+        column = f"{line['metric']}, a={line['exponent']:g}" if line["metric"] == choices.ACCURACY else line["metric"]
+        if line["row"] == BLIND:
+            column = BLIND
+            if line["metric"] != choices.ACCURACY:
+                continue
+        elif line["metric"] != choices.ACCURACY and line["exponent"]:
+            continue
+        cells[row, column] = tables.interval(line["value"], line["low"], line["high"])
+        if line["row"] == MODEL and column == f"{choices.ACCURACY}, a=0":
+            cells[row, "ties"] = str(line["ties"])
+    return tables.grid(cells)
+
+
+def _examples(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
+    for kind, result in results.items():
+        right = {
+            name: {metric: choice.right_N for metric, choice in choices.choices(scored.scores[0].value).items()}
+            for name, scored in result.scored.items()
+        }
+        for index, foil in enumerate(result.foils):
+            scored = {}
+            for name, (scores, blind) in result.scored.items():
+                scored[name] = {
+                    "estimates": scores[0].kind,
+                    "scores": scores[0].value[index].tolist(),  # [image][caption]
+                    "standard_error_of_difference": scores[0].standard_error[index].tolist(),
+                    "blind": None if blind is None else blind.value[index, 0].tolist(),
+                    "right": {metric: float(right_N[index]) for metric, right_N in right[name].items()},
+                }
+            tokens = result.length_NxC[index].tolist()
+            yield {"kind": kind, "index": index, "captions": foil.captions, "tokens": tokens, "scorers": scored}
+
+
+def _draw(subject: Subject, results: Mapping[str, Result], of_each_kind: int) -> None:
+    """The first foils of each kind with the choice of the first scorer."""
+    examples = []
+    for result in results.values():
+        scores = next(iter(result.scored.values())).scores[0].value
+        for index, foil in enumerate(result.foils[:of_each_kind]):
+            for own, image in enumerate(foil.images):
+                chosen = own if scores[index, own, own] > scores[index, own, 1 - own] else 1 - own
+                examples.append(
+                    plots.Captioned(
+                        image=images.prepare(image, subject.config.image, None),
+                        truth=foil.captions[own],
+                        generated=_marked(foil.captions[chosen].split(), foil.captions[own].split()),
+                    )
+                )
+    if examples:
+        plots.captions(subject.out / "foils.png", examples, _TITLE)
+
+
+def _marked(words: list[str], truth: list[str]) -> list[tuple[str, bool]]:
+    """The words, and whether they are not those of the truth."""
+    kept: set[int] = set()
+    for block in difflib.SequenceMatcher(None, truth, words, autojunk=False).get_matching_blocks():
+        kept.update(range(block.b, block.b + block.size))
+    return [(word, place not in kept) for place, word in enumerate(words)]

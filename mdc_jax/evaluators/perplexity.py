@@ -1,0 +1,209 @@
+"""How likely held-out captions are, and how well masked tokens are predicted by the share that is masked.
+
+Shapes: B examples, C captions of an image, N captions of a split, S draws.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from mdc_jax import objectives
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.sources import open_source
+from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
+from mdc_jax.objectives.base import Objective, Params, Score
+from mdc_jax.report import plots, tables
+from mdc_jax.scoring.blind import null_memory_counts
+from mdc_jax.training import checkpoint
+
+# Every evaluation with the same batch size draws the same masks: differences between them are not noise.
+_SEED = 21
+_BINS = 10  # of the masked share
+_LIKELIHOODS = ("exact", "bound")
+_LOSSES = ("nats", "masked", "maskable")  # see `Objective.masked_losses`
+_IMAGE, _NULL, _BLIND = "image", "null_memory", "trained_without_images"
+_HEADER = (
+    *("sees", "scorer", "estimates", "captions", "per_caption", "standard_error", "of_it_monte_carlo"),
+    *("per_token", "per_token_standard_error", "perplexity", "perplexity_standard_error"),
+)
+
+
+class Perplexity:
+    """Yields "<scorer>/per_caption" and "<scorer>/per_token", log-likelihoods in nats, and "<scorer>/perplexity".
+
+    EOS counts as a token; a bound makes the perplexity an upper one. Each has its ".../standard_error"
+    over captions, which contains that of a Monte-Carlo estimate. With `padding="known"` the length is
+    given, and values are comparable with those of no other setting.
+
+    With `blind_workdir` also the same of that decoder and of this one's null memory, as
+    "trained_without_images/..." and "null_memory/...", and "null_memory/<scorer>/counts_as_blind".
+
+    Writes `perplexity.csv` and, for objectives that mask a share of the tokens, the loss by that
+    share, `masked_share.csv` and `.svg`; the others have no such curve.
+    """
+
+    def __init__(self, section: sections.Perplexity) -> None:
+        self._section = section
+
+    def check(self, config: sections.Config) -> None:
+        """See `Evaluator`."""
+        if not config.objective.writes_captions:
+            raise ConfigError(
+                f'objective "{config.objective.name}" gives captions no probability: leave the perplexity evaluator out'
+            )
+        open_source(spec_of(config, self._section.split))
+        sizes = {"model": config.model, "image": config.image, "max_tokens": config.data.max_tokens}
+        _check_scorers(
+            self._section.scorers, objectives.build(config.objective, vocab_size=config.tokenizer.vocab_size, **sizes)
+        )
+        if self._section.blind_workdir:
+            checkpoint.steps(self._section.blind_workdir)
+
+    def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        section = self._section
+        _check_scorers(section.scorers, subject.objective)
+        views = {_IMAGE: _View(subject.objective, subject.params, True)}
+        if section.blind_workdir:
+            views |= _blind_views(subject, section.blind_workdir)
+        kinds: dict[tuple[str, str], str] = {}
+
+        def measure(batch: GlobalBatch, index: int) -> dict[str, jax.Array]:
+            found = {"length": batch["length"]}
+            for sees, view in views.items():
+                scores, losses = _measured(view.objective, section.scorers, view.images, view.params, batch, index)
+                for name, score in scores.items():
+                    kinds[sees, name] = score.kind
+                    found |= {f"value/{sees}/{name}": score.value, f"error/{sees}/{name}": score.standard_error}
+                found |= losses
+            return found
+
+        found = extract(
+            subject, subject.spec(section.split), measure, count=section.examples, batch_size=section.batch_size
+        )
+        present = found["length"] > 0
+        length_N = found["length"][present].astype(np.float64)
+        rows: dict[tuple[str, str], _Row] = {}
+        for sees, name in kinds:
+            value_N, error_N = (
+                found[f"{what}/{sees}/{name}"][present].astype(np.float64) for what in ("value", "error")
+            )
+            row = rows[sees, name] = _row(value_N, error_N, length_N)
+            prefix = name if sees == _IMAGE else f"{sees}/{name}"
+            yield f"{prefix}/per_caption", row.per_caption
+            yield f"{prefix}/per_caption/standard_error", row.standard_error
+            yield f"{prefix}/per_token", row.per_token
+            yield f"{prefix}/per_token/standard_error", row.per_token_standard_error
+            yield f"{prefix}/perplexity", row.perplexity
+            yield f"{prefix}/perplexity/standard_error", row.perplexity_standard_error
+            if (_NULL, name) in rows and (_BLIND, name) in rows:
+                null, blind = (-rows[view, name].per_token for view in (_NULL, _BLIND))
+                yield f"{_NULL}/{name}/counts_as_blind", float(null_memory_counts(null, blind))
+        if jax.process_index() == 0:
+            lines = [[*key, kinds[key], len(length_N), *row] for key, row in rows.items()]
+            tables.write_csv(subject.out / "perplexity.csv", _HEADER, lines)
+            if _LOSSES[0] in found:
+                curve = by_share(*(found[name][present] for name in _LOSSES))
+                _write_curve(subject, curve)
+
+
+class _View(NamedTuple):
+    """A model, and whether it is shown the images."""
+
+    objective: Objective
+    params: Params
+    images: bool
+
+
+class _Row(NamedTuple):
+    """The numbers of `_HEADER`."""
+
+    per_caption: float
+    standard_error: float
+    of_it_monte_carlo: float
+    per_token: float
+    per_token_standard_error: float
+    perplexity: float
+    perplexity_standard_error: float
+
+
+def _blind_views(subject: Subject, workdir: str) -> dict[str, _View]:
+    """The null memory of the model, where it has one, and a decoder trained without images; raises ConfigError."""
+    blind = checkpoint.load(workdir, mesh=subject.mesh)
+    if getattr(blind.config.objective, "null_image_rate", 0.0) < 1:
+        raise ConfigError(f"blind_workdir={workdir}: it saw images; train one with objective.null_image_rate=1.0")
+    if blind.tokenizer.hash != subject.tokenizer.hash:
+        raise ConfigError(f"blind_workdir={workdir}: it has another tokenizer, so that its tokens are not the same")
+    views = {_BLIND: _View(blind.objective, blind.params, False)}
+    if subject.objective.null_features(subject.params, 1) is not None:
+        views = {_NULL: _View(subject.objective, subject.params, False), **views}
+    return views
+
+
+def _check_scorers(names: Sequence[str], objective: Objective) -> None:
+    for name in names:
+        if name not in objective.scorers:
+            raise ConfigError(f'scorers: the objective has no "{name}"; choose from {", ".join(objective.scorers)}')
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _measured(
+    objective: Objective, names: tuple[str, ...], images: bool, params: Params, batch: GlobalBatch, index: jax.Array
+) -> tuple[dict[str, Score], dict[str, jax.Array]]:
+    """What the scorers `names` say, or all that are exact or bounds, and with `images` the losses by masked share.
+
+    What is not returned is not computed.
+    """
+    score_key, mask_key = jax.random.split(jax.random.fold_in(jax.random.key(_SEED), index))
+    captions = {"text": batch["text"], "length": batch["length"]}
+    if images:
+        features = objective.encode(params, batch["image"])
+        losses = objective.masked_losses(params, features, captions, mask_key, draws=_BINS)
+    else:
+        features, losses = objective.null_features(params, len(batch["image"])), None
+    scores = {name: scorer(params, features, captions, score_key) for name, scorer in objective.scorers.items()}
+    chosen = {name: score for name, score in scores.items() if (name in names if names else score.kind in _LIKELIHOODS)}
+    return chosen, {} if losses is None else dict(zip(_LOSSES, losses, strict=True))
+
+
+def _row(value_N: np.ndarray, error_N: np.ndarray, length_N: np.ndarray) -> _Row:
+    per_caption, caption_error = _ratio(value_N, np.ones_like(value_N))
+    per_token, token_error = _ratio(value_N, length_N)
+    monte_carlo = float(np.sqrt(np.sum(error_N**2)) / len(value_N))
+    perplexity = float(np.exp(-per_token))
+    return _Row(per_caption, caption_error, monte_carlo, per_token, token_error, perplexity, perplexity * token_error)
+
+
+def by_share(nats_NxS: np.ndarray, masked_NxS: np.ndarray, maskable_N: np.ndarray) -> np.ndarray:
+    """The loss by masked share: f64[bins with a mask, (share, nats per masked token, standard error, tokens)].
+
+    Shares l / n in (0, 1] fall into ten equal bins; a bin's share is the mean of those in it.
+    """
+    share_NxS = masked_NxS / np.maximum(maskable_N, 1)[:, None].astype(np.float64)
+    bin_NxS = np.ceil(share_NxS * _BINS - 1e-6) - 1  # -1: nothing could be masked
+    points = []
+    for index in range(_BINS):
+        inside = bin_NxS == index
+        tokens_N = (masked_NxS * inside).sum(1).astype(np.float64)
+        if tokens_N.any():
+            loss, error = _ratio((nats_NxS * inside).sum(1, dtype=np.float64), tokens_N)
+            points.append((share_NxS[inside].mean(), loss, error, tokens_N.sum()))
+    return np.array(points).reshape(-1, 4)
+
+
+def _write_curve(subject: Subject, curve: np.ndarray) -> None:
+    header = ["masked_share", "nats_per_token", "standard_error", "tokens"]
+    tables.write_csv(subject.out / "masked_share.csv", header, curve.tolist())
+    share, loss, error, _ = curve.T
+    # Mean and 95% interval, as three runs: the band around a line reaches from the lowest to the highest.
+    band = np.stack([np.stack([share, loss + side * 1.96 * error], axis=-1) for side in (-1, 0, 1)])
+    labels = {"x": "share of the tokens that is masked", "y": "nats per masked token"}
+    (subject.out / "masked_share.svg").write_bytes(plots.curves({subject.config.objective.name: band}, **labels))
+
+
+def _ratio(value_N: np.ndarray, size_N: np.ndarray) -> tuple[float, float]:
+    """sum(value) / sum(size) and its standard error over captions (the delta method)."""
+    ratio = value_N.sum() / size_N.sum()
+    return float(ratio), float(np.sqrt(np.sum((value_N - ratio * size_N) ** 2)) / size_N.sum())

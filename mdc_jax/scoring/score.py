@@ -1,0 +1,60 @@
+"""What a scorer says of captions, and how sure it is.
+
+Shapes: B images, C captions of an image, R replicates.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("value", "standard_error", "replicates"), meta_fields=("kind",)
+)
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Log-probabilities in nats, f32[B, C] (or f32[B, C] similarities).
+
+    `kind` says what `value` estimates: "exact", a log-likelihood; "bound", a lower bound on it;
+    "heuristic", neither; or "similarity", which is no log-probability. It is static, so that a compiled
+    function can return a score.
+
+    `replicates` f32[R, B, C], of Monte-Carlo estimates only, are independent estimates whose mean is
+    `value`. Captions of an image share random numbers within a replicate: the standard error of any
+    difference of captions, or of scores that were drawn with one key, is that of the mean of the
+    differences of replicates, and smaller than the standard errors of the two suggest.
+    """
+
+    value: jax.Array
+    standard_error: jax.Array
+    kind: str
+    replicates: jax.Array | None = None
+
+    def plus(self, constant: jax.Array) -> "Score":
+        """This score with `constant` f32[B, C], about which nothing is random, added."""
+        replicates = None if self.replicates is None else self.replicates + constant[None]
+        return dataclasses.replace(self, value=self.value + constant, replicates=replicates)
+
+    def difference(self, first: int, second: int) -> tuple[jax.Array, jax.Array]:
+        """value[:, first] - value[:, second] of captions of an image, and its standard error, f32[B] each."""
+        value = self.value[:, first] - self.value[:, second]
+        if self.replicates is None:
+            return value, jnp.hypot(self.standard_error[:, first], self.standard_error[:, second])
+        return value, standard_error(self.replicates[..., first] - self.replicates[..., second])
+
+
+def exact(value: jax.Array, kind: str = "exact") -> Score:
+    """A score f32[B, C] about which nothing is random."""
+    return Score(value, jnp.zeros_like(value), kind)
+
+
+def of_replicates(replicates: jax.Array, kind: str) -> Score:
+    """The mean of independent estimates f32[R, B, C], with its standard error."""
+    return Score(replicates.mean(0), standard_error(replicates), kind, replicates)
+
+
+def standard_error(replicates: jax.Array) -> jax.Array:
+    """Standard error of the mean of independent estimates [R, ...]."""
+    return replicates.std(0, ddof=1) / replicates.shape[0] ** 0.5

@@ -1,0 +1,195 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+from etils import epath
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.sources.base import Foil
+from mdc_jax.evaluators import base, build, compositionality
+from mdc_jax.evaluators.base import Interrupted
+from mdc_jax.objectives.base import Score
+from mdc_jax.report import plots, tables
+from tests.evaluators.fakes import BAD, SIZE, FakeObjective, FakeSource, make_subject
+from tests.objectives import tiny
+
+SECTION = sections.Compositionality(examples=20, batch_size=8, blind_images=10)
+DOG = 5  # the token
+
+
+class FoilSource(FakeSource):
+    """A dog and a cat ("swap"), or one of them with a caption that also names the other ("add")."""
+
+    foil_kinds = ("swap", "add")
+
+    def foils(self, kind: str, index: int) -> Foil:
+        if index >= 13:
+            raise IndexError(index)
+        dogs, cats = (np.setdiff1d(np.flatnonzero(self.bits[:, 0] == bit), BAD) for bit in (1, 0))
+        pair = (self[int(dogs[index % len(dogs)])].image, self[int(cats[index % len(cats)])].image)
+        if kind == "swap":
+            return Foil(kind, pair, ("a dog", "a cat"))
+        return Foil(kind, pair[index % 2 :][:1], (("a dog", "a cat")[index % 2], "a cat dog"))
+
+
+class FoilObjective(FakeObjective):
+    """Three scorers: of the text alone, of image and text, and that one as a similarity."""
+
+    def encode(self, params, images):
+        features = super().encode(params, images)
+        return features | {"tokens": features["quarters"][:, :1], "pooled": features["quarters"][:, 0]}
+
+    @property
+    def scorers(self):
+        def text(params, features, captions, key):
+            value = -(1 + captions["length"] + captions["text"].sum(-1) / 1000)
+            return Score(value, jnp.full_like(value, 3.0), "exact")
+
+        def seeing(params, features, captions, key):
+            dog = features["tokens"][:, 0, 0] > 100
+            says_dog = (captions["text"] == DOG).any(-1) & (captions["length"] == 3)
+            says_cat = (captions["text"] == DOG - 1).any(-1) & (captions["length"] == 3)
+            value = jnp.where(dog[:, None], says_dog, says_cat).astype(jnp.float32)
+            return Score(value - 2.0, jnp.zeros_like(value), "bound")
+
+        def similarity(*inputs):
+            return dataclasses.replace(seeing(*inputs), kind="similarity")
+
+        return {"text": text, "seeing": seeing, "similarity": similarity}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return epath.Path(tmp_path_factory.mktemp("evaluation"))
+
+
+@pytest.fixture(scope="module")
+def found(out):
+    """The metrics, and the lines of the CSV."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (base, compositionality):
+            patch.setattr(module, "open_source", lambda _: FoilSource(40))
+        values = dict(build(SECTION).run(make_subject(out, FoilObjective())))
+    return values, tables.read_csv(out / "foils.csv")
+
+
+def number(rows, **wanted):
+    (row,) = [row for row in rows if all(row[key] == str(value) for key, value in wanted.items())]
+    return float(row["value"])
+
+
+def test_a_scorer_that_sees_is_right_and_one_of_the_text_alone_is_at_a_half(found):
+    values, rows = found
+    assert values["swap/seeing/accuracy"] == values["seeing/accuracy"] == values["add/similarity/accuracy"] == 1.0
+    assert values["swap/text/accuracy"] == 0.5
+    assert values["text/accuracy"] == pytest.approx((0.5 + values["add/text/accuracy"]) / 2)
+    for metric, expected in {"accuracy": 0.5, "text": 0, "image": 0, "group": 0}.items():
+        wanted = {"kind": "swap", "scorer": "text", "row": "model", "exponent": 0, "metric": metric}
+        assert number(rows, **wanted, per="caption") == number(rows, **wanted, per="token") == expected
+    assert number(rows, kind="swap", scorer="seeing", row="model", exponent=0, metric="group", per="token") == 1.0
+
+
+def test_debiasing_leaves_nothing_of_a_score_of_the_text_alone(found):
+    _, rows = found
+    wanted = {"kind": "add", "scorer": "text", "metric": "accuracy", "per": "caption"}
+    assert number(rows, **wanted, row="blind") == number(rows, **wanted, row="model", exponent=0) == 1.0
+    assert number(rows, **wanted, row="model", exponent=1) == 0.0  # ties are wrong
+    (row,) = [r for r in rows if r["exponent"] == "1" and all(r[key] == value for key, value in wanted.items())]
+    assert int(row["ties"]) == int(row["foils"]) == 13  # fewer than were asked for: all that the source has
+    # Per token the longer caption scores higher, about -5 / 4 against -4 / 3.
+    assert number(rows, **(wanted | {"per": "token"}), row="model", exponent=0) == 0.0
+
+
+def test_similarities_have_no_blind_row_and_nothing_to_debias(found, out):
+    _, rows = found
+    assert {(row["row"], row["exponent"]) for row in rows if row["scorer"] == "similarity"} == {("model", "0")}
+    assert "## similarity (similarity)" in (text := (out / "foils.md").read_text())
+    assert text.count("no log-probability") == 1
+
+
+def test_there_is_a_line_for_each_foil_with_all_its_scores(found, out):
+    lines = [json.loads(line) for line in (out / "foils.jsonl").read_text().splitlines()]
+    assert [(line["kind"], line["index"]) for line in lines] == [(k, i) for k in ("swap", "add") for i in range(13)]
+    first = lines[0]
+    assert first["captions"] == ["a dog", "a cat"] and first["tokens"] == [3, 3]
+    assert set(first["scorers"]) == {"text", "seeing", "similarity"}
+    seeing = first["scorers"]["seeing"]
+    assert seeing["scores"] == [[-1, -2], [-2, -1]] and seeing["right"]["group"] == 1
+    assert first["scorers"]["text"]["standard_error_of_difference"] == pytest.approx([3 * 2**0.5] * 2)
+    assert first["scorers"]["similarity"]["blind"] is None
+    # log-mean-exp over the training images, of which a share s are dogs.
+    assert np.exp(seeing["blind"]).sum() == pytest.approx(np.exp(-1.0) + np.exp(-2.0), rel=1e-5)
+
+
+def test_standard_errors_of_differences_come_from_replicates():
+    @dataclasses.dataclass
+    class Replicated:
+        standard_error: jax.Array
+        replicates: jax.Array
+
+    common = np.random.default_rng(0).standard_normal((8, 3, 1))
+    replicates = jnp.asarray(common + np.array([0.0, 1.0]))
+    score = Replicated(jnp.ones((3, 2)), replicates)
+    np.testing.assert_allclose(compositionality._difference_error(score), 0, atol=1e-6)
+
+
+def test_the_picture_marks_where_a_wrong_choice_differs(tmp_path, use_source, monkeypatch):
+    use_source(FoilSource(40))
+    drawn = []
+    monkeypatch.setattr(plots, "captions", lambda path, examples, title: drawn.extend(examples))
+    section = dataclasses.replace(SECTION, scorers=("text",), picture=2)
+    list(build(section).run(make_subject(tmp_path, FoilObjective())))
+    assert len(drawn) == 2 * 2 + 2
+    assert drawn[0].truth == "a dog" and drawn[0].generated == [("a", False), ("cat", True)]
+    assert drawn[1].truth == "a cat" and drawn[1].generated == [("a", False), ("cat", False)]
+    assert drawn[0].image.shape == (SIZE, SIZE, 3)
+
+
+def test_a_picture_is_drawn(found, out):
+    assert PIL.Image.open(out / "foils.png").width > 500
+
+
+def test_evaluation_stops_between_batches_and_leaves_no_file(tmp_path, use_source):
+    use_source(FoilSource(40))
+    answers = iter([False, False, True])
+    with pytest.raises(Interrupted):
+        list(build(SECTION).run(make_subject(tmp_path, FoilObjective(), lambda: next(answers))))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_evaluated_is_named_before_training(tmp_path, use_source):
+    subject = make_subject(tmp_path, FoilObjective())
+    use_source(FakeSource(40))
+    with pytest.raises(ConfigError, match=r"fake has no foils: set split to a source"):
+        build(SECTION).check(subject.config)
+    use_source(FoilSource(40))
+    build(SECTION).check(subject.config)
+    with pytest.raises(ConfigError, match='no kind "swop"; did you mean "swap"'):
+        build(dataclasses.replace(SECTION, kinds=("swop",))).check(subject.config)
+    with pytest.raises(ConfigError, match='no scorer "txt"; did you mean "text"'):
+        list(build(dataclasses.replace(SECTION, scorers=("txt",))).run(subject))
+
+
+@pytest.mark.parametrize("name", ["masked_diffusion", "autoregressive", "clip"])
+def test_where_all_images_are_the_same_nothing_but_the_blind_score_is_left(name):
+    objective = tiny.build(sections.OBJECTIVES[name]())
+    params = tiny.trained(objective)
+    batch = tiny.batch(captions=2)
+    images = np.repeat(batch["image"][:1, None], 4, axis=0).repeat(2, axis=1)
+    bank = {name: value for name, value in objective.encode(params, images[:, 0]).items() if name != "blocks"}
+    captions = {"text": batch["text"], "length": batch["length"]}
+    found = compositionality._scores(objective, tuple(objective.scorers), params, captions | {"image": images}, bank, 0)
+    for scored in found.values():
+        first, *others = (np.asarray(score.value) for score in scored.scores)
+        np.testing.assert_allclose(first[:, 0], first[:, 1], rtol=1e-5)  # both images have the same random numbers
+        if name == "clip":
+            assert not others and scored.blind is None
+            continue
+        blind = np.asarray(scored.blind.value)
+        np.testing.assert_allclose(first[:, :1], blind, rtol=1e-4)
+        np.testing.assert_allclose(others[0], first / 2, rtol=1e-3)
+        np.testing.assert_allclose(others[1], 0, atol=1e-3)

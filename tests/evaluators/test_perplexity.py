@@ -1,0 +1,128 @@
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+from mdc_jax import command
+from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.evaluators import build
+from mdc_jax.evaluators.base import Subject
+from mdc_jax.evaluators.perplexity import by_share
+from mdc_jax.report import tables
+from mdc_jax.training import checkpoint, loop
+from tests.evaluators.fakes import BAD, FakeObjective, FakeSource, make_subject
+
+IDS = np.delete(np.arange(21), BAD)
+SECTION = sections.Perplexity(examples=21, batch_size=8)
+
+
+class Masking(FakeObjective):
+    """Each masked token of ten costs twice the share that is masked."""
+
+    def masked_losses(self, params, features, captions, key, *, draws):
+        masked = jnp.broadcast_to(jnp.arange(1, draws + 1)[None, None], (*captions["length"].shape, draws))
+        return 2 * masked**2 / 10, masked, jnp.full(captions["length"].shape, 10)
+
+
+def test_values_per_caption_and_per_token_with_standard_errors(tmp_path, use_source):
+    source = FakeSource(21)
+    use_source(source)
+    values = dict(build(SECTION).run(make_subject(tmp_path)))
+    scores = -(3.0 + 4 + source.bits[IDS, 0])  # "a" and "cat" or "dog", by their token ids
+    error = scores.std() / np.sqrt(len(IDS))
+    perplexity = np.exp(-scores.mean() / 3)  # EOS is a token
+    expected = {
+        "ids/per_caption": scores.mean(),
+        "ids/per_caption/standard_error": error,
+        "ids/per_token": scores.mean() / 3,
+        "ids/per_token/standard_error": error / 3,
+        "ids/perplexity": perplexity,
+        "ids/perplexity/standard_error": perplexity * error / 3,
+    }
+    assert values == pytest.approx(expected, rel=1e-5)
+    (row,) = tables.read_csv(epath.Path(tmp_path) / "perplexity.csv")
+    assert (row["sees"], row["scorer"], row["estimates"], int(row["captions"])) == ("image", "ids", "exact", len(IDS))
+    assert float(row["of_it_monte_carlo"]) == pytest.approx(0.5 / np.sqrt(len(IDS)), rel=1e-4)
+    assert not (tmp_path / "masked_share.csv").exists()  # nothing is masked
+
+
+@pytest.mark.parametrize("kind", ["similarity", "heuristic"])
+def test_what_is_no_likelihood_is_left_out_unless_it_is_asked_for(tmp_path, use_source, monkeypatch, kind):
+    use_source(FakeSource(21))
+    score = FakeObjective().scorers["ids"]
+    other = {"ids": score, "other": lambda *inputs: dataclasses.replace(score(*inputs), kind=kind)}
+    monkeypatch.setattr(FakeObjective, "scorers", other)
+    for scorers, names in (((), {"ids"}), (("other",), {"other"})):
+        section = dataclasses.replace(SECTION, scorers=scorers)
+        values = dict(build(section).run(make_subject(tmp_path)))
+        assert {name.partition("/")[0] for name in values} == names
+
+
+def test_the_loss_by_masked_share_is_a_table_and_a_picture(tmp_path, use_source):
+    use_source(FakeSource(21))
+    dict(build(SECTION).run(make_subject(tmp_path, Masking())))
+    rows = tables.read_csv(epath.Path(tmp_path) / "masked_share.csv")
+    share = np.arange(1, 11) / 10
+    np.testing.assert_allclose([float(row["masked_share"]) for row in rows], share)
+    np.testing.assert_allclose([float(row["nats_per_token"]) for row in rows], 2 * share, rtol=1e-5)
+    np.testing.assert_allclose([float(row["standard_error"]) for row in rows], 0, atol=1e-6)
+    assert (tmp_path / "masked_share.svg").read_text().startswith("<?xml")
+
+
+def test_short_captions_have_few_shares_and_empty_ones_none():
+    masked = np.array([[1, 1, 2], [1, 3, 3], [0, 0, 0]])
+    nats = np.array([[1.0, 3.0, 8.0], [1.0, 3.0, 6.0], [0, 0, 0]])
+    found = by_share(nats, masked, np.array([2, 3, 0]))
+    np.testing.assert_allclose(found[:, 0], [1 / 3, 1 / 2, 1])
+    np.testing.assert_allclose(found[:, 1], [1, 4 / 2, 17 / 8])
+    np.testing.assert_allclose(found[:, 3], [1, 2, 8])
+    np.testing.assert_allclose(found[2, 2], np.hypot(8 - 2 * 17 / 8, 9 - 6 * 17 / 8) / 8)
+
+
+def test_settings_that_cannot_work_are_refused_before_training(tmp_path, use_source):
+    use_source(FakeSource(21))
+    config = dataclasses.replace(
+        make_subject(tmp_path).config, data=sections.Data(train="scenes:train", test="scenes:test")
+    )
+    build(dataclasses.replace(SECTION, scorers=("elbo", "one_pass"))).check(config)
+    with pytest.raises(ConfigError, match='has no "autoregressive"; choose from elbo, one_pass'):
+        build(dataclasses.replace(SECTION, scorers=("autoregressive",))).check(config)
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        build(dataclasses.replace(SECTION, blind_workdir=str(tmp_path))).check(config)
+    with pytest.raises(ConfigError, match='"clip" gives captions no probability'):
+        build(SECTION).check(dataclasses.replace(config, objective=sections.Clip()))
+
+
+@pytest.mark.slow
+def test_rows_without_images_beside_the_null_memory(tmp_path, monkeypatch):
+    """Two runs of some steps: one with a null memory, and a decoder trained without images."""
+    one = jax.devices()[:1]
+    make_mesh = loop.sharding.make_mesh
+    monkeypatch.setattr(loop.sharding, "make_mesh", lambda section, devices=one: make_mesh(section, one))
+    root = pathlib.Path(__file__).parents[2]
+    config = parse(command.load(str(root / "tests" / "end_to_end" / "tiny.py")))
+    config = dataclasses.replace(config, duration="4 steps", evaluators={}, mesh=sections.Mesh(data=1))
+
+    def train(name, rate, **evaluators):
+        objective = sections.MaskedDiffusion(null_image_rate=rate)
+        run = dataclasses.replace(config, objective=objective, evaluators=evaluators)
+        return loop.train(run, tmp_path / name)
+
+    train("blind", 1.0)
+    assert checkpoint.load(tmp_path / "blind").step == 4
+    section = sections.Perplexity(examples=16, batch_size=8, blind_workdir=str(tmp_path / "blind"))
+    found = train("seeing", 0.3, perplexity=section)
+    views = {name.split("/")[1] for name in found if name.endswith("/elbo/per_token")}
+    assert views == {"elbo", "null_memory", "trained_without_images"}
+    null, blind = (found[f"perplexity/{view}/elbo/per_token"] for view in ("null_memory", "trained_without_images"))
+    assert found["perplexity/null_memory/elbo/counts_as_blind"] == float(-null <= 1.02 * -blind)
+    seeing = checkpoint.load(tmp_path / "seeing")
+    subject = Subject(
+        seeing.objective, seeing.params, config, seeing.tokenizer, seeing.mesh, seeing.step, epath.Path(tmp_path)
+    )
+    with pytest.raises(ConfigError, match=r"it saw images; train one with objective\.null_image_rate=1\.0"):
+        list(build(dataclasses.replace(section, blind_workdir=str(tmp_path / "seeing"))).run(subject))

@@ -1,0 +1,91 @@
+"""A checkpoint that cannot be read costs the steps since the one before, and nothing else."""
+
+import dataclasses
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.training import checkpoint, lock, loop
+from tests.training.test_loop import losses, one_device, tiny  # noqa: F401  a fixture of all tests here
+
+# Orbax gives up on reads that nobody waits for any more.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def cut(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def largest(folder: pathlib.Path) -> pathlib.Path:
+    return max((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+
+
+DAMAGE = {
+    "array cut": lambda step: cut(largest(step / "params")),
+    "array gone": lambda step: largest(step / "optimizer").unlink(),
+    "item gone": lambda step: shutil.rmtree(step / "params"),
+    "meta cut": lambda step: cut(step / "meta" / "metadata"),
+    "meta empty": lambda step: (step / "meta" / "metadata").write_bytes(b""),
+}
+CONFIG = {"duration": "6 steps", "checkpoint": sections.Checkpoint(every="2 steps", keep_latest=3)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        make_mesh = loop.sharding.make_mesh
+        patch.setattr(loop.sharding, "make_mesh", lambda section: make_mesh(section, loop.jax.devices()[:1]))
+        loop.train(tiny(**CONFIG), workdir)
+    return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_the_checkpoint_before_is_used_and_the_run_ends_as_it_would_have(
+    undisturbed: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    workdir = shutil.copytree(undisturbed, tmp_path / "run")
+    (workdir / loop.RESULTS_FILE).unlink()
+    DAMAGE[kind](workdir / checkpoint.CHECKPOINTS / "6")
+    loop.train(tiny(**CONFIG), workdir)
+    said = capsys.readouterr().out
+    assert "warning: checkpoint 6" in said and "step 4 used instead" in said
+    assert (workdir / checkpoint.DAMAGED / "6").is_dir()
+    assert checkpoint.steps(workdir) == [2, 4, 6]
+    assert losses(workdir) == losses(undisturbed)
+    ended, expected = (checkpoint.load(run).params["decoder"]["head"]["kernel"] for run in (workdir, undisturbed))
+    np.testing.assert_array_equal(ended, expected)
+
+
+def test_where_none_can_be_read_nothing_is_touched(undisturbed: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    workdir = shutil.copytree(undisturbed, tmp_path / "run")
+    for step in (2, 4, 6):
+        cut(largest(workdir / checkpoint.CHECKPOINTS / str(step)))
+    longer = tiny(**{**CONFIG, "duration": "8 steps"})
+    with pytest.raises(ConfigError, match=r"checkpoint 6 (?s:.*)checkpoint 2 (?s:.*)from a copy"):
+        loop.train(longer, workdir)
+    assert checkpoint.steps(workdir) == [2, 4, 6]
+
+
+def test_inference_names_the_others(undisturbed: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    workdir = shutil.copytree(undisturbed, tmp_path / "run")
+    cut(largest(workdir / checkpoint.CHECKPOINTS / "6" / "params"))
+    with pytest.raises(ConfigError, match=r"checkpoint 6 cannot be read.*(?s:.*)--step; there are \[2, 4\]"):
+        checkpoint.load(workdir)
+    assert checkpoint.load(workdir, step=4).step == 4
+
+
+def test_another_model_is_still_refused_and_not_taken_for_damage(undisturbed: pathlib.Path) -> None:
+    model = tiny().model
+    wider = dataclasses.replace(model, decoder=dataclasses.replace(model.decoder, mlp_dim=48))
+    with pytest.raises(ConfigError, match=r"model\.decoder\.mlp_dim"):
+        loop.train(tiny(**CONFIG, model=wider), undisturbed)
+
+
+def test_a_workdir_that_another_run_holds_is_refused(undisturbed: pathlib.Path) -> None:
+    with lock.hold(loop.epath.Path(undisturbed)), pytest.raises(ConfigError, match="another run is at work"):
+        loop.train(tiny(**CONFIG), undisturbed)

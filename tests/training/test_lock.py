@@ -1,0 +1,47 @@
+"""A workdir has one run at a time, and a run that was killed leaves it free."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from etils import epath
+
+from mdc_jax.config import ConfigError
+from mdc_jax.training import lock
+
+
+def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
+    workdir = epath.Path(tmp_path)
+    refused = pytest.raises(ConfigError, match=r"another run is at work.*process \d+ on .*--workdir")
+    with lock.hold(workdir), refused, lock.hold(workdir):
+        pass
+    with lock.hold(workdir):
+        pass
+
+
+def test_a_killed_run_lets_go(tmp_path):
+    program = f"""
+        from etils import epath
+        from mdc_jax.training import lock
+        with lock.hold(epath.Path({str(tmp_path)!r})):
+            print("held", flush=True)
+            input()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(ConfigError, match=f"process {process.pid}"), lock.hold(epath.Path(tmp_path)):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with lock.hold(epath.Path(tmp_path)):
+        pass
+
+
+def test_a_bucket_is_not_locked_and_says_so(caplog):
+    with lock.hold(epath.Path("gs://bucket/run")):
+        pass
+    assert "make sure that this is the only one" in caplog.text
