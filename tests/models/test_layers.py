@@ -2,6 +2,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mdc_jax.models import layers
@@ -43,3 +44,15 @@ def test_attention_is_cudnn_s_where_that_can_compute_it(monkeypatch, dtype, head
 def test_attention_is_xla_s_elsewhere(monkeypatch, other):
     monkeypatch.setattr(jax, "devices", lambda: [other])
     assert layers.attention_implementation(jnp.dtype(jnp.bfloat16), 64, masked=False) == "xla"
+
+
+def test_weights_are_those_by_which_values_are_summed():
+    attention = layers.Attention(width=8, heads=2)
+    queries, memory = jax.random.normal(jax.random.key(0), (2, 3, 8)), jax.random.normal(jax.random.key(1), (2, 5, 6))
+    params = attention.init(jax.random.key(2), queries, memory)
+    image = attention.apply(params, memory, method="project")
+    weights = attention.apply(params, queries, image, method="weights")
+    summed = jnp.einsum("bhqs,bshd->bqhd", weights, image.values).reshape(queries.shape)
+    expected = attention.apply(params, queries, memory)
+    out = params["params"]["out"]
+    np.testing.assert_allclose(summed @ out["kernel"] + out["bias"][None, None], expected, atol=1e-5)

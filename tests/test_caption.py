@@ -1,0 +1,58 @@
+"""The command: files, folders and patterns; bad ones are named and skipped; the page has what was written."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mdc_jax import caption
+from mdc_jax.config import ConfigError
+
+ROOT = pathlib.Path(__file__).parents[1]
+CHECKPOINT = ROOT / "tests" / "testdata" / "checkpoint_format_1"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png", "more/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        PIL.Image.fromarray(rng.integers(0, 256, (40, 50, 3)).astype(np.uint8)).save(tmp_path / name)
+    (tmp_path / "bad.png").write_bytes(b"nonsense")
+    return tmp_path
+
+
+def test_files_folders_and_patterns(folder):
+    found = [path.relative_to(folder).as_posix() for path in caption.find([str(folder)])]
+    assert found == ["a.png", "b.png", "bad.png", "more/c.png"]
+    assert list(caption.find([f"{folder}/*a*.png"])) == [folder / "a.png", folder / "bad.png"]
+    assert list(caption.find([f"{folder}/**/c.png"])) == [folder / "more" / "c.png"]
+    with pytest.raises(ConfigError, match="no such file"):
+        list(caption.find([f"{folder}/*.jpg"]))
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "mdc_jax.caption", f"--workdir={CHECKPOINT}", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.slow
+def test_images_are_captioned_and_bad_ones_skipped(folder):
+    page = folder / "pages" / "page.html"
+    result = run(folder, "--show_steps", f"--html={page}", "--tokens=5", "--order=random", "--steps=2")
+    assert result.returncode == 0, result.stderr
+    assert f"skipped {folder / 'bad.png'}: unknown format" in result.stderr
+    assert len(re.findall(r"log p -\d+\.\d+ ± \d+\.\d+ nats \(elbo, bound\)", result.stdout)) == 3
+    assert re.findall(r"^ +(\d)  ", result.stdout, re.MULTILINE) == ["0", "1"] * 3
+    assert page.read_text().count('class="emerging"') == 3
+
+
+@pytest.mark.slow
+def test_what_cannot_be_captioned_is_said(folder):
+    assert "none of the images can be read" in run(folder / "bad.png").stderr
+    assert "name at least one image" in run().stderr
+    assert "decoding.beams=3" in run(folder / "a.png", "--beams=3").stderr

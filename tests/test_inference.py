@@ -1,0 +1,93 @@
+"""A loaded model encodes, captions and scores whatever is given to it, in any number, and says what it cannot."""
+
+import pathlib
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import mdc_jax
+from mdc_jax import inference
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.images import BadImage
+
+CHECKPOINT = pathlib.Path(__file__).parent / "testdata" / "checkpoint_format_1"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return inference.load(CHECKPOINT, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (48, 48, 3)).astype(np.uint8) for _ in range(11)]
+
+
+def test_images_of_any_form_have_the_same_features(model, images, tmp_path):
+    picture = PIL.Image.fromarray(images[0])
+    picture.save(tmp_path / "image.png")
+    forms = [
+        images[0],
+        picture,
+        tmp_path / "image.png",
+        str(tmp_path / "image.png"),
+        (tmp_path / "image.png").read_bytes(),
+    ]
+    features = model.encode(forms)
+    np.testing.assert_array_equal(features["pooled"], np.repeat(features["pooled"][:1], len(forms), axis=0))
+    assert features["tokens"].shape[0] == features["blocks"].shape[0] == len(forms)
+
+
+def test_batches_do_not_change_what_is_found(model, images):
+    together = model.encode(images)["pooled"]
+    assert len(together) == 11
+    np.testing.assert_allclose(model.encode(images[9:])["pooled"], together[9:], atol=1e-5)
+    captions = [[f"a red circle {i}", "two in all"] for i in range(11)]
+    score = model.score(images, captions, "one_pass")
+    assert score.value.shape == (11, 2) and score.kind == "heuristic"
+    np.testing.assert_allclose(model.score(images[9:], captions[9:], "one_pass").value, score.value[9:], rtol=1e-4)
+
+
+def test_a_caption_is_the_sum_of_what_its_tokens_add(model, images):
+    written = model.caption(images[:3], tokens=6)
+    assert len(written) == 3
+    for caption in written:
+        assert "".join(caption.texts).strip() == caption.text
+        assert len(caption.texts) == len(caption.steps) == len(caption.log_probs) == len(caption.attention) == 5
+        assert sorted(caption.steps) == list(range(5))
+        assert (caption.log_probs <= 0).all() and caption.score < 0 and caption.kind == "bound"
+
+
+def test_what_cannot_be_done_is_said(model, images, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"nonsense")
+    with pytest.raises(BadImage):
+        model.encode([tmp_path / "bad.png"])
+    with pytest.raises(ValueError, match="no image"):
+        model.encode([])
+    with pytest.raises(ConfigError, match="tokens=99: the model writes 2 to"):
+        model.caption(images[:1], tokens=99)
+    with pytest.raises(ConfigError, match="beams"):
+        model.caption(images[:1], sections.Decoding(beams=4))
+    with pytest.raises(ConfigError, match="training captions"):
+        model.caption(images[:1], sections.Decoding(length="training"))
+    with pytest.raises(ConfigError, match='scorer "elb": choose one of elbo'):
+        model.score(images[:1], [["a"]], "elb")
+    with pytest.raises(ValueError, match="2 images need as many lists"):
+        model.score(images[:2], [["a"]])
+    with pytest.raises(ValueError, match=r"a caption has \d+ tokens, and the model reads"):
+        model.score(images[:1], [["a red circle " * 50]])
+
+
+def test_the_package_loads_a_run():
+    assert isinstance(mdc_jax.load(CHECKPOINT), inference.Model)
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        mdc_jax.load(CHECKPOINT.parent)
+
+
+def test_a_character_of_several_tokens_is_added_by_the_last():
+    def decode(ids):
+        return {1: "a", 2: "a\N{REPLACEMENT CHARACTER}", 3: "aé"}[len(ids)]
+
+    assert list(inference.additions(decode, [7, 8, 9])) == ["a", "", "é"]
