@@ -98,7 +98,7 @@ def _markdown(lines: list[dict[str, Any]], step: int, blind_images: int) -> str:
         estimates = own[0]["estimates"]
         text += f"\n## {scorer} ({estimates})\n\n{_table(own)}"
         if estimates == "similarity":
-            text += "\nA similarity is no log-probability: it has no blind row, nothing to debias, and no value per token.\n"
+            text += "\nA similarity is no log-probability: no blind row, no debiased column, no value per token.\n"
     return text + (
         "\naccuracy: how often the true caption of an image scores higher than the other one; chance, and with two "
         "images any score of the caption alone: .5. With two images also Winoground's scores: text, both images choose "
