@@ -24,6 +24,8 @@ from mdc_jax.scoring.blind import EXPONENTS
 
 MODEL, BLIND = "model", "blind"
 CAPTION, TOKEN = "caption", "token"
+_ACCURACY, _TIES = "accuracy, a = {:g}", "ties"
+_COLUMNS = (BLIND, *map(_ACCURACY.format, EXPONENTS), choices.TEXT, choices.IMAGE, choices.GROUP, _TIES)
 _TITLE = "grey: the image's own caption    black: the caption that scores higher    bold red: where that is wrong"
 
 
@@ -63,11 +65,13 @@ def _lines(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
         images_of_foil = len(result.foils[0].images)
         for name, (scores, blind) in result.scored.items():
             columns = [(MODEL, exponent, score) for exponent, score in zip(EXPONENTS, scores, strict=False)]
+            divisors: dict[str, Any] = {CAPTION: 1}
             if blind is not None:
                 columns.insert(0, (BLIND, 0.0, blind))
+                divisors[TOKEN] = result.length_NxC[:, None]
             for row, exponent, score in columns:
                 values = np.broadcast_to(score.value, (len(score.value), images_of_foil, 2)).astype(np.float64)
-                for per, divisor in ((CAPTION, 1), (TOKEN, result.length_NxC[:, None])):
+                for per, divisor in divisors.items():
                     for metric, choice in choices.choices(values / divisor).items():
                         value, low, high = choice.interval()
                         yield {
@@ -94,7 +98,7 @@ def _markdown(lines: list[dict[str, Any]], step: int, blind_images: int) -> str:
         estimates = own[0]["estimates"]
         text += f"\n## {scorer} ({estimates})\n\n{_table(own)}"
         if estimates == "similarity":
-            text += "\nA similarity is no log-probability: it has no blind row, and nothing to debias.\n"
+            text += "\nA similarity is no log-probability: no blind row, no debiased column, no value per token.\n"
     return text + (
         "\naccuracy: how often the true caption of an image scores higher than the other one; chance, and with two "
         "images any score of the caption alone: .5. With two images also Winoground's scores: text, both images choose "
@@ -108,18 +112,24 @@ def _markdown(lines: list[dict[str, Any]], step: int, blind_images: int) -> str:
 def _table(lines: list[dict[str, Any]]) -> str:
     cells = {}
     for line in lines:
-        row = f"{line['kind']}, per {line['per']}"
-        column = f"{line['metric']}, a={line['exponent']:g}" if line["metric"] == choices.ACCURACY else line["metric"]
-        if line["row"] == BLIND:
-            column = BLIND
-            if line["metric"] != choices.ACCURACY:
-                continue
-        elif line["metric"] != choices.ACCURACY and line["exponent"]:
-            continue
-        cells[row, column] = tables.interval(line["value"], line["low"], line["high"])
-        if line["row"] == MODEL and column == f"{choices.ACCURACY}, a=0":
-            cells[row, "ties"] = str(line["ties"])
-    return tables.grid(cells)
+        row, column = f"{line['kind']}, per {line['per']}", _column(line)
+        if column:
+            cells[row, column] = tables.interval(line["value"], line["low"], line["high"])
+        if column == _ACCURACY.format(0):
+            cells[row, _TIES] = str(line["ties"])
+    rows, columns = dict.fromkeys(row for row, _ in cells), dict.fromkeys(column for _, column in cells)
+    order = [column for column in _COLUMNS if column in columns]
+    return tables.grid({(row, column): cells.get((row, column), "") for row in rows for column in order})
+
+
+def _column(line: dict[str, Any]) -> str:
+    """Where a number stands in the table; "" for those that are in the CSV alone."""
+    accuracy = line["metric"] == choices.ACCURACY
+    if line["row"] == BLIND:
+        return BLIND if accuracy else ""
+    if accuracy:
+        return _ACCURACY.format(line["exponent"])
+    return "" if line["exponent"] else line["metric"]
 
 
 def _examples(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
