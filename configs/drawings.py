@@ -50,7 +50,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "probe": probe(families=("openclipart_folder", "emoji_group")),
             # Other concepts than in training, in a style that is not in training either.
             "probe_unseen_style": probe(families=("emoji_group",), test=f"pictures:{arg.data}:style"),
-            "captions": evaluator("captioning", examples=500),
+            "captions": evaluator("captioning", examples=500, metrics=True),
         },
     )
     recipe.small(config)

@@ -38,7 +38,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                 test_examples=200,
                 untrained_seeds=3,
             ),
-            "captions": evaluator("captioning", examples=200),
+            "captions": evaluator("captioning", examples=200, metrics=True),
         },
     )
     recipe.small(config)

@@ -22,7 +22,7 @@ def web(objective: str, *, variant: str, data: str, seed: int) -> ml_collections
         objective,
         evaluators={
             "held_out": evaluator("held_out_loss", every="4000 steps", examples=10_000, batch_size=1024),
-            "captions": evaluator("captioning", examples=1024, batch_size=256),
+            "captions": evaluator("captioning", examples=1024, batch_size=256, metrics=True),
         },
     )
     config.seed = seed
@@ -67,7 +67,7 @@ def web_local(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.checkpoint.every = config.evaluators.held_out.every = "3 steps"
     config.evaluators.held_out.examples = config.evaluators.captions.examples = 16
     config.evaluators.held_out.batch_size = config.evaluators.captions.batch_size = 8
-    config.evaluators.captions.picture = 4
+    config.evaluators.captions.picture, config.evaluators.captions.metrics = 4, False
     return config
 
 
@@ -99,6 +99,8 @@ def small_local(config: ml_collections.ConfigDict, *, words: int) -> ml_collecti
             entry.update(train_examples=64, families=(), train="", validation="", test="")
         else:
             entry.update(examples=32, split="validation" if ":" in entry.split else entry.split)
+            if entry.type == sections.Captioning.type:
+                entry.metrics = False  # which start Java
     return config
 
 
