@@ -213,6 +213,7 @@ class Clip:
 
     name: str = "clip"
     writes_captions: typing.ClassVar[bool] = False
+    decoding: typing.ClassVar[tuple[str, ...]] = ()
     duplicates: str = _field("left", _DUPLICATES)
 
 
@@ -222,6 +223,7 @@ class SigLip:
 
     name: str = "siglip"
     writes_captions: typing.ClassVar[bool] = False
+    decoding: typing.ClassVar[tuple[str, ...]] = ()
     duplicates: str = _field("left", _DUPLICATES)
 
 
@@ -318,7 +320,23 @@ class Captioning:
     picture: int = 12  # images in the picture of captions with wrong claims marked
 
 
-EVALUATORS: Mapping[str, type] = {"held_out_loss": HeldOutLoss, "linear_probe": LinearProbe, "captioning": Captioning}
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """How well the model's law of lengths fits held-out captions, beside that of the training captions."""
+
+    type: str = "lengths"
+    every: str = "end"
+    split: str = "test"  # or "validation", or a source spec
+    examples: int = 2_000
+    batch_size: int = 100
+
+
+EVALUATORS: Mapping[str, type] = {
+    "held_out_loss": HeldOutLoss,
+    "linear_probe": LinearProbe,
+    "captioning": Captioning,
+    "lengths": Lengths,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -334,4 +352,4 @@ class Config:
     mesh: Mesh = Mesh()
     checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
-    evaluators: Mapping[str, HeldOutLoss | LinearProbe | Captioning] = dataclasses.field(default_factory=dict)
+    evaluators: Mapping[str, HeldOutLoss | LinearProbe | Captioning | Lengths] = dataclasses.field(default_factory=dict)

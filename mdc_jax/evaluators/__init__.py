@@ -14,12 +14,14 @@ from mdc_jax.config import sections
 from mdc_jax.evaluators.base import Evaluator, Subject
 from mdc_jax.evaluators.captioning import Captioning
 from mdc_jax.evaluators.held_out_loss import HeldOutLoss
+from mdc_jax.evaluators.lengths import Lengths
 from mdc_jax.evaluators.linear_probe import LinearProbe
 
 _EVALUATORS: Mapping[str, type] = {
     "held_out_loss": HeldOutLoss,
     "linear_probe": LinearProbe,
     "captioning": Captioning,
+    "lengths": Lengths,
 }
 
 
