@@ -45,8 +45,10 @@ def check(decoding: sections.Decoding, objective: sections.Objective) -> None:
 
 
 def check_length(decoding: sections.Decoding, objective: sections.Objective) -> None:
-    """Raises ConfigError where no length is given and the objective has no law of its own."""
-    if getattr(objective, "padding", "hidden") == "known" and decoding.length == "model":
+    """Raises ConfigError for a call without lengths where settings or objective need them."""
+    if decoding.length == "training":
+        raise ConfigError('decoding.length="training": give `length`, drawn from the lengths of training captions')
+    if getattr(objective, "padding", "hidden") == "known":
         raise ConfigError(
             'decoding.length="model": objective.padding="known" has no length law: '
             'set decoding.length="training", or objective.padding="hidden"'

@@ -214,6 +214,7 @@ class Clip:
 
     name: str = "clip"
     writes_captions: typing.ClassVar[bool] = False
+    decoding: typing.ClassVar[tuple[str, ...]] = ()
     duplicates: str = _field("left", _DUPLICATES)
 
 
@@ -223,6 +224,7 @@ class SigLip:
 
     name: str = "siglip"
     writes_captions: typing.ClassVar[bool] = False
+    decoding: typing.ClassVar[tuple[str, ...]] = ()
     duplicates: str = _field("left", _DUPLICATES)
 
 
@@ -334,6 +336,17 @@ class Perplexity:
 
 
 @dataclasses.dataclass(frozen=True)
+class Lengths:
+    """How well the model's law of lengths fits held-out captions, beside that of the training captions."""
+
+    type: str = "lengths"
+    every: str = "end"
+    split: str = "test"  # or "validation", or a source spec
+    examples: int = 2_000
+    batch_size: int = 100
+
+
+@dataclasses.dataclass(frozen=True)
 class Compositionality:
     """Chooses between captions of which one is false, on sources that have such foils: scenes, collage, pictures."""
 
@@ -348,13 +361,8 @@ class Compositionality:
     picture: int = 1  # foils of each kind in the picture
 
 
-EVALUATORS: Mapping[str, type] = {
-    "held_out_loss": HeldOutLoss,
-    "linear_probe": LinearProbe,
-    "captioning": Captioning,
-    "perplexity": Perplexity,
-    "compositionality": Compositionality,
-}
+Evaluator = HeldOutLoss | LinearProbe | Captioning | Perplexity | Lengths | Compositionality
+EVALUATORS: Mapping[str, type] = {section.type: section for section in typing.get_args(Evaluator)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,6 +378,4 @@ class Config:
     mesh: Mesh = Mesh()
     checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
-    evaluators: Mapping[str, HeldOutLoss | LinearProbe | Captioning | Perplexity | Compositionality] = (
-        dataclasses.field(default_factory=dict)
-    )
+    evaluators: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)

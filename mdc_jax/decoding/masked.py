@@ -115,7 +115,7 @@ def _predictions(
 
     rows = hidden.reshape(-1, hidden.shape[-1])
     vocabulary = jax.eval_shape(logits, rows[:1]).shape[-1]
-    sizes = row_chunks.sizes(len(rows), _LEAST_BYTES // (4 * vocabulary), _MOST_BYTES // (4 * vocabulary))
+    sizes = row_chunks.sizes(len(rows), _LEAST_BYTES // (4 * vocabulary), _MOST_BYTES // (4 * vocabulary), share=1.0)
     keys = jax.random.split(key, len(rows))  # a draw belongs to its place, whatever else is drawn
     found = row_chunks.over_chosen(reduce, where.reshape(-1), (rows, keys), sizes)
     return jax.tree.map(lambda x: x.reshape(where.shape), found)

@@ -15,6 +15,7 @@ from mdc_jax.evaluators.base import Evaluator, Subject
 from mdc_jax.evaluators.captioning import Captioning
 from mdc_jax.evaluators.compositionality import Compositionality
 from mdc_jax.evaluators.held_out_loss import HeldOutLoss
+from mdc_jax.evaluators.lengths import Lengths
 from mdc_jax.evaluators.linear_probe import LinearProbe
 from mdc_jax.evaluators.perplexity import Perplexity
 
@@ -24,6 +25,7 @@ _EVALUATORS: Mapping[str, type] = {
     "captioning": Captioning,
     "perplexity": Perplexity,
     "compositionality": Compositionality,
+    "lengths": Lengths,
 }
 
 

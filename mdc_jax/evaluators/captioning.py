@@ -45,7 +45,8 @@ class Captioning:
         if not config.objective.writes_captions:
             raise _no_captions(config)
         decoding.check(self._section.decoding, config.objective)
-        decoding.check_length(self._section.decoding, config.objective)
+        if self._section.decoding.length == "model":  # others are drawn here
+            decoding.check_length(self._section.decoding, config.objective)
         open_source(spec_of(config, self._section.split))
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:

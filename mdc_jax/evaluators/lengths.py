@@ -1,13 +1,19 @@
-"""How long the captions of a run are.
+"""How long captions are: what the model knows of it from the image, against what training captions alone tell.
 
-Shapes: L tokens.
+Shapes: B images, L tokens, N captions of a split.
 """
 
+import functools
+from collections.abc import Iterator
+
+import jax
 import numpy as np
 
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.pipeline import read_captions
 from mdc_jax.data.sources import open_source
-from mdc_jax.evaluators.base import Subject
+from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
+from mdc_jax.objectives.base import Objective, Params
 
 _CAPTIONS = 10_000  # that are counted
 
@@ -22,3 +28,60 @@ def training_law(subject: Subject) -> np.ndarray:
     lengths = [len(subject.tokenizer.encode(caption, most)) for caption in read_captions(source, _CAPTIONS)]
     counts = 1 + np.bincount(lengths, minlength=most + 1)[1:]
     return np.log(counts / counts.sum()).astype(np.float32)
+
+
+class Lengths:
+    """Yields, for the laws "model" and "training" of the lengths of held-out captions,
+
+    - "log_likelihood/LAW": the mean of log p(length | image), or of log p(length), in nats,
+    - "miscalibration/LAW": see `miscalibration`.
+    """
+
+    def __init__(self, section: sections.Lengths) -> None:
+        self._section = section
+
+    def check(self, config: sections.Config) -> None:
+        """See `Evaluator`."""
+        objective = config.objective
+        if "length" not in objective.decoding or getattr(objective, "padding", "hidden") != "hidden":
+            raise ConfigError(
+                f'the objective "{objective.name}" has no length law, which masked ones with padding="hidden" have: '
+                "leave the lengths evaluator out"
+            )
+        open_source(spec_of(config, self._section.split))
+
+    def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        section = self._section
+
+        def laws(batch: GlobalBatch, index: int) -> dict[str, jax.Array]:
+            return {"law": _laws(subject.objective, subject.params, batch["image"]), "length": batch["length"]}
+
+        spec = subject.spec(section.split)
+        found = extract(subject, spec, laws, count=section.examples, batch_size=section.batch_size)
+        image_N, caption_N = np.nonzero(found["length"] > 0)
+        length_N = found["length"][image_N, caption_N]
+        of_images_NxL = found["law"][image_N].astype(np.float64)
+        same_NxL = np.broadcast_to(training_law(subject).astype(np.float64), of_images_NxL.shape)
+        for name, law_NxL in (("model", of_images_NxL), ("training", same_NxL)):
+            yield f"log_likelihood/{name}", float(law_NxL[np.arange(len(length_N)), length_N - 1].mean())
+            yield f"miscalibration/{name}", miscalibration(np.exp(law_NxL), length_N)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _laws(objective: Objective, params: Params, images: jax.Array) -> jax.Array:
+    return objective.length_law(params, objective.encode(params, images))
+
+
+def miscalibration(law_NxL: np.ndarray, length_N: np.ndarray, points: int = 200) -> float:
+    """Mean distance, over levels u, of the share of lengths below the u-quantile of their law from u.
+
+    0 for a law that holds; with as few as N captions, up to about .31 / sqrt(N) by chance; at most .5. The share
+    is that of the probability integral transform, in its form for discrete laws that draws nothing (Czado,
+    Gneiting and Held, Biometrics 65, 2009, section 2.1).
+    """
+    rows = np.arange(len(length_N))
+    own_N = law_NxL[rows, length_N - 1]
+    below_N = law_NxL.cumsum(1)[rows, length_N - 1] - own_N
+    levels = (np.arange(points) + 0.5) / points
+    share = [np.clip((u - below_N) / np.maximum(own_N, 1e-12), 0, 1).mean() for u in levels]
+    return float(np.abs(np.array(share) - levels).mean())

@@ -149,6 +149,10 @@ class Objective(abc.ABC):
         """
         return None
 
+    def length_law(self, params: Params, features: Features) -> jax.Array | None:
+        """log p(length | image) of lengths 1 ... L, f32[B, L]; None where the objective has no such law."""
+        return None
+
     @abc.abstractmethod
     def flops(self, captions_per_image: int = 1, predicted_tokens: float | None = None) -> Mapping[str, float]:
         """Floating-point operations of the matrix products per image: {"forward": ..., "train": ...}.

@@ -26,14 +26,15 @@ def chosen_first(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
     return order, jnp.argsort(order)
 
 
-def sizes(rows: int, least: int, most: int) -> tuple[int, ...]:
+def sizes(rows: int, least: int, most: int, share: float = 1 / _FACTOR) -> tuple[int, ...]:
     """Rows C of the chunks that `rows` rows are cut into: from `most` down to `least`, but no fewer than 32.
 
     The largest chunks are the fastest; the smallest ones, of which at most three are needed, keep the
-    work close to what there is. A quarter of all rows is enough, since some are not chosen.
+    work close to what there is. None has more than a `share` of all rows: a quarter is enough where many are
+    not chosen.
     """
     found = [min(max(_SMALLEST, least), rows)]
-    while found[-1] * _FACTOR <= min(most, rows // _FACTOR):
+    while found[-1] * _FACTOR <= min(most, int(share * rows)):
         found.append(found[-1] * _FACTOR)
     return tuple(reversed(found))
 

@@ -41,7 +41,8 @@ def test_a_length_that_nobody_knows():
     known = sections.MaskedDiffusion(padding="known")
     with pytest.raises(ConfigError, match='padding="known" has no length law: set decoding'):
         check_length(sections.Decoding(), known)
-    check_length(sections.Decoding(length="training"), known)
+    with pytest.raises(ConfigError, match=r'length="training": give `length`'):
+        check_length(sections.Decoding(length="training"), known)
 
 
 def test_a_config_from_before_there_was_decoding():

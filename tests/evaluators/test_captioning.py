@@ -87,3 +87,23 @@ def test_an_objective_without_a_decoder_is_refused(tmp_path, use_source, monkeyp
     monkeypatch.setattr(FakeObjective, "generate", lambda *_, **__: None)
     with pytest.raises(ConfigError, match="writes no captions"):
         list(build(SECTION).run(make_subject(tmp_path, FakeObjective(blind=True))))
+
+
+def test_lengths_are_drawn_from_the_training_captions_where_asked(tmp_path, use_source):
+    use_source(FakeSource(40))
+    law = sections.Decoding(length="training")
+    list(build(dataclasses.replace(SECTION, decoding=law)).run(make_subject(tmp_path)))
+    lines = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
+    words = [len(line["generated"].split()) for line in lines]
+    assert set(words) <= {1, 2} and np.mean(words) > 1.7  # of the few lengths that none has, some are drawn
+
+
+def test_decoding_that_cannot_work_is_refused_before_training(tmp_path):
+    config = make_subject(tmp_path).config
+    for settings, message in (({"beams": 2}, "decoding.beams=2"), ({"top_p": 0.5}, "decoding.top_p=0.5")):
+        section = dataclasses.replace(SECTION, decoding=sections.Decoding(**settings))
+        with pytest.raises(ConfigError, match=message):
+            build(section).check(config)
+    config = dataclasses.replace(config, objective=sections.MaskedDiffusion(padding="known"))
+    with pytest.raises(ConfigError, match="no length law"):
+        build(SECTION).check(config)

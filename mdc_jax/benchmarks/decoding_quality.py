@@ -1,0 +1,98 @@
+"""What fewer steps and other orders cost: the captions of a trained model, checked by the source's parser.
+
+    python -m mdc_jax.benchmarks.decoding_quality --workdir=runs/scenes --examples=1000 --out=runs/scenes/decoding
+
+Writes the captions of the test split once for every order and number of steps, 1, 2, 4 ... up to one token a step.
+`quality.csv` has what the captioning evaluator finds each time, and in place of a precision its complement, the share
+of wrong claims of a kind; `right.svg` and `distinct.svg` draw the share of captions that are right, and of those that
+differ.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from absl import app, flags
+from etils import epath
+
+from mdc_jax import command
+from mdc_jax.config import decoding as decoding_settings
+from mdc_jax.config import sections
+from mdc_jax.evaluators.base import Subject
+from mdc_jax.evaluators.captioning import Captioning
+from mdc_jax.report import plots, tables
+from mdc_jax.training import checkpoint, compilation_cache
+
+ORDERS = ("confidence", "margin", "entropy", "random")
+Found = Mapping[str, Mapping[int, Mapping[str, float]]]  # order → steps → metric → value
+
+
+def steps(words: int) -> list[int]:
+    """1, 2, 4 ... below the number of words, and that."""
+    return [2**i for i in range(words.bit_length()) if 2**i < words] + [words]
+
+
+def measure(subject: Subject, section: sections.Captioning, order: str, count: int) -> dict[str, float]:
+    """What the captioning evaluator finds, with wrong claims in place of right ones."""
+    settings = dataclasses.replace(section.decoding, order=order, steps=count)
+    decoding_settings.check(settings, subject.config.objective)
+    section = dataclasses.replace(section, decoding=settings, shuffled=False, picture=0)
+    return dict(_wrong(name, value) for name, value in Captioning(section).run(subject))
+
+
+def _wrong(name: str, value: float) -> tuple[str, float]:
+    kind = name.removeprefix("precision/")
+    return (f"wrong/{kind}", 1 - value) if kind != name else (name, value)
+
+
+def write(out: epath.Path, found: Found) -> None:
+    """Writes `quality.csv` and a curve of each order for what every source has, and for what is right."""
+    rows = [
+        [order, count, metric, value]
+        for order, counts in found.items()
+        for count, metrics in counts.items()
+        for metric, value in metrics.items()
+    ]
+    tables.write_csv(out / "quality.csv", ["order", "steps", "metric", "value"], rows)
+    for metric, label in (("right", "share of captions that are right"), ("distinct", "share of distinct captions")):
+        curves = {order: np.array([list(_points(counts, metric))]) for order, counts in found.items()}
+        if all(points.size for points in curves.values()):
+            (out / f"{metric}.svg").write_bytes(plots.curves(curves, "steps", label))
+
+
+def _points(counts: Mapping[int, Mapping[str, float]], metric: str) -> Iterator[tuple[int, float]]:
+    return ((count, metrics[metric]) for count, metrics in counts.items() if metric in metrics)
+
+
+def main(_: list[str]) -> None:
+    values = flags.FLAGS
+    compilation_cache.enable()
+    loaded = checkpoint.load(values.workdir)
+    out = epath.Path(values.out)
+    out.mkdir(parents=True, exist_ok=True)
+    subject = Subject(
+        objective=loaded.objective,
+        params=loaded.params,
+        config=loaded.config,
+        tokenizer=loaded.tokenizer,
+        mesh=loaded.mesh,
+        step=loaded.step,
+        out=out,
+    )
+    section = sections.Captioning(examples=values.examples, decoding=sections.Decoding(temperature=values.temperature))
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for order in ORDERS:
+        for count in steps(loaded.config.data.max_tokens - 1):
+            metrics = found.setdefault(order, {})[count] = measure(subject, section, order, count)
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "/" not in name)
+            print(f"{order:<10} {count:>3} steps  {shown}", flush=True)
+    write(out, found)
+    print(f"files in {out}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "The run whose latest checkpoint writes.", required=True)
+    flags.DEFINE_string("out", None, "Folder for the table and the pictures.", required=True)
+    flags.DEFINE_integer("examples", 1_000, "Images of the test split.", lower_bound=1)
+    flags.DEFINE_float("temperature", 0.0, "Of the draw of a token; 0: the likeliest.")
+    app.run(command.reported(main), flags_parser=command.parse_flags)
