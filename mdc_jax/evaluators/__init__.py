@@ -56,5 +56,5 @@ def summary(values: Mapping[str, float], out: epath.Path) -> str:
     """What a person wants to see of an evaluation: the values, the tables, and where the pictures are."""
     lines = [f"{name:<44} {value:.4f}" for name, value in values.items()]
     texts = [path.read_text().rstrip() for path in sorted(out.glob("*/*.md"))]
-    pictures = [f"picture: {path}" for path in sorted(out.glob("*/*.png"))]
+    pictures = [f"picture: {path}" for kind in ("png", "svg") for path in sorted(out.glob(f"*/*.{kind}"))]
     return "\n\n".join("\n".join(part) for part in (lines, ["\n\n".join(texts)], pictures) if part)

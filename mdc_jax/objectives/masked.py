@@ -7,8 +7,7 @@ parallel captioning.
 Shapes: B images, C captions of an image, K masks of a caption, T = C K, L tokens, V vocabulary.
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -25,20 +24,10 @@ from mdc_jax.objectives import base
 from mdc_jax.objectives.captioner import Captioner
 from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.ops import cross_entropy
-from mdc_jax.scoring import alignment, elbo, enumeration, greedy_reveal, masked_share
 from mdc_jax.scoring import length as length_law
-
-
-class Reading(NamedTuple):
-    """Captions as an estimator sees them: what can be masked, and what the model then says of it."""
-
-    predict: Callable[[jax.Array], tuple[jax.Array, jax.Array]]  # see `greedy_reveal`
-    maskable: jax.Array  # bool[B, C, L]
-    positions: jax.Array  # see `alignment.aligned_positions`
-
-    def nll(self, masked: jax.Array) -> jax.Array:
-        """-log p of the masked tokens given the rest, f32[B, C, L], 0 elsewhere."""
-        return self.predict(masked)[0]
+from mdc_jax.scoring.alignment import aligned_positions
+from mdc_jax.scoring.estimators import Estimator, Reading, masked_estimators
+from mdc_jax.scoring.masked_share import by_masked_share
 
 
 class MaskedDiffusion(Captioner):
@@ -83,30 +72,18 @@ class MaskedDiffusion(Captioner):
 
     @property
     def scorers(self) -> Mapping[str, base.Scorer]:
-        """By estimator: `elbo`, a bound; `training_interval`, where that is not [0, 1], `one_pass` and
-        `pseudo_log_likelihood`, heuristics; `greedy_reveal`, exact for the order of its name.
+        """By estimator, see `masked_estimators`; each of what the padding policy defines:
 
-        Each of what the padding policy defines:
         - `hidden`: log p(text | image) = log p(length | image), exact, + log p(words | length, image),
           where EOS is visible and no word can be EOS or PAD.
         - `target`: log p(text and pads | image).
-        - `known`: log p(words | length, image), which is not comparable with the others.
+        - `known`: log p(words | length, image), which is not comparable with the others, nor for
+          captions of different length.
         """
-        interval = self.settings.interval
-        estimators: dict[str, Callable[[Reading, jax.Array], base.Score]] = {
-            "elbo": lambda read, key: elbo.elbo(read.nll, read.maskable, key, positions=read.positions),
-            "one_pass": lambda read, _: enumeration.one_pass(read.nll, read.maskable),
-            "pseudo_log_likelihood": lambda read, _: enumeration.pseudo_log_likelihood(read.nll, read.maskable),
-            "greedy_reveal": lambda read, _: greedy_reveal.greedy_reveal(read.predict, read.maskable),
-        }
-        if interval != (0.0, 1.0):  # where it is not `elbo`
-            estimators["training_interval"] = lambda read, key: elbo.training_interval(
-                read.nll, read.maskable, key, interval=interval, positions=read.positions
-            )
-        return {name: self.scorer(estimator) for name, estimator in estimators.items()}
+        return {name: self.scorer(found) for name, found in masked_estimators(self.settings.interval).items()}
 
-    def scorer(self, estimator: Callable[[Reading, jax.Array], base.Score]) -> base.Scorer:
-        """The scorer of an estimator, (reading, key) → Score of the masked tokens, to which it adds the length's."""
+    def scorer(self, estimator: Estimator) -> base.Scorer:
+        """The scorer of an estimator of the masked tokens, to whose score it adds that of the length."""
 
         def score(
             params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
@@ -127,7 +104,7 @@ class MaskedDiffusion(Captioner):
     ) -> tuple[jax.Array, jax.Array, jax.Array] | None:
         """See `Objective.masked_losses`; of the tokens that `scorers` mask."""
         read = self._reading(params, features, captions)
-        return *masked_share.by_masked_share(read.nll, read.maskable, key, draws=draws), read.maskable.sum(-1)
+        return *by_masked_share(read.nll, read.maskable, key, draws=draws), read.maskable.sum(-1)
 
     def length_law(self, params: base.Params, features: base.Features) -> jax.Array:
         """log p(length | image) of lengths 1 ... L, f32[B, L], read off the all-masked state.
@@ -246,7 +223,7 @@ class MaskedDiffusion(Captioner):
             hidden = self._decode(params, self._shown(targets, real, masked), image, mask, method="read")
             return cross_entropy.with_likeliest(hidden, *self._head(params, forbidden), targets, masked, self.split)
 
-        return Reading(predict, maskable, alignment.aligned_positions(targets, length))
+        return Reading(predict, maskable, aligned_positions(targets, length))
 
     def _log_length(self, params: base.Params, features: base.Features, length: jax.Array) -> jax.Array:
         """log p(length | image), f32[B, C], of lengths i32[B, C] that are hidden; else 0, as for no caption."""
