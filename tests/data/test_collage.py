@@ -15,7 +15,7 @@ import sklearn.metrics
 import sklearn.pipeline
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.data import caption_safety, foils
+from mdc_jax.data import caption_safety, foil_kinds
 from mdc_jax.data.collage import grammar, layout, parse
 from mdc_jax.data.prepare import records
 from mdc_jax.data.scenes import forms
@@ -310,17 +310,17 @@ def test_a_wrong_spec_is_explained(folder, rest, message):
         open_source(f"collage:{rest.format(folder=folder)}")
 
 
-@pytest.mark.parametrize("kind", foils.KINDS)
+@pytest.mark.parametrize("kind", foil_kinds.KINDS)
 @pytest.mark.parametrize("sentences", [2, 3])
 def test_captions_of_foils_are_true_of_their_collage_and_false_of_the_other(folder, sentences, kind):
     source = _open(folder, f"test,sentences={sentences}")
     for index in range(100):
         collages, captions = source.foil_collages(kind, index)
         held = [[_right(source, caption, collage) for caption in captions] for collage in collages]
-        assert held == ([[True, False], [False, True]] if kind in foils.PAIRS else [[True, False]])
+        assert held == ([[True, False], [False, True]] if kind in foil_kinds.PAIRS else [[True, False]])
         words = [caption.split() for caption in captions]
         assert max(map(len, words)) <= 14 * sentences - 1
-        if kind in foils.ADDED:
+        if kind in foil_kinds.ADDED:
             assert len(words[0]) < len(words[1])
             continue
         assert len(words[0]) == len(words[1])
@@ -347,7 +347,7 @@ def _right(source, caption, collage):
 
 def test_a_foil_of_collages_is_drawn_from_its_index(folder):
     source = _open(folder, "validation,size=64")
-    assert source.foil_kinds == foils.KINDS
+    assert source.foil_kinds == foil_kinds.KINDS
     first, again = source.foils("swap_object", 3), _open(folder, "validation,size=64").foils("swap_object", 3)
     assert first.captions == again.captions and all(map(np.array_equal, first.images, again.images))
     assert not np.array_equal(*first.images) and first.images[0].shape == (64, 64, 3)

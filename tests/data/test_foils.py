@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from mdc_jax.data import foils
+from mdc_jax.data import foil_kinds
 from mdc_jax.data.scenes import layout, parse
 from mdc_jax.data.scenes.foils import PRIOR
 from mdc_jax.data.sources import open_source
@@ -38,14 +38,14 @@ def right(source, caption, scene):
     return parse.judge(parse.parse(caption, source.settings.sentences), scene).right
 
 
-@pytest.mark.parametrize("kind", foils.KINDS)
+@pytest.mark.parametrize("kind", foil_kinds.KINDS)
 @pytest.mark.parametrize("spec", SPECS)
 def test_each_caption_is_true_of_its_image_and_false_of_the_other(spec, kind):
     source, found = drawn(spec, kind)
     for scenes, captions in found:
         assert right(source, captions[0], scenes[0])
         assert not right(source, captions[1], scenes[0])
-        if kind in foils.PAIRS:
+        if kind in foil_kinds.PAIRS:
             assert right(source, captions[1], scenes[1])
             assert not right(source, captions[0], scenes[1])
         for caption in captions:
@@ -54,7 +54,7 @@ def test_each_caption_is_true_of_its_image_and_false_of_the_other(spec, kind):
     assert len({captions for _, captions in found}) > 0.9 * COUNT
 
 
-@pytest.mark.parametrize("kind", foils.PAIRS)
+@pytest.mark.parametrize("kind", foil_kinds.PAIRS)
 @pytest.mark.parametrize("spec", SPECS)
 def test_scenes_are_of_the_split_and_follow_its_law(spec, kind):
     source, found = drawn(spec, kind)
@@ -77,7 +77,7 @@ def test_scenes_are_of_the_split_and_follow_its_law(spec, kind):
                 assert all(max(abs(x - a), abs(y - b)) > r + s for a, b, s in boxes[:number])
 
 
-@pytest.mark.parametrize("kind", foils.PAIRS)
+@pytest.mark.parametrize("kind", foil_kinds.PAIRS)
 @pytest.mark.parametrize("spec", SPECS[:3])
 def test_the_images_differ_in_what_the_kind_says_and_the_captions_in_these_words_alone(spec, kind):
     source, found = drawn(spec, kind)
@@ -123,7 +123,7 @@ def test_what_no_caption_mentions_changes_only_where_the_split_needs_it():
         assert np.mean(alone) > 0.7  # 10 of the 12 codes are of the split
 
 
-@pytest.mark.parametrize("kind", foils.ADDED)
+@pytest.mark.parametrize("kind", foil_kinds.ADDED)
 @pytest.mark.parametrize("spec", SPECS[:3])
 def test_what_is_added_makes_one_wrong_claim_and_no_caption_longer_than_captions_are(spec, kind):
     source, found = drawn(spec, kind)
@@ -186,7 +186,7 @@ def test_a_foil_is_a_function_of_source_kind_and_index():
 
 
 def test_settings_that_leave_no_foil_are_named(monkeypatch):
-    monkeypatch.setattr(foils, "_ATTEMPTS", 3)
+    monkeypatch.setattr(foil_kinds, "_ATTEMPTS", 3)
     with pytest.raises(ValueError, match="no foil of kind replace_relation found in 3 attempts"):
         for index in range(50):
             open_source("scenes:test").foils("replace_relation", index)

@@ -3,7 +3,7 @@ import zlib
 import numpy as np
 import pytest
 
-from mdc_jax.data import foils
+from mdc_jax.data import foil_kinds
 from mdc_jax.data.sources import open_source
 from mdc_jax.evaluators import choices
 
@@ -36,7 +36,7 @@ def test_a_single_image_has_accuracy_alone():
     assert found["accuracy"].ties == 1
 
 
-@pytest.mark.parametrize("kind", foils.PAIRS)
+@pytest.mark.parametrize("kind", foil_kinds.PAIRS)
 def test_any_score_of_the_text_alone_is_right_half_of_the_time_and_never_both_times(kind):
     source = open_source("scenes:test")
     captions = [source.foil_scenes(kind, index).captions for index in range(100)]

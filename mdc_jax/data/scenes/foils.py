@@ -5,7 +5,8 @@ import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
-from mdc_jax.data.foils import Drawn, Foils, Maker, choose
+from mdc_jax.data.foil_kinds import choose
+from mdc_jax.data.foils import Drawn, Foils
 from mdc_jax.data.scenes import grammar, layout, parse
 from mdc_jax.data.scenes.layout import COLOURS, LEVELS, SHAPES, SIZES, TEXTURES, Object, Scene, below
 from mdc_jax.data.scenes.parse import Parse
@@ -23,15 +24,12 @@ class SceneFoils(Foils[Scene]):
     fields: Mapping[str, str] = {"size": "size", "texture": "texture", "pair": "colour"}
 
     def __init__(
-        self, split: str, layout_: str, withheld: tuple[frozenset[str], ...], sentences: int, redundancy: float
+        self, split: str, layout: str, withheld: tuple[frozenset[str], ...], sentences: int, redundancy: float
     ) -> None:
-        self.layout = layout_
+        self.layout = layout
         self._split, self._withheld = split, withheld
         self._sentences, self._redundancy = sentences, redundancy
         self.most_words = grammar.LONGEST * sentences + sentences - 1
-
-    def maker(self, kind: str) -> Maker:
-        return _replace_attribute_prior if kind == PRIOR else super().maker(kind)
 
     def compose(self, rng: random.Random) -> Scene:
         return layout.draw(rng, self._split, layout=self.layout, withheld=self._withheld)
@@ -106,7 +104,7 @@ class SceneFoils(Foils[Scene]):
         return self.changed(scene, index, self.with_value(rng, scene.objects[index], kind, value))
 
 
-def _replace_attribute_prior(makes: Foils[Scene], rng: random.Random, scene: Scene, told: Telling) -> Drawn | None:
+def replace_attribute_prior(makes: Foils[Scene], rng: random.Random, scene: Scene, told: Telling) -> Drawn | None:
     """Says of an object that has the colour of its shape that it has another one."""
     colour_of = {item.shape: item.colour for item in scene.objects}
     name = choose(rng, [name for kind, name in told.stated if kind == "pair" and colour_of[name] == name])

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from mdc_jax.config.parse import did_you_mean
+from mdc_jax.data import foil_kinds
 from mdc_jax.data.collage import draw, grammar, labels, layout, parse
 from mdc_jax.data.collage.foils import CollageFoils
-from mdc_jax.data.foils import KINDS, Drawn
+from mdc_jax.data.foils import Drawn
 from mdc_jax.data.prepare.records import MANIFEST
 from mdc_jax.data.scenes import forms
 from mdc_jax.data.scenes.layout import stream
@@ -26,7 +27,7 @@ from mdc_jax.data.tokenizer import Tokenizer
 VERSION = 1  # of the definition; part of every fingerprint
 
 # Of streams of random numbers, behind those of collages and of captions; a kind of foil keeps its own for ever.
-_PURPOSES = {kind: 2 + number for number, kind in enumerate(KINDS)}
+_PURPOSES = {kind: 2 + number for number, kind in enumerate(foil_kinds.KINDS)}
 _TRAIN_COUNT, _COUNT = 1_000_000, 20_000
 _MOST = 1 << 40
 _SENTENCES = (2, 3, 4)
@@ -57,7 +58,7 @@ class Settings:
 class CollageSource:
     """Collages of the cut-outs of one split; `source[i]` draws collage i."""
 
-    foil_kinds = KINDS
+    foil_kinds = foil_kinds.KINDS
     unsafe: Mapping[str, str] = {
         "flip": "they say left and right",
         "random_crop": "it cuts away things that they name, count or place",
@@ -136,8 +137,8 @@ class CollageSource:
         """What foil `index` of a kind holds, which is not drawn; raises as `foils`."""
         if not 0 <= index < len(self):
             raise IndexError(f"foil {index} of {self.spec!r}, which has {len(self)}")
-        maker = CollageFoils(self._shelf, self._titles, self.settings.sentences)
-        return maker.draw(kind, self._stream(index, _PURPOSES[kind]))
+        collages = CollageFoils(self._shelf, self._titles, self.settings.sentences)
+        return foil_kinds.draw(kind, self._stream(index, _PURPOSES[kind]), collages)
 
     def _captions(self, index: int, collage: layout.Collage) -> tuple[str, ...]:
         return (grammar.caption(collage, self._stream(index, 1), self.settings.sentences),)

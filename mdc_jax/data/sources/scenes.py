@@ -11,9 +11,11 @@ import hashlib
 from collections.abc import Callable, Mapping
 
 from mdc_jax.config.parse import did_you_mean
-from mdc_jax.data.foils import KINDS, Drawn
+from mdc_jax.data import foil_kinds
+from mdc_jax.data.foil_kinds import KINDS
+from mdc_jax.data.foils import Drawn
 from mdc_jax.data.scenes import draw, grammar, labels, layout, parse
-from mdc_jax.data.scenes.foils import PRIOR, SceneFoils
+from mdc_jax.data.scenes.foils import PRIOR, SceneFoils, replace_attribute_prior
 from mdc_jax.data.sources import options
 from mdc_jax.data.sources.base import Family, Foil, Record, Verdict
 from mdc_jax.data.tokenizer import Tokenizer
@@ -136,8 +138,9 @@ class ScenesSource:
         if not 0 <= index < len(self):
             raise IndexError(f"foil {index} of {self.spec!r}, which has {len(self)}")
         s = self.settings
-        maker = SceneFoils(s.split, s.layout, s.withheld, s.sentences, s.redundancy)
-        return maker.draw(kind, layout.stream(s.seed, s.split, index, _PURPOSES[kind]))
+        scenes = SceneFoils(s.split, s.layout, s.withheld, s.sentences, s.redundancy)
+        rng = layout.stream(s.seed, s.split, index, _PURPOSES[kind])
+        return foil_kinds.draw(kind, rng, scenes, {PRIOR: replace_attribute_prior})
 
     def _captions(self, index: int, scene: layout.Scene) -> tuple[str, ...]:
         s = self.settings
