@@ -149,6 +149,14 @@ class Captioner(Vision):
         image = self._decode(params, memory, method="project")
         return (image, self._decode(params, len(memory), method="project_null")) if guidance else (image,)
 
+    def _cast(self, params: base.Params) -> base.Params:
+        """The decoder's matrices in the dtype that it computes in, so that no step of decoding casts them again."""
+
+        def cast(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
+            return x.astype(self.decoder.dtype) if path[-1].key in ("kernel", "embedding", "positions") else x
+
+        return {**params, "decoder": jax.tree_util.tree_map_with_path(cast, params["decoder"])}
+
     def _decode(self, params: base.Params, *inputs: Any, method: str) -> Any:
         return self.decoder.apply({"params": params["decoder"]}, *inputs, method=method)
 
