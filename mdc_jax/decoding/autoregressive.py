@@ -56,7 +56,7 @@ def decode(
         token = jnp.where(done, pad_id, token)
         return tokens.at[:, place].set(token), log_prob.at[:, place].set(own), done | (token == eos_id), kept, place + 1
 
-    tokens, log_prob = jnp.full((batch, max_tokens), pad_id), jnp.zeros((batch, max_tokens))
+    tokens, log_prob = jnp.full((batch, max_tokens), pad_id, jnp.int32), jnp.zeros((batch, max_tokens))
     state = tokens, log_prob, jnp.zeros(batch, bool), start, jnp.zeros((), jnp.int32)
     return jax.lax.while_loop(unfinished, step, state)[:2]
 
@@ -109,7 +109,7 @@ def search(
         done = inherited(done) | (token == eos_id)
         return tokens, log_prob, score, done, of_beams(kept, parent), place + 1
 
-    tokens, log_prob = jnp.full((*shape, max_tokens), pad_id), jnp.zeros((*shape, max_tokens))
+    tokens, log_prob = jnp.full((*shape, max_tokens), pad_id, jnp.int32), jnp.zeros((*shape, max_tokens))
     score = jnp.full(shape, -jnp.inf).at[:, 0].set(0.0)  # all beams are one at first
     state = tokens, log_prob, score, jnp.zeros(shape, bool), start, jnp.zeros((), jnp.int32)
     tokens, log_prob, *_ = jax.lax.while_loop(unfinished, step, state)

@@ -14,11 +14,13 @@ def choose(logits: jax.Array, keys: jax.Array, temperature: float, top_p: float 
 
     Args:
       keys: one for each row [...], so that a draw does not depend on what else is drawn.
-      top_p: only the likeliest tokens, after tempering, that have this share together (arXiv 1904.09751).
+      top_p: the share that the tokens among which is drawn have together, see `nucleus` (arXiv 1904.09751).
     """
     if temperature == 0:
         return largest(logits)
-    logits = nucleus(logits / temperature, top_p) if top_p < 1 else logits / temperature
+    logits = logits / temperature
+    if top_p < 1:
+        logits = nucleus(logits, top_p)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[-1:], mode="high"))(keys.reshape(-1))
     return largest(logits + noise.reshape(logits.shape))
 
@@ -28,10 +30,11 @@ def nucleus(logits: jax.Array, top_p: float) -> jax.Array:
 
     The likeliest always stays, and so do those that tie with the last one.
     """
-    descending = -jnp.sort(-jax.nn.softmax(logits, axis=-1), axis=-1)
+    share = jax.nn.softmax(logits, axis=-1)
+    descending = jnp.sort(share, axis=-1, descending=True)
     before = jnp.cumsum(descending, axis=-1) - descending
     least = jnp.min(jnp.where(before < top_p, descending, jnp.inf), axis=-1, keepdims=True)
-    return jnp.where(jax.nn.softmax(logits, axis=-1) >= least, logits, -jnp.inf)
+    return jnp.where(share >= least, logits, -jnp.inf)
 
 
 def log_probability(logits: jax.Array, token: jax.Array) -> jax.Array:

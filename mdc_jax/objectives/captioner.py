@@ -173,6 +173,14 @@ class Captioner(Vision):
         weights = self._decode(params, texts[:, None], image, mask, method="watch")
         return weights[:, 0, :, int(self.class_token) :]
 
+    def _cast(self, params: base.Params) -> base.Params:
+        """The decoder's matrices in the dtype that it computes in, so that no step of decoding casts them again."""
+
+        def cast(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
+            return x.astype(self.decoder.dtype) if path[-1].key in ("kernel", "embedding", "positions") else x
+
+        return {**params, "decoder": jax.tree_util.tree_map_with_path(cast, params["decoder"])}
+
     def _decode(self, params: base.Params, *inputs: Any, method: str) -> Any:
         return self.decoder.apply({"params": params["decoder"]}, *inputs, method=method)
 

@@ -157,6 +157,7 @@ class MaskedDiffusion(Captioner):
         length: jax.Array | None,
     ) -> base.Caption:
         length_key, key = jax.random.split(key)
+        params = self._cast(params)
         looks = self._looks(params, memory, settings.guidance)
         size = (memory.shape[0], self.max_tokens)
         log_length = jnp.zeros(size[0])
@@ -201,9 +202,8 @@ class MaskedDiffusion(Captioner):
         canvas = jnp.full((image.keys.shape[1], 1, self.max_tokens), self.mask_id)
         hidden = self._decode(params, canvas, image, method="read")
         everywhere = jnp.ones(canvas.shape, bool)
-        hazard, _ = cross_entropy.cross_entropy(
-            hidden, *self._head(params), jnp.full_like(canvas, EOS_ID), everywhere, self.split
-        )
+        # Not split over devices, which may not divide the number of images.
+        hazard, _ = cross_entropy.cross_entropy(hidden, *self._head(params), jnp.full_like(canvas, EOS_ID), everywhere)
         return length_law.log_lengths(-hazard[:, 0], self.settings.interval)
 
     def _reading(self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array]) -> Reading:
