@@ -40,7 +40,7 @@ def test_debiasing_takes_away_all_that_the_image_does_not_say():
     alike = {"tokens": jnp.tile(BANK["tokens"][:1], (64, 1, 1))}
     own = {"tokens": jnp.tile(BANK["tokens"][:1], (4, 1, 1))}
     key = jax.random.key(1)
-    score, prior = noisy(0, own, CAPTIONS, key), blind.blind(noisy, 0, alike, CAPTIONS, key)
+    score, prior = jax.jit(lambda key: (noisy(0, own, CAPTIONS, key), blind.blind(noisy, 0, alike, CAPTIONS, key)))(key)
     assert (score.standard_error > 0.01).all()
     np.testing.assert_allclose(prior.standard_error, score.standard_error, rtol=1e-3)
     for exponent in blind.EXPONENTS:
