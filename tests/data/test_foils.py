@@ -202,3 +202,9 @@ def test_subsets_and_mixtures_have_the_foils_of_their_sources():
     for index, source in enumerate((one, two)):
         assert mixture.foils("add_object", 6 + index).captions == source.foils("add_object", 3).captions
     assert not hasattr(open_source("columns:caption=1:scenes:test"), "foils")
+
+
+def test_no_two_purposes_share_random_numbers():
+    places = [(index, purpose) for index in (0, 1, 2, (1 << 40) - 1) for purpose in range(10)]
+    streams = [layout.stream(seed, split, *place) for seed in (0, 1) for split in layout.SPLITS for place in places]
+    assert len({rng.random() for rng in streams}) == len(streams)
