@@ -25,10 +25,7 @@ _BINS = 10  # of the masked share
 _LIKELIHOODS = ("exact", "bound")
 _LOSSES = ("nats", "masked", "maskable")  # see `Objective.masked_losses`
 _IMAGE, _NULL, _BLIND = "image", "null_memory", "trained_without_images"
-_HEADER = (
-    *("sees", "scorer", "estimates", "captions", "per_caption", "standard_error", "of_it_monte_carlo"),
-    *("per_token", "per_token_standard_error", "perplexity", "perplexity_standard_error"),
-)
+_KEYS = ("sees", "scorer", "estimates", "captions")  # of a line of `perplexity.csv`; `_Row` has the rest
 
 
 class Perplexity:
@@ -103,7 +100,7 @@ class Perplexity:
                 yield f"{_NULL}/{name}/counts_as_blind", float(null_memory_counts(null, blind))
         if jax.process_index() == 0:
             lines = [[*key, kinds[key], len(length_N), *row] for key, row in rows.items()]
-            tables.write_csv(subject.out / "perplexity.csv", _HEADER, lines)
+            tables.write_csv(subject.out / "perplexity.csv", (*_KEYS, *_Row._fields), lines)
             if _LOSSES[0] in found:
                 curve = by_share(*(found[name][present] for name in _LOSSES))
                 _write_curve(subject, curve)
@@ -118,7 +115,7 @@ class _View(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """The numbers of `_HEADER`."""
+    """Log-likelihoods in nats, perplexity, and their standard errors over captions."""
 
     per_caption: float
     standard_error: float

@@ -49,6 +49,7 @@ def test_every_config_takes_every_objective_with_the_evaluators_that_apply(confi
         assert resolved.objective.name == name
         types = {entry.type for entry in resolved.evaluators.values()}
         assert ("captioning" in types) == section.writes_captions
+        assert "perplexity" not in types or section.writes_captions
 
 
 def test_every_shipped_config_has_one() -> None:
