@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.decoding.test_masked import JOINT, MASK, tabular
+from tests.decoding.test_masked import DEPENDENT as JOINT
+from tests.decoding.test_masked import MASK, tabular
 
 __all__ = ["JOINT", "TEXT", "TEXTS", "enumerated", "masks", "nll_of", "predict_of", "warped"]
 
