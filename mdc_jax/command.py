@@ -9,6 +9,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import ml_collections
 from absl import flags, logging
@@ -25,6 +26,14 @@ def define_config() -> flags.FlagHolder:
     return config_flags.DEFINE_config_file(
         "config", None, 'Config file, as in configs/scenes.py:runlocal; "help" lists them.'
     )
+
+
+def literal(text: str) -> Any:
+    """What a text means as Python writes it, a number or a tuple for instance; else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
 
 
 def define_fields(section: type) -> None:

@@ -1,10 +1,13 @@
 """Runs evaluators on a checkpoint.
 
-    python -m mdc_jax.evaluate --workdir=runs/scenes [--step=N] [--evaluator=NAME ...] [--out=DIR]
+    python -m mdc_jax.evaluate --workdir=runs/scenes [--step=N] [--evaluator=NAME ...] [--set=NAME.KEY=VALUE ...] \\
+        [--out=DIR]
 
-NAME is an evaluator of the run's config, or a type of evaluator, which then runs at its defaults.
+NAME is an evaluator of the run's config, or a type of evaluator, which then runs at its defaults. --set changes a
+setting of one, as in --set=compositionality.examples=50.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,13 +15,14 @@ from absl import app, flags
 from etils import epath
 
 from mdc_jax import command, evaluators
-from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import ConfigError, parse, sections, to_dict
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.training import checkpoint, compilation_cache
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
 _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest if not given.")
 _EVALUATOR = flags.DEFINE_multi_string("evaluator", [], "What to run; all of the run's config if not given.")
+_SET = flags.DEFINE_multi_string("set", [], "NAME.KEY=VALUE: a setting of an evaluator that is run.")
 _OUT = flags.DEFINE_string("out", None, "Folder for tables and pictures; WORKDIR/evaluations/STEP if not given.")
 
 
@@ -33,17 +37,37 @@ def choose(configured: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any
     return {name: known[name] for name in names or configured}
 
 
+def override(config: sections.Config, chosen: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
+    """The sections of the evaluators `chosen`, changed as each "NAME.KEY=VALUE" says; raises ConfigError."""
+    raw = to_dict(dataclasses.replace(config, evaluators={**config.evaluators, **chosen}))
+    for text in texts:
+        path, equals, value = text.partition("=")
+        name, *keys = path.split(".")
+        if not equals or not keys:
+            raise ConfigError(f"--set={text}: write NAME.KEY=VALUE, as in compositionality.examples=50")
+        if name not in chosen:
+            raise ConfigError(f"--set={text}: no such evaluator is run; these are: {', '.join(chosen)}")
+        section = raw["evaluators"][name]
+        for key in keys[:-1]:
+            section = section.setdefault(key, {})
+        section[keys[-1]] = command.literal(value)
+    changed = parse(raw).evaluators
+    return {name: changed[name] for name in chosen}
+
+
 def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments {arguments[1:]}")
     compilation_cache.enable()
     loaded = checkpoint.load(_WORKDIR.value, step=_STEP.value)
-    chosen = choose(loaded.config.evaluators, _EVALUATOR.value)
+    chosen = override(loaded.config, choose(loaded.config.evaluators, _EVALUATOR.value), _SET.value)
+    config = dataclasses.replace(loaded.config, evaluators=chosen)
+    evaluators.check(config)
     out = epath.Path(_OUT.value or epath.Path(_WORKDIR.value) / "evaluations" / str(loaded.step))
     subject = Subject(
         objective=loaded.objective,
         params=loaded.params,
-        config=loaded.config,
+        config=config,
         tokenizer=loaded.tokenizer,
         mesh=loaded.mesh,
         step=loaded.step,

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.evaluate import choose
+from mdc_jax.evaluate import choose, override
 
 
 def test_evaluators_are_those_of_the_config_or_a_type_at_its_defaults():
@@ -16,6 +16,23 @@ def test_evaluators_are_those_of_the_config_or_a_type_at_its_defaults():
         choose(configured, ["prob"])
     with pytest.raises(ConfigError, match="has no evaluator"):
         choose({}, [])
+
+
+def test_settings_of_evaluators_are_changed_and_checked():
+    chosen = {"captions": sections.Captioning(), "foils": sections.Compositionality()}
+    texts = ["captions.decoding.order=random", "captions.examples=7", "foils.scorers=('elbo',)"]
+    config = sections.Config(data=sections.Data(train="scenes:train"), checkpoint=sections.Checkpoint(keep_best=0))
+    changed = override(config, chosen, texts)
+    assert changed["captions"] == sections.Captioning(examples=7, decoding=sections.Decoding(order="random"))
+    assert changed["foils"] == sections.Compositionality(scorers=("elbo",))
+    for text, message in {
+        "captions.exampels=7": 'did you mean "examples"',
+        "captions.examples=many": "expected",
+        "captions": "write NAME.KEY=VALUE",
+        "probe.examples=7": "no such evaluator is run; these are: captions, foils",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            override(config, chosen, [text])
 
 
 def test_a_missing_run_is_an_error_without_a_traceback(tmp_path: pathlib.Path):

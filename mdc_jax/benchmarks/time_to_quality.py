@@ -9,7 +9,6 @@ again, one that was stopped goes on. After every run WORKDIR/time_to_quality.{cs
 --variant="NAME KEY=VALUE ..." is a variant of one's own, as in --variant="buckets data.buckets=(10,14,18)".
 """
 
-import ast
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -57,14 +56,7 @@ def variant(text: str) -> tuple[str, dict[str, Any]]:
             f'--variant="{text}": write NAME KEY=VALUE ..., as in "2_masks objective.masks_per_caption=2"'
         )
     settings = dict(item.split("=", 1) for item in items)
-    return name, {key: _value(value) for key, value in settings.items()}
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
+    return name, {key: command.literal(value) for key, value in settings.items()}
 
 
 def distinct(

@@ -202,15 +202,6 @@ def _joined(scores: Sequence[Score]) -> Score:
     """Scores f32[B, C] of each image as f32[B, S, C]; the standard errors f32[B, S] are those of the difference."""
     return Score(
         jnp.stack([score.value for score in scores], axis=1),
-        jnp.stack([_difference_error(score) for score in scores], axis=1),
+        jnp.stack([score.difference(0, 1)[1] for score in scores], axis=1),
         scores[0].kind,
     )
-
-
-def _difference_error(score: Score) -> jax.Array:
-    """Of the difference of two captions, f32[B]; they share random numbers, which the replicates know of."""
-    replicates = getattr(score, "replicates", None)
-    if replicates is None:
-        return jnp.hypot(score.standard_error[:, 0], score.standard_error[:, 1])
-    differences = replicates[..., 0] - replicates[..., 1]
-    return differences.std(0, ddof=1) / differences.shape[0] ** 0.5
