@@ -22,6 +22,7 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "python -m mdc_jax.main --config=configs/": ({".py ": ".py:runlocal "}, []),
     "python -m mdc_jax.main --config=configs/scenes.py:": ({".py:": ".py:runlocal,"}, []),
     "python -m mdc_jax.main --config=configs/drawings.py:": ({".py:": ".py:runlocal,"}, []),
+    "python -m mdc_jax.main --config=configs/collage.py:": ({".py:": ".py:runlocal,"}, []),
     "python -m mdc_jax.report.collect": ({}, []),
     "python -m mdc_jax.benchmarks.train_step": (
         {".py": ".py:runlocal", "32000,256000": "500"},
@@ -40,6 +41,19 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
         ["--from=stamps"],
     ),
     "python -m mdc_jax.evaluate": ({}, []),
+    "python -m mdc_jax.evaluate --workdir=runs/scenes --evaluator=perplexity": ({}, ["--set=perplexity.examples=50"]),
+    "python -m mdc_jax.evaluate --workdir=runs/scenes --evaluator=lengths": ({}, ["--set=lengths.examples=50"]),
+    "python -m mdc_jax.evaluate --workdir=runs/scenes --evaluator=compositionality": (
+        {},
+        ["--set=compositionality.examples=2", "--set=compositionality.blind_images=2"],
+    ),
+    "python -m mdc_jax.caption": ({}, []),
+    "python -m mdc_jax.benchmarks.decoding_quality": ({"--examples=300": "--examples=8"}, []),
+    "python -m mdc_jax.benchmarks.scoring": ({}, ["--images=2", "--captions=2", "--repeats=1"]),
+    "python -m mdc_jax.benchmarks.decoding --config": (
+        {".py": ".py:runlocal"},
+        ["--config.data.max_tokens=6", "--repeats=1", "--batches=1"],
+    ),
     "python -m mdc_jax.describe": ({}, []),
 }
 
@@ -49,6 +63,11 @@ def commands() -> list[str]:
     blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.join(words) for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def snippets() -> list[str]:
+    """The README's blocks of Python."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 
 
 def shorter(command: str) -> str:
@@ -75,6 +94,8 @@ def clone(tmp_path: pathlib.Path) -> pathlib.Path:
     (bin_ / "activate").write_text(f'PATH="{bin_}:$PATH"\n')
     for name in ("requirements.txt", "requirements-dev.txt"):
         (bin_.parent / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / "0.png"), np.full((40, 50, 3), 90, np.uint8))
     stamps = tmp_path / "stamps" / "animals"
     stamps.mkdir(parents=True)
     for index in range(20):
@@ -104,3 +125,8 @@ def test_every_command(clone: pathlib.Path) -> None:
         if "demo.sh" in command:
             picture = re.search(r"picture: (\S+)", result.stdout)
             assert picture and (clone / picture[1]).exists(), result.stdout
+    for code in snippets():
+        result = subprocess.run(
+            [sys.executable, "-c", code], cwd=clone, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert result.returncode == 0, f"{code}\n{result.stderr}"
