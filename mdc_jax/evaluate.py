@@ -4,7 +4,8 @@
         [--out=DIR]
 
 NAME is an evaluator of the run's config, or a type of evaluator, which then runs at its defaults. --set changes a
-setting of one, as in --set=compositionality.examples=50.
+setting of one, as in --set=compositionality.examples=50; without --out the files are then in
+WORKDIR/evaluations/STEP_changed.
 """
 
 import dataclasses
@@ -63,7 +64,9 @@ def main(arguments: Sequence[str]) -> None:
     chosen = override(loaded.config, choose(loaded.config.evaluators, _EVALUATOR.value), _SET.value)
     config = dataclasses.replace(loaded.config, evaluators=chosen)
     evaluators.check(config)
-    out = epath.Path(_OUT.value or epath.Path(_WORKDIR.value) / "evaluations" / str(loaded.step))
+    # The files of the run's own evaluation stay as they are where settings are others.
+    folder = f"{loaded.step}_changed" if _SET.value else str(loaded.step)
+    out = epath.Path(_OUT.value or epath.Path(_WORKDIR.value) / "evaluations" / folder)
     subject = Subject(
         objective=loaded.objective,
         params=loaded.params,

@@ -5,7 +5,7 @@
 Writes the captions of the test split once for every order and number of steps, 1, 2, 4 ... up to one token a step.
 `quality.csv` has what the captioning evaluator finds each time, and in place of a precision its complement, the share
 of wrong claims of a kind; `right.svg` and `distinct.svg` draw the share of captions that are right, and of those that
-differ.
+differ. With --metrics also BLEU to CIDEr-D, where they can run, and `cider.svg`, with those of shuffled images.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from mdc_jax.evaluators.captioning import Captioning
 from mdc_jax.report import plots, tables
 from mdc_jax.training import checkpoint, compilation_cache
 
+_DRAWN = {"right": "share of captions that are right", "distinct": "share of distinct captions", "cider": "CIDEr-D"}
 ORDERS = ("confidence", "margin", "entropy", "random")
 Found = Mapping[str, Mapping[int, Mapping[str, float]]]  # order → steps → metric → value
 
@@ -36,7 +37,7 @@ def measure(subject: Subject, section: sections.Captioning, order: str, count: i
     """What the captioning evaluator finds, with wrong claims in place of right ones."""
     settings = dataclasses.replace(section.decoding, order=order, steps=count)
     decoding_settings.check(settings, subject.config.objective)
-    section = dataclasses.replace(section, decoding=settings, shuffled=False, picture=0)
+    section = dataclasses.replace(section, decoding=settings, shuffled=section.metrics, picture=0)
     return dict(_wrong(name, value) for name, value in Captioning(section).run(subject))
 
 
@@ -54,8 +55,12 @@ def write(out: epath.Path, found: Found) -> None:
         for metric, value in metrics.items()
     ]
     tables.write_csv(out / "quality.csv", ["order", "steps", "metric", "value"], rows)
-    for metric, label in (("right", "share of captions that are right"), ("distinct", "share of distinct captions")):
+    for metric, label in _DRAWN.items():
         curves = {order: np.array([list(_points(counts, metric))]) for order, counts in found.items()}
+        shuffled = {
+            f"{order}, shuffled": list(_points(counts, f"shuffled/{metric}")) for order, counts in found.items()
+        }
+        curves |= {name: np.array([points]) for name, points in shuffled.items() if points and metric == "cider"}
         if all(points.size for points in curves.values()):
             (out / f"{metric}.svg").write_bytes(plots.curves(curves, "steps", label))
 
@@ -79,7 +84,8 @@ def main(_: list[str]) -> None:
         step=loaded.step,
         out=out,
     )
-    section = sections.Captioning(examples=values.examples, decoding=sections.Decoding(temperature=values.temperature))
+    decoding = sections.Decoding(temperature=values.temperature)
+    section = sections.Captioning(examples=values.examples, decoding=decoding, metrics=values.metrics)
     found: dict[str, dict[int, dict[str, float]]] = {}
     for order in ORDERS:
         for count in steps(loaded.config.data.max_tokens - 1):
@@ -94,5 +100,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The run whose latest checkpoint writes.", required=True)
     flags.DEFINE_string("out", None, "Folder for the table and the pictures.", required=True)
     flags.DEFINE_integer("examples", 1_000, "Images of the test split.", lower_bound=1)
+    flags.DEFINE_bool("metrics", False, "Also compare with references, see mdc_jax/evaluators/caption_metrics.py.")
     flags.DEFINE_float("temperature", 0.0, "Of the draw of a token; 0: the likeliest.")
     app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -148,12 +148,12 @@ class _Run:
             self.progress.say(why)
 
     def execute(self) -> Mapping[str, float]:
+        for warning in self.warnings:
+            self.progress.say(f"warning: {warning}")
         if self.finished is not None:
             self.progress.say(f"this run is finished (step {self.start:,}); its results:")
             self.progress.say(evaluators.summary(self.finished, self._evaluations(self.start)))
             return self.finished
-        for warning in self.warnings:
-            self.progress.say(f"warning: {warning}")
         if jax.process_index() == 0:
             files.write(self.workdir / CONFIG_FILE, dumps(self.config))
         self.writer = MetricWriter(
