@@ -6,6 +6,7 @@ setting of decoding is a flag, as in --order=random --steps=8 --temperature=1.
 
 import dataclasses
 import glob
+import os
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,16 +28,16 @@ def find(patterns: Iterable[str]) -> Iterator[pathlib.Path]:
     Raises ConfigError for a name or pattern that nothing has.
     """
     for pattern in patterns:
-        path = pathlib.Path(pattern)
-        if path.is_dir():
-            found = [path / file for file in image_files(path)]
-        elif path.exists():
-            found = [path]
-        else:
-            found = [file for name in sorted(glob.glob(pattern, recursive=True)) for file in find([name])]
+        matched = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern, recursive=True))
+        found = [file for name in matched for file in _files(pathlib.Path(name))]
         if not found:
             raise ConfigError(f'"{pattern}": there is no such file, and no image in such a folder')
         yield from found
+
+
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+    """A file, or the images of a folder."""
+    return [path / file for file in image_files(path)] if path.is_dir() else [path]
 
 
 def readable(model: inference.Model, files: Iterable[pathlib.Path]) -> dict[pathlib.Path, inference.Image]:
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) < 2:
         raise app.UsageError("name at least one image")
     settings = sections.Decoding(**{name: options[name].value for name in _SETTINGS})
-    model = mdc_jax.load(options.workdir, step=options.checkpoint)
+    model = mdc_jax.load(options.workdir, step=options.step)
     images = readable(model, dict.fromkeys(find(arguments[1:])))
     written = model.caption(list(images.values()), settings, tokens=options.tokens, seed=options.seed)
     emerging = []
@@ -86,16 +87,17 @@ def main(arguments: Sequence[str]) -> None:
         print(f"page: {options.html}")
 
 
-_SETTINGS = {field.name: field for field in dataclasses.fields(sections.Decoding)}
+# Lengths of training captions are not at hand here.
+_SETTINGS = [field.name for field in dataclasses.fields(sections.Decoding) if field.name != "length"]
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The run whose checkpoint writes.", required=True)
-    flags.DEFINE_integer("checkpoint", None, "Step of the checkpoint; the latest if not given.")
+    flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest if not given.")
     flags.DEFINE_integer(
         "tokens", None, "Length of the captions, EOS included; that which the model finds if not given."
     )
     flags.DEFINE_bool("show_steps", False, "Also print what is there after each step.")
     flags.DEFINE_string("html", "", "A page to write, on which the captions emerge.")
     flags.DEFINE_integer("seed", 0, "Of what is drawn.")
-    command.define_fields(sections.Decoding)
+    command.define_fields(sections.Decoding, _SETTINGS)
     app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -8,7 +8,7 @@ import itertools
 import pathlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ml_collections
@@ -36,15 +36,17 @@ def literal(text: str) -> Any:
         return text
 
 
-def define_fields(section: type) -> None:
-    """Defines a flag for every field of a settings dataclass, of its type and default."""
+def define_fields(section: type, names: Iterable[str]) -> None:
+    """Defines a flag for each of these fields of a settings dataclass, of its type and default."""
     define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
-    for field in dataclasses.fields(section):
-        choices = field.metadata.get("choices")
+    text = f"See {section.__name__} in mdc_jax/config/sections.py."
+    fields = {field.name: field for field in dataclasses.fields(section)}
+    for name in names:
+        default, choices = fields[name].default, fields[name].metadata.get("choices")
         if choices:
-            flags.DEFINE_enum(field.name, field.default, choices, f"See {section.__name__} in sections.py.")
+            flags.DEFINE_enum(name, default, choices, text)
         else:
-            define[type(field.default)](field.name, field.default, f"See {section.__name__} in sections.py.")
+            define[type(default)](name, default, text)
 
 
 def wants_help(argv: list[str]) -> bool:

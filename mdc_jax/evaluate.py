@@ -50,7 +50,9 @@ def override(config: sections.Config, chosen: Mapping[str, Any], texts: Sequence
             raise ConfigError(f"--set={text}: no such evaluator is run; these are: {', '.join(chosen)}")
         section = raw["evaluators"][name]
         for key in keys[:-1]:
-            section = section.setdefault(key, {})
+            section = section.get(key)
+            if not isinstance(section, dict):
+                raise ConfigError(f"--set={text}: {key} is no section")
         section[keys[-1]] = command.literal(value)
     changed = parse(raw).evaluators
     return {name: changed[name] for name in chosen}
@@ -77,7 +79,9 @@ def main(arguments: Sequence[str]) -> None:
         out=out,
     )
     values = dict(evaluators.run(chosen, subject))
-    print(f"step {loaded.step:,} of {_WORKDIR.value}\n\n{evaluators.summary(values, out)}\n\nfiles in {out}")
+    print(
+        f"step {loaded.step:,} of {_WORKDIR.value}\n\n{evaluators.summary(values, out, list(chosen))}\n\nfiles in {out}"
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     model = mdc_jax.load("runs/scenes")
     model.encode(["cat.png"])["pooled"]                     # f32[1, D]
     model.caption(["cat.png"])[0].text
-    model.score(["cat.png"], [["a cat", "a dog"]]).value    # f64[1, 2]
+    model.score(["cat.png"], [["a cat", "a dog"]]).value    # f32[1, 2]
 
 Shapes: B images, C captions of an image, L tokens, N image tokens, P patches, D width.
 """
@@ -11,6 +11,7 @@ Shapes: B images, C captions of an image, L tokens, N image tokens, P patches, D
 import dataclasses
 import functools
 import io
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,13 +53,12 @@ class Written:
 
 
 class Model:
-    """Everything takes lists of images, prepared as the checkpoint says and run in batches of one size."""
+    """Everything takes lists of images, prepared as the checkpoint says and run in batches of at most `batch_size`."""
 
     def __init__(self, loaded: checkpoint.Loaded, batch_size: int = 32) -> None:
         self.loaded = loaded
-        mesh = loaded.mesh
-        ways = mesh.shape["data"] * mesh.shape["fsdp"]
-        self._batch_size = -(-batch_size // ways) * ways
+        self._ways = loaded.mesh.shape["data"] * loaded.mesh.shape["fsdp"]
+        self._batch_size = -(-batch_size // self._ways) * self._ways
 
     @property
     def scorers(self) -> tuple[str, ...]:
@@ -118,13 +118,16 @@ class Model:
         scorer = scorer or next(iter(known))
         if scorer not in known:
             raise ConfigError(f'scorer "{scorer}": choose one of {", ".join(known)}')
-        if len(captions) != len(images) or len(set(map(len, captions))) > 1:
-            raise ValueError(f"{len(images)} images need as many lists of captions, all of one length")
+        if any(isinstance(row, str) for row in captions) or len({len(captions), len(images)}) > 1:
+            raise ValueError(f"{len(images)} images need as many lists of captions")
+        if len(set(map(len, captions))) != 1 or not captions[0]:
+            raise ValueError(f"images have {[len(row) for row in captions][:8]} captions: give each equally many")
         tokens = [[self._tokens(caption) for caption in row] for row in captions]
         most = self.loaded.config.data.max_tokens
         text = np.array([[ids + [0] * (most - len(ids)) for ids in row] for row in tokens], np.int32)
         length = np.array([[len(ids) for ids in row] for row in tokens], np.int32)
-        return self._run(functools.partial(_score, scorer=scorer), images, seed, {"text": text, "length": length})
+        score = self._run(functools.partial(_score, scorer=scorer), images, seed, {"text": text, "length": length})
+        return _replicates_at(score, 1, 0)
 
     def _tokens(self, caption: str) -> list[int]:
         most = self.loaded.config.data.max_tokens
@@ -141,15 +144,18 @@ class Model:
         more: Mapping[str, np.ndarray] | None = None,
     ) -> Any:
         """Runs `fn` on batches of images and of the rows of `more`, and joins the trees that it returns."""
+        if isinstance(images, str | bytes | os.PathLike | PIL.Image.Image) or getattr(images, "ndim", 4) == 3:
+            raise ValueError("give a list of images, also where it is one")
         if not len(images):
             raise ValueError("there is no image")
+        size = min(self._batch_size, self._ways * 2 ** math.ceil(math.log2(-(-len(images) // self._ways))))
         loaded, results = self.loaded, []
-        for start in range(0, len(images), self._batch_size):
-            rows = slice(start, start + self._batch_size)
+        for start in range(0, len(images), size):
+            rows = slice(start, start + size)
             batch = {"image": np.stack([self.prepare(image) for image in images[rows]])}
             batch |= {name: value[rows] for name, value in (more or {}).items()}
             count = len(batch["image"])
-            batch = {name: _padded(value, self._batch_size) for name, value in batch.items()}
+            batch = {name: _padded(value, size) for name, value in batch.items()}
             key = jax.random.fold_in(jax.random.key(seed), start)
             found = jax.device_get(fn(loaded.objective, loaded.params, sharding.to_global(batch, loaded.mesh), key))
             results.append(jax.tree.map(lambda rows, count=count: rows[:count], found))
@@ -196,7 +202,7 @@ def _caption(
     attention = objective.attention(params, features, caption.tokens)
     text = {"text": caption.tokens[:, None], "length": 1 + (caption.tokens == EOS_ID).argmax(-1)[:, None]}
     score = next(iter(objective.scorers.values()))(params, features, text, jax.random.fold_in(key, 1))
-    score = dataclasses.replace(score, replicates=None)  # their first axis is not that of images
+    score = _replicates_at(score, 0, 1)
     written = {"tokens": caption.tokens, "log_prob": caption.log_prob, "step": caption.step, "attention": attention}
     return written, score
 
@@ -205,7 +211,13 @@ def _caption(
 def _score(objective: Objective, params: Params, batch: Features, key: jax.Array, scorer: str) -> Score:
     captions = {name: batch[name] for name in ("text", "length")}
     score = objective.scorers[scorer](params, objective.encode(params, batch["image"]), captions, key)
-    return dataclasses.replace(score, replicates=None)
+    return _replicates_at(score, 0, 1)
+
+
+def _replicates_at(score: Score, axis: int, to: int) -> Score:
+    """The axis of the replicates at another place: behind that of the images, batches can be joined."""
+    moved = None if score.replicates is None else np.moveaxis(score.replicates, axis, to)
+    return dataclasses.replace(score, replicates=moved)
 
 
 def _padded(rows: np.ndarray, count: int) -> np.ndarray:
@@ -216,6 +228,8 @@ def _padded(rows: np.ndarray, count: int) -> np.ndarray:
 def _as_png(picture: PIL.Image.Image) -> bytes:
     """So that transparency, palettes and rotation are treated as in a file."""
     file = io.BytesIO()
+    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):
+        picture = picture.convert("RGB")
     picture.save(file, "PNG", exif=picture.getexif())
     return file.getvalue()
 

@@ -31,6 +31,10 @@ def test_files_folders_and_patterns(folder):
     assert found == ["a.png", "b.png", "bad.png", "more/c.png"]
     assert list(caption.find([f"{folder}/*a*.png"])) == [folder / "a.png", folder / "bad.png"]
     assert list(caption.find([f"{folder}/**/c.png"])) == [folder / "more" / "c.png"]
+    (folder / "empty").mkdir()
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    matched = [path.relative_to(folder).as_posix() for path in caption.find([f"{folder}/*"])]
+    assert matched == ["a.png", "b.png", "bad.png", "gone.png", "more/c.png"]
     with pytest.raises(ConfigError, match="no such file"):
         list(caption.find([f"{folder}/*.jpg"]))
 

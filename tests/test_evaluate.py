@@ -28,6 +28,7 @@ def test_settings_of_evaluators_are_changed_and_checked():
     for text, message in {
         "captions.exampels=7": 'did you mean "examples"',
         "captions.examples=many": "expected",
+        "captions.examples.many=7": "examples is no section",
         "captions": "write NAME.KEY=VALUE",
         "probe.examples=7": "no such evaluator is run; these are: captions, foils",
     }.items():

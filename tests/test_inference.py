@@ -40,6 +40,12 @@ def test_images_of_any_form_have_the_same_features(model, images, tmp_path):
     assert features["tokens"].shape[0] == features["blocks"].shape[0] == len(forms)
 
 
+def test_pictures_of_any_mode_are_taken(model, images):
+    picture = PIL.Image.fromarray(images[0])
+    features = model.encode([picture.convert(mode) for mode in ("L", "P", "RGBA", "CMYK", "HSV")])
+    assert np.isfinite(features["pooled"]).all()
+
+
 def test_batches_do_not_change_what_is_found(model, images):
     together = model.encode(images)["pooled"]
     assert len(together) == 11
@@ -48,6 +54,11 @@ def test_batches_do_not_change_what_is_found(model, images):
     score = model.score(images, captions, "one_pass")
     assert score.value.shape == (11, 2) and score.kind == "heuristic"
     np.testing.assert_allclose(model.score(images[9:], captions[9:], "one_pass").value, score.value[9:], rtol=1e-4)
+    bound = model.score(images, captions, "elbo")
+    np.testing.assert_allclose(bound.replicates.mean(0), bound.value, rtol=1e-5)
+    difference, error = bound.difference(0, 1)
+    np.testing.assert_allclose(difference, bound.value[:, 0] - bound.value[:, 1], rtol=1e-5)
+    assert error.shape == (11,)
 
 
 def test_a_caption_is_the_sum_of_what_its_tokens_add(model, images):
@@ -74,8 +85,16 @@ def test_what_cannot_be_done_is_said(model, images, tmp_path):
         model.caption(images[:1], sections.Decoding(length="training"))
     with pytest.raises(ConfigError, match='scorer "elb": choose one of elbo'):
         model.score(images[:1], [["a"]], "elb")
+    with pytest.raises(ConfigError, match="choose one of confidence"):
+        model.caption(images[:1], sections.Decoding(order="confidenc"))
     with pytest.raises(ValueError, match="2 images need as many lists"):
         model.score(images[:2], [["a"]])
+    with pytest.raises(ValueError, match="1 images need as many lists"):
+        model.score(images[:1], ["a red circle"])
+    with pytest.raises(ValueError, match=r"images have \[0\] captions"):
+        model.score(images[:1], [[]])
+    with pytest.raises(ValueError, match="give a list of images"):
+        model.encode(images[0])
     with pytest.raises(ValueError, match=r"a caption has \d+ tokens, and the model reads"):
         model.score(images[:1], [["a red circle " * 50]])
 

@@ -5,7 +5,8 @@
 Writes the captions of the test split once for every order and number of steps, 1, 2, 4 ... up to one token a step.
 `quality.csv` has what the captioning evaluator finds each time, and in place of a precision its complement, the share
 of wrong claims of a kind; `right.svg` and `distinct.svg` draw the share of captions that are right, and of those that
-differ. With --metrics also BLEU to CIDEr-D, where they can run, and `cider.svg`, with those of shuffled images.
+differ. With --metrics also BLEU to CIDEr-D, where they can run, and `cider.svg`, with those of shuffled images. The
+captions themselves are in a folder for each order and number of steps.
 """
 
 import dataclasses
@@ -38,7 +39,10 @@ def measure(subject: Subject, section: sections.Captioning, order: str, count: i
     settings = dataclasses.replace(section.decoding, order=order, steps=count)
     decoding_settings.check(settings, subject.config.objective)
     section = dataclasses.replace(section, decoding=settings, shuffled=section.metrics, picture=0)
-    return dict(_wrong(name, value) for name, value in Captioning(section).run(subject))
+    out = subject.out / f"{order}_{count}"
+    out.mkdir(parents=True, exist_ok=True)
+    found = Captioning(section).run(dataclasses.replace(subject, out=out))
+    return dict(_wrong(name, value) for name, value in found)
 
 
 def _wrong(name: str, value: float) -> tuple[str, float]:

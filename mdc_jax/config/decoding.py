@@ -20,6 +20,11 @@ _RANGES = (
 
 def check(decoding: sections.Decoding, objective: sections.Objective) -> None:
     """Raises ConfigError for a setting out of range, at odds with another, or of no use to the objective."""
+    for field in dataclasses.fields(decoding):
+        choices = field.metadata.get("choices")
+        if choices:
+            fix = f"choose one of {', '.join(choices)}"
+            _require(getattr(decoding, field.name) in choices, decoding, field.name, fix)
     for name, fits, expected in _RANGES:
         _require(fits(getattr(decoding, name)), decoding, name, f"expected {expected}")
     changed = {field.name for field in dataclasses.fields(decoding) if getattr(decoding, field.name) != field.default}

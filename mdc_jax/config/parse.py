@@ -75,6 +75,9 @@ def parse_argument(text: str | None, **known: Any) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(values).lock()
 
 
+_COUNTS = ("examples", "train_examples", "validation_examples", "test_examples")
+
+
 def parse(config: ml_collections.ConfigDict | Mapping[str, Any]) -> sections.Config:
     """Checks a config and returns it as dataclasses; raises ConfigError."""
     raw = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
@@ -282,7 +285,7 @@ def _check(config: sections.Config) -> None:
         *(
             (f"evaluators.{entry_name}.{name}", size, size >= 1, "at least 1")
             for entry_name, entry in config.evaluators.items()
-            for name in ("batch_size", "examples", "train_examples", "validation_examples", "test_examples", "raw_size")
+            for name in ("batch_size", "raw_size", "blind_images", *_COUNTS)
             for size in [getattr(entry, name, 1)]
         ),
     ):

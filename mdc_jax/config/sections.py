@@ -348,7 +348,11 @@ class Lengths:
 
 @dataclasses.dataclass(frozen=True)
 class Compositionality:
-    """Chooses between captions of which one is false, on sources that have such foils: scenes, collage, pictures."""
+    """Chooses between captions of which one is false, on sources that have such foils: scenes, collage, pictures.
+
+    A scorer runs once for each caption and blind image: with `elbo`, 32 masks each, 200 foils of the seven kinds of
+    scenes take twenty minutes of a CPU core, with a scorer of one pass one minute.
+    """
 
     type: str = "compositionality"
     every: str = "end"
@@ -356,7 +360,7 @@ class Compositionality:
     kinds: tuple[str, ...] = ()  # of foils; empty: all that the source has
     examples: int = 200  # foils of each kind, or all of fewer
     batch_size: int = 50
-    scorers: tuple[str, ...] = ()  # empty: all that the objective has
+    scorers: tuple[str, ...] = ()  # empty: the first that the objective has
     blind_images: int = 64  # training images over which p(caption | image) is averaged, each as costly as an image
     picture: int = 1  # foils of each kind in the picture
 

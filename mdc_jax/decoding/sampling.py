@@ -55,6 +55,8 @@ def certainty(logits: jax.Array, kind: str) -> jax.Array:
     first = log_p.max(-1)
     if kind == "confidence":
         return jnp.exp(first)
+    if kind != "margin":
+        raise ValueError(f'kind "{kind}": choose confidence, margin or entropy')
     second = jnp.max(log_p, axis=-1, where=_columns(log_p) != largest(log_p)[..., None], initial=-jnp.inf)
     return jnp.exp(first) - jnp.exp(second)
 

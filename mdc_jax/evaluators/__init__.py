@@ -5,7 +5,7 @@ An evaluator is built from its config section, walks over a split through `base.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -52,9 +52,10 @@ def run(chosen: Mapping[str, Any], subject: Subject) -> Iterator[tuple[str, floa
             yield f"{name}/{metric}", value
 
 
-def summary(values: Mapping[str, float], out: epath.Path) -> str:
-    """What a person wants to see of an evaluation: the values, the tables, and where the pictures are."""
+def summary(values: Mapping[str, float], out: epath.Path, names: Sequence[str]) -> str:
+    """What a person wants to see of the evaluators `names`: the values, the tables, and where the pictures are."""
     lines = [f"{name:<44} {value:.4f}" for name, value in values.items()]
-    texts = [path.read_text().rstrip() for path in sorted(out.glob("*/*.md"))]
-    pictures = [f"picture: {path}" for kind in ("png", "svg") for path in sorted(out.glob(f"*/*.{kind}"))]
+    files = [path for name in names for kind in ("md", "png", "svg") for path in sorted((out / name).glob(f"*.{kind}"))]
+    texts = [path.read_text().rstrip() for path in files if path.suffix == ".md"]
+    pictures = [f"picture: {path}" for path in files if path.suffix != ".md"]
     return "\n\n".join("\n".join(part) for part in (lines, ["\n\n".join(texts)], pictures) if part)

@@ -6,7 +6,7 @@ Shapes: B examples of a global batch, N examples of a split.
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -15,6 +15,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from mdc_jax.config import ConfigError, sections
+from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.data.pipeline import eval_batches
 from mdc_jax.data.sources import open_source
@@ -60,6 +61,14 @@ def spec_of(config: sections.Config, split: str) -> str:
     if not spec:
         raise ConfigError(f'data.{split} is empty, but an evaluator reads it: name a source, as in "scenes:{split}"')
     return spec
+
+
+def check_scorers(evaluator: str, names: Sequence[str], objective: Objective) -> None:
+    """Raises ConfigError for a scorer that the objective does not have."""
+    for name in names:
+        if name not in objective.scorers:
+            known = objective.scorers
+            raise ConfigError(f'{evaluator}: the objective has no scorer "{name}"{did_you_mean(name, known)}')
 
 
 class Evaluator(Protocol):

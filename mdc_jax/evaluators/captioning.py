@@ -33,7 +33,8 @@ class Captioning:
     themselves and, as "shuffled/...", of the same captions held against other images. With `metrics` also those of
     `caption_metrics`, "bleu_1" to "cider", against all captions of the image.
 
-    Writes `captions.jsonl` (one line per image), `coco.json` (COCO's format of results), `captions.png` and, with
+    Writes `captions.jsonl` (one line per image), `coco.json` (COCO's format of results, with the
+    record's place in the source as the image's id), `captions.png` and, with
     `metrics`, `metrics.md`, which says what was not run and why.
     """
 
@@ -92,11 +93,10 @@ def _compare(
     reason = caption_metrics.missing() if rows else "no image has a caption of its own"
     found: dict[str, dict[str, float]] = {}
     if not reason:
-        ours, theirs = [captions[i] for i in rows], [references[i] for i in rows]
-        found[""] = caption_metrics.compute(ours, theirs)
-        if shuffled and len(rows) > 1:
-            half = len(rows) // 2
-            found["shuffled/"] = caption_metrics.compute(ours, theirs[half:] + theirs[:half])
+        try:
+            found = _metrics(captions, references, rows, shuffled)
+        except (OSError, ValueError) as error:  # what its Java programs end in where they fail
+            reason = f"{type(error).__name__}: {error}"
     if jax.process_index() == 0:
         columns = {"": "of the images", "shuffled/": "of shuffled images"}
         cells = {(m, columns[prefix]): f"{v:.4f}" for prefix, values in found.items() for m, v in values.items()}
@@ -104,6 +104,18 @@ def _compare(
         cells |= {(metric, columns[""]): f"not run: {why}" for metric, why in not_run.items()}
         (out / "metrics.md").write_text(f"{tables.grid(cells)}\n{len(rows):,} images with references\n")
     return {prefix + metric: value for prefix, values in found.items() for metric, value in values.items()}
+
+
+def _metrics(
+    captions: Sequence[str], references: Sequence[Sequence[str]], rows: Sequence[int], shuffled: bool
+) -> dict[str, dict[str, float]]:
+    """By prefix, "" and "shuffled/", the metrics of the images `rows`."""
+    ours, theirs = [captions[i] for i in rows], [references[i] for i in rows]
+    found = {"": caption_metrics.compute(ours, theirs)}
+    if shuffled and len(rows) > 1:
+        half = len(rows) // 2
+        found["shuffled/"] = caption_metrics.compute(ours, theirs[half:] + theirs[:half])
+    return found
 
 
 def _no_captions(config: sections.Config) -> ConfigError:

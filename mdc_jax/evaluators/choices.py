@@ -12,10 +12,9 @@ from mdc_jax.evaluators import metrics
 
 _RESAMPLES = 1000
 _PERCENTILES = (2.5, 97.5)
+_TAIL = 0.025
 
 ACCURACY, TEXT, IMAGE, GROUP = "accuracy", "text", "image", "group"
-# Of scores that know nothing: for accuracy of any score of the caption alone, for the others of random ones.
-CHANCE = {ACCURACY: 1 / 2, TEXT: 1 / 4, IMAGE: 1 / 4, GROUP: 1 / 6}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +25,11 @@ class Choice:
     ties: int
 
     def interval(self) -> tuple[float, float, float]:
-        """The mean over foils, and its 95% bootstrap interval."""
+        """The mean over foils, and its 95% interval: by bootstrap, or exact (Clopper-Pearson) at 0 and 1."""
+        count, mean = len(self.right_N), float(self.right_N.mean())
+        if mean in (0.0, 1.0):  # where a bootstrap has nothing to draw from
+            reach = _TAIL ** (1 / count)
+            return mean, min(mean, reach), max(mean, 1 - reach)
         means_R = self.right_N @ _resamples(len(self.right_N)) / len(self.right_N)
         low, high = np.percentile(means_R, _PERCENTILES)
         return float(self.right_N.mean()), float(low), float(high)

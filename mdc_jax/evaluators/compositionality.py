@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
+from mdc_jax import objectives
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data import images
@@ -18,7 +20,7 @@ from mdc_jax.data.batch import PAD_ID
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Foil, Source
 from mdc_jax.evaluators import choices, foil_tables
-from mdc_jax.evaluators.base import Interrupted, Progress, Subject, spec_of, to_host
+from mdc_jax.evaluators.base import Interrupted, Progress, Subject, check_scorers, spec_of, to_host
 from mdc_jax.evaluators.foil_tables import Result, Scored
 from mdc_jax.objectives.base import Features, Objective, Params, Score
 from mdc_jax.scoring.blind import EXPONENTS, blind, debias
@@ -26,6 +28,7 @@ from mdc_jax.training import sharding
 
 _SCORE_SEED, _BANK_SEED = 24, 25
 _ENCODED_AT_ONCE = 64  # training images
+_READS = 10  # records that are read for an image, at most
 
 
 class Compositionality:
@@ -41,6 +44,8 @@ class Compositionality:
         """See `Evaluator`."""
         self._kinds(open_source(spec_of(config, self._section.split)))
         open_source(spec_of(config, "train"))
+        sizes = {"model": config.model, "image": config.image, "max_tokens": config.data.max_tokens}
+        self._scorers(objectives.build(config.objective, vocab_size=config.tokenizer.vocab_size, **sizes))
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         source = open_source(subject.spec(self._section.split))
@@ -76,13 +81,8 @@ class Compositionality:
         return self._section.kinds or tuple(offered)
 
     def _scorers(self, objective: Objective) -> tuple[str, ...]:
-        offered = objective.scorers
-        for name in self._section.scorers:
-            if name not in offered:
-                raise ConfigError(
-                    f'compositionality: the objective has no scorer "{name}"{did_you_mean(name, offered)}'
-                )
-        return self._section.scorers or tuple(offered)
+        check_scorers("compositionality", self._section.scorers, objective)
+        return self._section.scorers or tuple(objective.scorers)[:1]
 
     def _score(
         self, subject: Subject, source: Source, kind: str, scorers: tuple[str, ...], bank: Features
@@ -94,7 +94,7 @@ class Compositionality:
         foils: list[Foil] = []
         kept: list[tuple[dict[str, Scored], np.ndarray]] = []
         progress = Progress(f"{source.spec} {kind}", examples)
-        for index, some in enumerate(_batches(source, kind, examples, size)):
+        for index, some in enumerate(_batches(subject, source, kind, examples, size)):
             if subject.should_stop():
                 raise Interrupted
             batch = sharding.to_global(_local_rows(subject, some, size), mesh)
@@ -110,15 +110,25 @@ class Compositionality:
         return Result(tuple(foils), length, scored)
 
 
-def _batches(source: Source, kind: str, count: int, size: int) -> Iterator[list[Foil]]:
-    """The first foils of a kind, up to `size` at once."""
+def _batches(subject: Subject, source: Source, kind: str, count: int, size: int) -> Iterator[list[Foil]]:
+    """The first foils of a kind, up to `size` at once, but for those that cannot be read or are too long."""
+    encode, most = subject.tokenizer.encode, subject.config.data.max_tokens
 
     def foils() -> Iterator[Foil]:
         for index in range(count):
             try:
-                yield source.foils(kind, index)
+                foil = source.foils(kind, index)
             except IndexError:
                 return
+            except BadRecord as error:
+                logging.warning("compositionality: foil %d of %s left out: %s", index, kind, error)
+                continue
+            except ValueError as error:
+                raise ConfigError(f"compositionality: {error}") from error
+            if any(len(encode(caption, most + 1)) > most for caption in foil.captions):
+                logging.warning("compositionality: foil %d of %s left out: more than %d tokens", index, kind, most)
+                continue
+            yield foil
 
     left = foils()
     return iter(lambda: list(itertools.islice(left, size)), [])
@@ -147,13 +157,17 @@ def _bank(subject: Subject, count: int) -> Features:
     """What `encode` finds for random training images, on every device: arrays with the leading axis M."""
     source = open_source(subject.spec("train"))
     rng = np.random.default_rng(_BANK_SEED)
-    pictures = []
-    while len(pictures) < count:
+    pictures: list[np.ndarray] = []
+    for _ in range(_READS * count):
+        if len(pictures) == count:
+            break
         try:
             record = source[int(rng.integers(len(source)))]
             pictures.append(images.prepare(record.image, subject.config.image, None))
         except BadRecord:
             continue
+    else:
+        raise ConfigError(f"compositionality: most images of {source.spec} cannot be read")
     everywhere = sharding.replicated(subject.mesh)
     parts = [
         _encode(

@@ -78,7 +78,7 @@ def _lines(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
                             "kind": kind,
                             "images": images_of_foil,
                             "scorer": name,
-                            "estimates": scores[0].kind,
+                            "estimates": score.kind,
                             "row": row,
                             "exponent": exponent,
                             "per": per,
@@ -95,7 +95,7 @@ def _markdown(lines: list[dict[str, Any]], step: int, blind_images: int) -> str:
     text = f"# Compositionality at step {step}\n"
     for scorer in dict.fromkeys(line["scorer"] for line in lines):
         own = [line for line in lines if line["scorer"] == scorer]
-        estimates = own[0]["estimates"]
+        estimates = next(line["estimates"] for line in own if line["exponent"] == 0)
         text += f"\n## {scorer} ({estimates})\n\n{_table(own)}"
         if estimates == "similarity":
             text += "\nA similarity is no log-probability: no blind row, no debiased column, no value per token.\n"
@@ -104,7 +104,7 @@ def _markdown(lines: list[dict[str, Any]], step: int, blind_images: int) -> str:
         "images any score of the caption alone: .5. With two images also Winoground's scores: text, both images choose "
         "right (chance .25); image, both captions choose right (.25); group, both (.17). A tie is wrong. blind: "
         f"accuracy of log p(caption), a mean over {blind_images} training images. a: log p(caption | image) - a log "
-        "p(caption); text, image and group have a = 0. In brackets: 95% bootstrap intervals over the foils. Scores of "
+        "p(caption); text, image and group have a = 0. In brackets: 95% intervals over the foils. Scores of "
         "captions of different length (add) are comparable only where they contain the length.\n"
     )
 

@@ -4,7 +4,7 @@ Shapes: B examples, C captions of an image, N captions of a split, S draws.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 from mdc_jax import objectives
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.sources import open_source
-from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
+from mdc_jax.evaluators.base import GlobalBatch, Subject, check_scorers, extract, spec_of
 from mdc_jax.objectives.base import Objective, Params, Score
 from mdc_jax.report import plots, tables
 from mdc_jax.scoring.blind import null_memory_counts
@@ -32,7 +32,7 @@ class Perplexity:
     """Yields "<scorer>/per_caption" and "<scorer>/per_token", log-likelihoods in nats, and "<scorer>/perplexity".
 
     EOS counts as a token; a bound makes the perplexity an upper one. Each has its ".../standard_error"
-    over captions, which contains that of a Monte-Carlo estimate. With `padding="known"` the length is
+    over images, which contains that of a Monte-Carlo estimate. With `padding="known"` the length is
     given, and values are comparable with those of no other setting.
 
     With `blind_workdir` also the same of that decoder and of this one's null memory, as
@@ -53,15 +53,14 @@ class Perplexity:
             )
         open_source(spec_of(config, self._section.split))
         sizes = {"model": config.model, "image": config.image, "max_tokens": config.data.max_tokens}
-        _check_scorers(
-            self._section.scorers, objectives.build(config.objective, vocab_size=config.tokenizer.vocab_size, **sizes)
-        )
+        objective = objectives.build(config.objective, vocab_size=config.tokenizer.vocab_size, **sizes)
+        check_scorers("perplexity", self._section.scorers, objective)
         if self._section.blind_workdir:
             checkpoint.steps(self._section.blind_workdir)
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section = self._section
-        _check_scorers(section.scorers, subject.objective)
+        check_scorers("perplexity", section.scorers, subject.objective)
         views = {_IMAGE: _View(subject.objective, subject.params, True)}
         if section.blind_workdir:
             views |= _blind_views(subject, section.blind_workdir)
@@ -81,13 +80,14 @@ class Perplexity:
             subject, subject.spec(section.split), measure, count=section.examples, batch_size=section.batch_size
         )
         present = found["length"] > 0
-        length_N = found["length"][present].astype(np.float64)
+        captions_N, length_N = (np.sum(x, axis=1, dtype=np.float64) for x in (present, found["length"]))
         rows: dict[tuple[str, str], _Row] = {}
         for sees, name in kinds:
             value_N, error_N = (
-                found[f"{what}/{sees}/{name}"][present].astype(np.float64) for what in ("value", "error")
+                np.sum(found[f"{what}/{sees}/{name}"] * present, axis=1, dtype=np.float64)
+                for what in ("value", "error")
             )
-            row = rows[sees, name] = _row(value_N, error_N, length_N)
+            row = rows[sees, name] = _row(value_N, error_N, length_N, captions_N)
             prefix = name if sees == _IMAGE else f"{sees}/{name}"
             yield f"{prefix}/per_caption", row.per_caption
             yield f"{prefix}/per_caption/standard_error", row.standard_error
@@ -99,7 +99,7 @@ class Perplexity:
                 null, blind = (-rows[view, name].per_token for view in (_NULL, _BLIND))
                 yield f"{_NULL}/{name}/counts_as_blind", float(null_memory_counts(null, blind))
         if jax.process_index() == 0:
-            lines = [[*key, kinds[key], len(length_N), *row] for key, row in rows.items()]
+            lines = [[*key, kinds[key], int(captions_N.sum()), *row] for key, row in rows.items()]
             tables.write_csv(subject.out / "perplexity.csv", (*_KEYS, *_Row._fields), lines)
             if _LOSSES[0] in found:
                 curve = by_share(*(found[name][present] for name in _LOSSES))
@@ -115,7 +115,7 @@ class _View(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """Log-likelihoods in nats, perplexity, and their standard errors over captions."""
+    """Log-likelihoods in nats, perplexity, and their standard errors over images."""
 
     per_caption: float
     standard_error: float
@@ -139,12 +139,6 @@ def _blind_views(subject: Subject, workdir: str) -> dict[str, _View]:
     return views
 
 
-def _check_scorers(names: Sequence[str], objective: Objective) -> None:
-    for name in names:
-        if name not in objective.scorers:
-            raise ConfigError(f'scorers: the objective has no "{name}"; choose from {", ".join(objective.scorers)}')
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _measured(
     objective: Objective, names: tuple[str, ...], images: bool, params: Params, batch: GlobalBatch, index: jax.Array
@@ -165,10 +159,11 @@ def _measured(
     return chosen, {} if losses is None else dict(zip(_LOSSES, losses, strict=True))
 
 
-def _row(value_N: np.ndarray, error_N: np.ndarray, length_N: np.ndarray) -> _Row:
-    per_caption, caption_error = _ratio(value_N, np.ones_like(value_N))
+def _row(value_N: np.ndarray, error_N: np.ndarray, length_N: np.ndarray, captions_N: np.ndarray) -> _Row:
+    """From sums over the captions of each image, which share the image and random numbers."""
+    per_caption, caption_error = _ratio(value_N, captions_N)
     per_token, token_error = _ratio(value_N, length_N)
-    monte_carlo = float(np.sqrt(np.sum(error_N**2)) / len(value_N))
+    monte_carlo = float(np.sqrt(np.sum(error_N**2)) / captions_N.sum())
     perplexity = float(np.exp(-per_token))
     return _Row(per_caption, caption_error, monte_carlo, per_token, token_error, perplexity, perplexity * token_error)
 
@@ -201,6 +196,6 @@ def _write_curve(subject: Subject, curve: np.ndarray) -> None:
 
 
 def _ratio(value_N: np.ndarray, size_N: np.ndarray) -> tuple[float, float]:
-    """sum(value) / sum(size) and its standard error over captions (the delta method)."""
+    """sum(value) / sum(size) and its standard error over the N images or captions (the delta method)."""
     ratio = value_N.sum() / size_N.sum()
     return float(ratio), float(np.sqrt(np.sum((value_N - ratio * size_N) ** 2)) / size_N.sum())

@@ -66,7 +66,7 @@ for (const figure of document.querySelectorAll('.emerging')) {
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """A token of a caption: its text, the step that set it (-1: given), log p of it then, and where it looked.
+    """A token of a caption: its text, the step that set it last (-1: given), log p of it then, and where it looks.
 
     `attention` f32[N] has a weight for each patch of a square image, row by row; empty where it is not known.
     """
@@ -106,7 +106,7 @@ def write(path: epath.Path, title: str, captions: Sequence[Emerging]) -> None:
     page = Page(title, style=_STYLE, script=_SCRIPT)
     page.paragraph(
         "Move a slider to watch a caption emerge: black is masked. The greener a word, the surer the model was when it "
-        "set it. Point at a word to see where in the image its prediction looked."
+        "set it. Point at a word to see where in the image its prediction looks, given the other words."
     )
     for caption in captions:
         page.markup(_figure(caption))

@@ -152,7 +152,7 @@ class _Run:
             self.progress.say(f"warning: {warning}")
         if self.finished is not None:
             self.progress.say(f"this run is finished (step {self.start:,}); its results:")
-            self.progress.say(evaluators.summary(self.finished, self._evaluations(self.start)))
+            self.progress.say(self._summary(self.finished, self.start))
             return self.finished
         if jax.process_index() == 0:
             files.write(self.workdir / CONFIG_FILE, dumps(self.config))
@@ -173,7 +173,7 @@ class _Run:
             except Interrupted:
                 self.progress.say("stopped during the final evaluation; the same command continues")
                 return {}
-        self.progress.say(evaluators.summary(results, self._evaluations(self.total)))
+        self.progress.say(self._summary(results, self.total))
         return results
 
     def _state_and_step(self) -> tuple[train_state.State, Callable[..., Any]]:
@@ -305,6 +305,9 @@ class _Run:
             should_stop=lambda: distributed.any_process(self.stop.requested),
         )
         return dict(evaluators.run(chosen, subject))
+
+    def _summary(self, results: Mapping[str, float], step: int) -> str:
+        return evaluators.summary(results, self._evaluations(step), list(self.config.evaluators))
 
     def _evaluations(self, step: int) -> epath.Path:
         return self.workdir / "evaluations" / str(step)

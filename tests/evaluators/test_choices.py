@@ -49,8 +49,16 @@ def test_any_score_of_the_text_alone_is_right_half_of_the_time_and_never_both_ti
 
 def test_random_scores_are_at_chance_and_the_interval_covers_it():
     scores = np.random.default_rng(0).standard_normal((1000, 2, 2))
+    chance = {"accuracy": 1 / 2, "text": 1 / 4, "image": 1 / 4, "group": 1 / 6}
     for name, choice in choices.choices(scores).items():
         value, low, high = choice.interval()
-        assert low < value < high and low - 0.02 < choices.CHANCE[name] < high + 0.02
+        assert low < value < high and low - 0.02 < chance[name] < high + 0.02
         width = 2 * 1.96 * choice.right_N.std() / np.sqrt(1000)
         assert high - low == pytest.approx(width, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("right", "expected"), [(1.0, (1.0, 0.025 ** (1 / 40), 1.0)), (0.0, (0.0, 0.0, 1 - 0.025 ** (1 / 40)))]
+)
+def test_what_is_always_right_or_never_has_an_exact_interval(right, expected):
+    assert choices.Choice(np.full(40, right), 0).interval() == pytest.approx(expected)

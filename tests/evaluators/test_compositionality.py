@@ -73,7 +73,8 @@ def found(out):
     with pytest.MonkeyPatch.context() as patch:
         for module in (base, compositionality):
             patch.setattr(module, "open_source", lambda _: FoilSource(40))
-        values = dict(build(SECTION).run(make_subject(out, FoilObjective())))
+        every = dataclasses.replace(SECTION, scorers=("text", "seeing", "similarity"))
+        values = dict(build(every).run(make_subject(out, FoilObjective())))
     return values, tables.read_csv(out / "foils.csv")
 
 
@@ -126,18 +127,6 @@ def test_there_is_a_line_for_each_foil_with_all_its_scores(found, out):
     assert np.exp(seeing["blind"]).sum() == pytest.approx(np.exp(-1.0) + np.exp(-2.0), rel=1e-5)
 
 
-def test_standard_errors_of_differences_come_from_replicates():
-    @dataclasses.dataclass
-    class Replicated:
-        standard_error: jax.Array
-        replicates: jax.Array
-
-    common = np.random.default_rng(0).standard_normal((8, 3, 1))
-    replicates = jnp.asarray(common + np.array([0.0, 1.0]))
-    score = Replicated(jnp.ones((3, 2)), replicates)
-    np.testing.assert_allclose(compositionality._difference_error(score), 0, atol=1e-6)
-
-
 def test_the_picture_marks_where_a_wrong_choice_differs(tmp_path, use_source, monkeypatch):
     use_source(FoilSource(40))
     drawn = []
@@ -171,6 +160,8 @@ def test_what_cannot_be_evaluated_is_named_before_training(tmp_path, use_source)
     build(SECTION).check(subject.config)
     with pytest.raises(ConfigError, match='no kind "swop"; did you mean "swap"'):
         build(dataclasses.replace(SECTION, kinds=("swop",))).check(subject.config)
+    with pytest.raises(ConfigError, match='compositionality: the objective has no scorer "txt"'):
+        build(dataclasses.replace(SECTION, scorers=("txt",))).check(subject.config)
     with pytest.raises(ConfigError, match='no scorer "txt"; did you mean "text"'):
         list(build(dataclasses.replace(SECTION, scorers=("txt",))).run(subject))
 
