@@ -91,7 +91,7 @@ def main(_: list[str]) -> None:
     decoding = sections.Decoding(temperature=values.temperature)
     section = sections.Captioning(examples=values.examples, decoding=decoding, metrics=values.metrics)
     found: dict[str, dict[int, dict[str, float]]] = {}
-    for order in ORDERS:
+    for order in values.orders:
         for count in steps(loaded.config.data.max_tokens - 1):
             metrics = found.setdefault(order, {})[count] = measure(subject, section, order, count)
             shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "/" not in name)
@@ -104,6 +104,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The run whose latest checkpoint writes.", required=True)
     flags.DEFINE_string("out", None, "Folder for the table and the pictures.", required=True)
     flags.DEFINE_integer("examples", 1_000, "Images of the test split.", lower_bound=1)
+    flags.DEFINE_list("orders", list(ORDERS), "In which positions are revealed.")
     flags.DEFINE_bool("metrics", False, "Also compare with references, see mdc_jax/evaluators/caption_metrics.py.")
     flags.DEFINE_float("temperature", 0.0, "Of the draw of a token; 0: the likeliest.")
     app.run(command.reported(main), flags_parser=command.parse_flags)
