@@ -69,15 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     # The files of the run's own evaluation stay as they are where settings are others.
     folder = f"{loaded.step}_changed" if _SET.value else str(loaded.step)
     out = epath.Path(_OUT.value or epath.Path(_WORKDIR.value) / "evaluations" / folder)
-    subject = Subject(
-        objective=loaded.objective,
-        params=loaded.params,
-        config=config,
-        tokenizer=loaded.tokenizer,
-        mesh=loaded.mesh,
-        step=loaded.step,
-        out=out,
-    )
+    subject = dataclasses.replace(Subject.of(loaded, out), config=config)
     values = dict(evaluators.run(chosen, subject))
     print(
         f"step {loaded.step:,} of {_WORKDIR.value}\n\n{evaluators.summary(values, out, list(chosen))}\n\nfiles in {out}"

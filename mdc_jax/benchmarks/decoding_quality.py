@@ -79,15 +79,7 @@ def main(_: list[str]) -> None:
     loaded = checkpoint.load(values.workdir)
     out = epath.Path(values.out)
     out.mkdir(parents=True, exist_ok=True)
-    subject = Subject(
-        objective=loaded.objective,
-        params=loaded.params,
-        config=loaded.config,
-        tokenizer=loaded.tokenizer,
-        mesh=loaded.mesh,
-        step=loaded.step,
-        out=out,
-    )
+    subject = Subject.of(loaded, out)
     decoding = sections.Decoding(temperature=values.temperature)
     section = sections.Captioning(examples=values.examples, decoding=decoding, metrics=values.metrics)
     found: dict[str, dict[int, dict[str, float]]] = {}

@@ -21,7 +21,7 @@ from mdc_jax.data.pipeline import eval_batches
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.objectives.base import Objective, Params
-from mdc_jax.training import sharding
+from mdc_jax.training import checkpoint, sharding
 
 GlobalBatch = Mapping[str, jax.Array]
 
@@ -42,6 +42,19 @@ class Subject:
     step: int
     out: epath.Path  # an existing folder for the files of this evaluation
     should_stop: Callable[[], bool] = lambda: False  # the same answer on every host
+
+    @classmethod
+    def of(cls, loaded: checkpoint.Loaded, out: epath.Path) -> "Subject":
+        """A checkpoint, whose evaluation writes to `out`."""
+        return cls(
+            objective=loaded.objective,
+            params=loaded.params,
+            config=loaded.config,
+            tokenizer=loaded.tokenizer,
+            mesh=loaded.mesh,
+            step=loaded.step,
+            out=out,
+        )
 
     def spec(self, split: str) -> str:
         """See `spec_of`."""
