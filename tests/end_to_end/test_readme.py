@@ -48,8 +48,6 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
         ["--set=compositionality.examples=2", "--set=compositionality.blind_images=2"],
     ),
     "python -m mdc_jax.caption": ({}, []),
-    "python -m mdc_jax.benchmarks.decoding_quality": ({"--examples=300": "--examples=8"}, ["--orders=random"]),
-    "python -m mdc_jax.benchmarks.scoring": ({}, ["--images=2", "--captions=2", "--repeats=1"]),
     "python -m mdc_jax.benchmarks.decoding --config": (
         {".py": ".py:runlocal"},
         ["--config.data.max_tokens=6", "--repeats=1", "--batches=1"],
