@@ -31,7 +31,6 @@ from mdc_jax.training import checkpoint, sharding
 # A file's name, its bytes, pixels u8[H, W, 3], or what Pillow makes of it.
 Image = str | os.PathLike[str] | bytes | np.ndarray | PIL.Image.Image
 
-_NO_LIMIT = 2**16  # tokens
 _DEFAULT = sections.Decoding()
 
 
@@ -130,11 +129,10 @@ class Model:
         return _replicates_at(score, 1, 0)
 
     def _tokens(self, caption: str) -> list[int]:
-        most = self.loaded.config.data.max_tokens
-        ids = self.loaded.tokenizer.encode(caption, _NO_LIMIT)
-        if len(ids) > most:
-            raise ValueError(f"a caption has {len(ids)} tokens, and the model reads {most}: {caption[:80]!r}")
-        return ids
+        most, length = self.loaded.config.data.max_tokens, self.loaded.tokenizer.longest([caption])
+        if length > most:
+            raise ValueError(f"a caption has {length} tokens, and the model reads {most}: {caption[:80]!r}")
+        return self.loaded.tokenizer.encode(caption, most)
 
     def _run(
         self,

@@ -25,7 +25,7 @@ from mdc_jax.report import plots, tables
 from mdc_jax.training import checkpoint, compilation_cache
 
 _DRAWN = {"right": "share of captions that are right", "distinct": "share of distinct captions", "cider": "CIDEr-D"}
-ORDERS = ("confidence", "margin", "entropy", "random")
+(ORDERS,) = (field.metadata["choices"] for field in dataclasses.fields(sections.Decoding) if field.name == "order")
 Found = Mapping[str, Mapping[int, Mapping[str, float]]]  # order → steps → metric → value
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from mdc_jax import objectives
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.batch import LABEL_PREFIX
@@ -74,6 +75,17 @@ def spec_of(config: sections.Config, split: str) -> str:
     if not spec:
         raise ConfigError(f'data.{split} is empty, but an evaluator reads it: name a source, as in "scenes:{split}"')
     return spec
+
+
+def objective_of(config: sections.Config) -> Objective:
+    """The objective of a config as it is before there is a tokenizer: for what it offers, not to be run."""
+    return objectives.build(
+        config.objective,
+        model=config.model,
+        image=config.image,
+        vocab_size=config.tokenizer.vocab_size,
+        max_tokens=config.data.max_tokens,
+    )
 
 
 def check_scorers(evaluator: str, names: Sequence[str], objective: Objective) -> None:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mdc_jax import objectives
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data import images
@@ -20,7 +19,7 @@ from mdc_jax.data.batch import PAD_ID
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Foil, Source
 from mdc_jax.evaluators import choices, foil_tables
-from mdc_jax.evaluators.base import Interrupted, Progress, Subject, check_scorers, spec_of, to_host
+from mdc_jax.evaluators.base import Interrupted, Progress, Subject, check_scorers, objective_of, spec_of, to_host
 from mdc_jax.evaluators.foil_tables import Result, Scored
 from mdc_jax.objectives.base import Features, Objective, Params, Score
 from mdc_jax.scoring.blind import EXPONENTS, blind, debias
@@ -44,8 +43,7 @@ class Compositionality:
         """See `Evaluator`."""
         self._kinds(open_source(spec_of(config, self._section.split)))
         open_source(spec_of(config, "train"))
-        sizes = {"model": config.model, "image": config.image, "max_tokens": config.data.max_tokens}
-        self._scorers(objectives.build(config.objective, vocab_size=config.tokenizer.vocab_size, **sizes))
+        self._scorers(objective_of(config))
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         source = open_source(subject.spec(self._section.split))
@@ -112,7 +110,7 @@ class Compositionality:
 
 def _batches(subject: Subject, source: Source, kind: str, count: int, size: int) -> Iterator[list[Foil]]:
     """The first foils of a kind, up to `size` at once, but for those that cannot be read or are too long."""
-    encode, most = subject.tokenizer.encode, subject.config.data.max_tokens
+    most = subject.config.data.max_tokens
 
     def foils() -> Iterator[Foil]:
         for index in range(count):
@@ -125,7 +123,7 @@ def _batches(subject: Subject, source: Source, kind: str, count: int, size: int)
                 continue
             except ValueError as error:
                 raise ConfigError(f"compositionality: {error}") from error
-            if any(len(encode(caption, most + 1)) > most for caption in foil.captions):
+            if subject.tokenizer.longest(foil.captions) > most:
                 logging.warning("compositionality: foil %d of %s left out: more than %d tokens", index, kind, most)
                 continue
             yield foil

@@ -10,10 +10,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mdc_jax import objectives
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.sources import open_source
-from mdc_jax.evaluators.base import GlobalBatch, Subject, check_scorers, extract, spec_of
+from mdc_jax.evaluators.base import GlobalBatch, Subject, check_scorers, extract, objective_of, spec_of
 from mdc_jax.objectives.base import Objective, Params, Score
 from mdc_jax.report import plots, tables
 from mdc_jax.scoring.blind import null_memory_counts
@@ -52,9 +51,7 @@ class Perplexity:
                 f'objective "{config.objective.name}" gives captions no probability: leave the perplexity evaluator out'
             )
         open_source(spec_of(config, self._section.split))
-        sizes = {"model": config.model, "image": config.image, "max_tokens": config.data.max_tokens}
-        objective = objectives.build(config.objective, vocab_size=config.tokenizer.vocab_size, **sizes)
-        check_scorers("perplexity", self._section.scorers, objective)
+        check_scorers("perplexity", self._section.scorers, objective_of(config))
         if self._section.blind_workdir:
             checkpoint.steps(self._section.blind_workdir)
 

@@ -9,14 +9,15 @@ Shapes: B images, N image tokens, D width, C captions of an image, L tokens.
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mdc_jax.config import sections
-from mdc_jax.scoring.score import Score
+from mdc_jax.scoring.score import Score as Score  # a part of this contract
+from mdc_jax.scoring.score import Scorer
 
 Params = Mapping[str, Any]
 Features = Mapping[str, jax.Array]
@@ -31,9 +32,6 @@ class Caption:
     tokens: jax.Array  # i32, EOS included, then PAD
     log_prob: jax.Array  # f32, untempered, of each token when it was set; 0 where none was, and at pads
     step: jax.Array  # i32, from 0, when each token was set; -1 for an EOS that was there before, and for pads
-
-
-Scorer = Callable[[Params, Features, Mapping[str, jax.Array], jax.Array], Score]
 
 
 class Objective(abc.ABC):

@@ -3,19 +3,16 @@
 Everything is in the page: text, images and script. `page.html#step=3` opens it after three steps.
 """
 
-import base64
 import dataclasses
 import html
-import io
 import json
 import math
 from collections.abc import Sequence
 
 import numpy as np
-import PIL.Image
 from etils import epath
 
-from mdc_jax.report.html import Page
+from mdc_jax.report.html import Page, picture
 
 _STYLE = """
 .emerging { display: grid; grid-template-columns: 14rem 1fr; gap: 1.2rem; margin: 1.6rem 0; align-items: start; }
@@ -114,15 +111,13 @@ def write(path: epath.Path, title: str, captions: Sequence[Emerging]) -> None:
 
 
 def _figure(caption: Emerging) -> str:
-    file = io.BytesIO()
-    PIL.Image.fromarray(caption.image).save(file, "PNG")
-    source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     side = math.isqrt(len(caption.tokens[0].attention)) if caption.tokens else 0
     last = steps(caption.tokens)
     notes = "".join(f"<div><small>{html.escape(note)}</small></div>" for note in caption.notes)
     return (
-        f'<div class="emerging"><div class="picture"><img src="{source}" alt=""><canvas data-side="{side}"></canvas>'
-        f"</div><div><strong>{html.escape(caption.title)}</strong>"
+        f'<div class="emerging"><div class="picture"><img src="{picture(caption.image)}" alt="">'
+        f'<canvas data-side="{side}"></canvas></div>'
+        f"<div><strong>{html.escape(caption.title)}</strong>"
         f"<p>{'<wbr>'.join(map(_token, caption.tokens))}</p>"
         f'<label><input type="range" min="0" max="{last}" value="{last}"> <output></output></label>{notes}</div></div>'
     )

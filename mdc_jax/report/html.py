@@ -92,13 +92,18 @@ def _row(tag: str, cells: Sequence[str]) -> str:
     return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
-def _card(card: Card) -> str:
+def picture(image: np.ndarray) -> str:
+    """An image u8[H, W, 3] as an address that holds it."""
     file = io.BytesIO()
-    PIL.Image.fromarray(card.image).save(file, "PNG")
+    PIL.Image.fromarray(image).save(file, "PNG")
+    return _inline(file.getvalue(), "png")
+
+
+def _card(card: Card) -> str:
     small = ' class="small"' if max(card.image.shape[:2]) <= _SMALL else ""
     texts = "".join(f'<div class="pieces">{"".join(map(_piece, pieces))}</div>' for pieces in card.texts)
     return (
-        f'<div class="card"><img{small} src="{_inline(file.getvalue(), "png")}" alt="">'
+        f'<div class="card"><img{small} src="{picture(card.image)}" alt="">'
         f"<div><small>{html.escape(card.title)}</small>{texts}</div></div>"
     )
 

@@ -6,19 +6,16 @@ text is worth what it adds to a blind one.
 Shapes: B images, C captions of an image, L tokens, M images of a bank, R replicates.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from mdc_jax.scoring.score import Score, of_replicates, standard_error
+from mdc_jax.scoring.score import Score, Scorer, of_replicates, standard_error
 
 EXPONENTS = (0.0, 0.5, 1.0)  # of p(caption) in `debias`; fixed in advance, and all of them reported
 _MOST_ABOVE = 0.02  # of a blind decoder's loss: how much more the null memory's may be
-
-# (params, features, {"text": i32[B, C, L], "length": i32[B, C]}, key) → Score.
-Scorer = Callable[[Any, Mapping[str, jax.Array], Mapping[str, jax.Array], jax.Array], Score]
 
 
 def blind(

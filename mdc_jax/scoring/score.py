@@ -5,6 +5,8 @@ Shapes: B images, C captions of an image, R replicates.
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +45,10 @@ class Score:
         if self.replicates is None:
             return value, jnp.hypot(self.standard_error[:, first], self.standard_error[:, second])
         return value, standard_error(self.replicates[..., first] - self.replicates[..., second])
+
+
+# (params, features, {"text": i32[B, C, L], "length": i32[B, C]}, key) → Score.
+Scorer = Callable[[Any, Mapping[str, jax.Array], Mapping[str, jax.Array], jax.Array], Score]
 
 
 def exact(value: jax.Array, kind: str = "exact") -> Score:

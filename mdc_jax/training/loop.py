@@ -10,6 +10,7 @@ run on all hosts and never reaches a checkpoint.
 """
 
 import contextlib
+import functools
 import json
 import math
 import time
@@ -60,18 +61,11 @@ def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, floa
     with lock.hold(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
         checkpointer = checkpoint.Checkpointer(workdir, **keep)
         with contextlib.closing(checkpointer), distributed.StopSignal() as stop:
-            run = _start(config, workdir, mesh, source, checkpointer, stop)
-            return run.execute()
+            start_at = functools.partial(_Run, config, workdir, mesh, source, checkpointer, stop)
+            return _start(start_at, checkpointer).execute()
 
 
-def _start(
-    config: sections.Config,
-    workdir: epath.Path,
-    mesh: jax.sharding.Mesh,
-    source: Source,
-    checkpointer: checkpoint.Checkpointer,
-    stop: distributed.StopSignal,
-) -> "_Run":
+def _start(start_at: Callable[[int], "_Run"], checkpointer: checkpoint.Checkpointer) -> "_Run":
     """The ladder of starts: the newest checkpoint that can be read, else from scratch where there is none.
 
     Checkpoints that cannot be read are set aside once an older one could be. Raises ConfigError where none can.
@@ -80,7 +74,7 @@ def _start(
     for step in reversed(checkpointer.steps() or [0]):
         reason = ""
         try:
-            run = _Run(config, workdir, mesh, source, checkpointer, stop, step)
+            run = start_at(step)
             run.prepare()
         except checkpoint.DamagedCheckpoint as error:
             reason = str(error)
@@ -88,9 +82,7 @@ def _start(
             break
         damaged[step] = reason or f"checkpoint {step} cannot be read by another process"
     else:
-        raise ConfigError(
-            "\n".join((f"{workdir}:", *damaged.values(), "restore one of them from a copy, or use another --workdir"))
-        )
+        raise ConfigError("\n".join((*damaged.values(), "restore one of them from a copy, or use another --workdir")))
     for step, reason in damaged.items():
         run.progress.say(f"warning: {reason}")
         run.progress.say(f"warning: it is kept in {checkpointer.set_aside(step)}, and step {run.start:,} used instead")

@@ -29,6 +29,9 @@ class FakeTokenizer:
     def encode(self, caption: str, max_tokens: int) -> list[int]:
         return [*(WORDS.index(word) for word in caption.split()[: max_tokens - 1]), 1]
 
+    def longest(self, captions: Sequence[str]) -> int:
+        return max(len(caption.split()) + 1 for caption in captions)
+
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(WORDS[i] for i in ids if i > 1)
 
