@@ -362,6 +362,7 @@ class Compositionality:
     batch_size: int = 50
     scorers: tuple[str, ...] = ()  # empty: the first that the objective has
     blind_images: int = 64  # training images over which p(caption | image) is averaged, each as costly as an image
+    blind_workdir: str = ""  # a run with objective.null_image_rate=1.0, which says p(caption) too
     picture: int = 1  # foils of each kind in the picture
 
 

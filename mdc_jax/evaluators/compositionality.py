@@ -18,12 +18,13 @@ from mdc_jax.data import images
 from mdc_jax.data.batch import PAD_ID
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Foil, Source
-from mdc_jax.evaluators import choices, foil_tables
+from mdc_jax.evaluators import blind_decoder, choices, foil_tables
 from mdc_jax.evaluators.base import Interrupted, Progress, Subject, check_scorers, objective_of, spec_of, to_host
-from mdc_jax.evaluators.foil_tables import Result, Scored
+from mdc_jax.evaluators.blind_decoder import BlindDecoder
+from mdc_jax.evaluators.foil_tables import Blind, Result, Scored
 from mdc_jax.objectives.base import Features, Objective, Params, Score
 from mdc_jax.scoring.blind import EXPONENTS, blind, debias
-from mdc_jax.training import sharding
+from mdc_jax.training import checkpoint, sharding
 
 _SCORE_SEED, _BANK_SEED = 24, 25
 _ENCODED_AT_ONCE = 64  # training images
@@ -44,14 +45,18 @@ class Compositionality:
         self._kinds(open_source(spec_of(config, self._section.split)))
         open_source(spec_of(config, "train"))
         self._scorers(objective_of(config))
+        if self._section.blind_workdir:
+            checkpoint.steps(self._section.blind_workdir)
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         source = open_source(subject.spec(self._section.split))
         scorers, kinds = self._scorers(subject.objective), self._kinds(source)
         bank = _bank(subject, self._section.blind_images)
+        workdir = self._section.blind_workdir
+        decoder = blind_decoder.load(subject, workdir) if workdir else None
         results = {}
         for kind in kinds:
-            result = self._score(subject, source, kind, scorers, bank)
+            result = self._score(subject, source, kind, scorers, bank, decoder)
             if result is not None:
                 results[kind] = result
         if not results:
@@ -61,7 +66,7 @@ class Compositionality:
         for scorer in scorers:
             means = {}
             for kind, result in results.items():
-                right = choices.choices(result.scored[scorer].scores[0].value)[choices.ACCURACY].right_N
+                right = choices.choices(result.scored[scorer].score.value)[choices.ACCURACY].right_N
                 means[f"{kind}/{scorer}/accuracy"] = float(right.mean())
             yield from means.items()
             yield f"{scorer}/accuracy", float(np.mean(list(means.values())))
@@ -83,7 +88,13 @@ class Compositionality:
         return self._section.scorers or tuple(objective.scorers)[:1]
 
     def _score(
-        self, subject: Subject, source: Source, kind: str, scorers: tuple[str, ...], bank: Features
+        self,
+        subject: Subject,
+        source: Source,
+        kind: str,
+        scorers: tuple[str, ...],
+        bank: Features,
+        decoder: BlindDecoder | None,
     ) -> Result | None:
         """None where the source has no foil of the kind."""
         mesh, examples = subject.mesh, self._section.examples
@@ -96,7 +107,7 @@ class Compositionality:
             if subject.should_stop():
                 raise Interrupted
             batch = sharding.to_global(_local_rows(subject, some, size), mesh)
-            scored = _scores(subject.objective, scorers, subject.params, batch, bank, index)
+            scored = _scores(subject.objective, scorers, subject.params, batch, bank, decoder, index)
             kept.append(to_host((scored, batch["length"])))
             foils += some
             progress.report(len(foils))
@@ -191,6 +202,7 @@ def _scores(
     params: Params,
     batch: Mapping[str, jax.Array],
     bank: Features,
+    decoder: BlindDecoder | None,
     index: jax.Array,
 ) -> dict[str, Scored]:
     """Every score of a batch has the same random numbers, so that images and captions are compared at equal noise."""
@@ -201,13 +213,19 @@ def _scores(
     for name in scorers:
         scorer = objective.scorers[name]
         scores = [scorer(params, features, captions, key) for features in sides]
-        if scores[0].kind == "similarity":
-            found[name] = Scored((_joined(scores),), None)
-            continue
-        without = blind(scorer, params, bank, captions, key)
-        debiased = [[debias(score, without, exponent) for score in scores] for exponent in EXPONENTS]
-        found[name] = Scored(tuple(map(_joined, debiased)), _joined([without]))
+        blinds = {}
+        if scores[0].kind != "similarity":
+            blinds[foil_tables.IMAGES] = blind(scorer, params, bank, captions, key)
+            if decoder is not None:
+                of_decoder, nothing = decoder.objective.scorers[name], decoder.features(len(batch["image"]))
+                blinds[foil_tables.DECODER] = of_decoder(decoder.params, nothing, captions, key)
+        found[name] = Scored(_joined(scores), {prior: _less(scores, without) for prior, without in blinds.items()})
     return found
+
+
+def _less(scores: Sequence[Score], without: Score) -> Blind:
+    debiased = [[debias(score, without, exponent) for score in scores] for exponent in EXPONENTS[1:]]
+    return Blind(_joined([without]), tuple(map(_joined, debiased)))
 
 
 def _joined(scores: Sequence[Score]) -> Score:

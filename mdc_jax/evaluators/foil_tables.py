@@ -23,21 +23,27 @@ from mdc_jax.report import plots, tables
 from mdc_jax.scoring.blind import EXPONENTS
 
 MODEL, BLIND = "model", "blind"
+IMAGES, DECODER = "images", "decoder"  # what says log p(caption): a mean over training images; see `blind_decoder.py`
 CAPTION, TOKEN = "caption", "token"
-_ACCURACY, _TIES = "accuracy, a = {:g}", "ties"
-_COLUMNS = (BLIND, *map(_ACCURACY.format, EXPONENTS), choices.TEXT, choices.IMAGE, choices.GROUP, _TIES)
+_ACCURACY, _TIES = "accuracy, a = 0", "ties"
 _TITLE = "grey: the image's own caption    black: the caption that scores higher    bold red: where that is wrong"
 
 
-class Scored(NamedTuple):
-    """What a scorer says: f32[N, S, C] for each of EXPONENTS, and without an image, f32[N, 1, C].
+class Blind(NamedTuple):
+    """log p(caption), f32[N, 1, C], and for each of EXPONENTS but 0 the scores less that, f32[N, S, C]."""
 
-    Standard errors, f32[N, S], are those of the difference of the two captions. Similarities have the exponent 0 alone
-    and no blind score.
+    score: Score
+    debiased: tuple[Score, ...]
+
+
+class Scored(NamedTuple):
+    """What a scorer says, f32[N, S, C], and what is said without an image, by IMAGES and DECODER.
+
+    Standard errors, f32[N, S], are those of the difference of the two captions. Nothing is blind beside similarities.
     """
 
-    scores: tuple[Score, ...]
-    blind: Score | None
+    score: Score
+    blind: Mapping[str, Blind]
 
 
 class Result(NamedTuple):
@@ -63,14 +69,12 @@ def _lines(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
     """One line of the CSV for each number."""
     for kind, result in results.items():
         images_of_foil = len(result.foils[0].images)
-        for name, (scores, blind) in result.scored.items():
-            columns = [(MODEL, exponent, score) for exponent, score in zip(EXPONENTS, scores, strict=False)]
+        for name, (score, blinds) in result.scored.items():
             divisors: dict[str, Any] = {CAPTION: 1}
-            if blind is not None:
-                columns.insert(0, (BLIND, 0.0, blind))
+            if blinds:
                 divisors[TOKEN] = result.length_NxC[:, None]
-            for row, exponent, score in columns:
-                values = np.broadcast_to(score.value, (len(score.value), images_of_foil, 2)).astype(np.float64)
+            for row, prior, exponent, scores in _rows(score, blinds):
+                values = np.broadcast_to(scores.value, (len(scores.value), images_of_foil, 2)).astype(np.float64)
                 for per, divisor in divisors.items():
                     for metric, choice in choices.choices(values / divisor).items():
                         value, low, high = choice.interval()
@@ -78,8 +82,9 @@ def _lines(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
                             "kind": kind,
                             "images": images_of_foil,
                             "scorer": name,
-                            "estimates": score.kind,
+                            "estimates": scores.kind,
                             "row": row,
+                            "prior": prior,
                             "exponent": exponent,
                             "per": per,
                             "metric": metric,
@@ -91,11 +96,20 @@ def _lines(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
                         }
 
 
+def _rows(score: Score, blinds: Mapping[str, Blind]) -> Iterator[tuple[str, str, float, Score]]:
+    """What is scored, by which log p(caption), its exponent, and the scores."""
+    yield MODEL, "", EXPONENTS[0], score
+    for prior, blind in blinds.items():
+        yield BLIND, prior, 0.0, blind.score
+        for exponent, debiased in zip(EXPONENTS[1:], blind.debiased, strict=True):
+            yield MODEL, prior, exponent, debiased
+
+
 def _markdown(lines: list[dict[str, Any]], step: int, blind_images: int) -> str:
     text = f"# Compositionality at step {step}\n"
     for scorer in dict.fromkeys(line["scorer"] for line in lines):
         own = [line for line in lines if line["scorer"] == scorer]
-        estimates = next(line["estimates"] for line in own if line["exponent"] == 0)
+        estimates = next(line["estimates"] for line in own if line["row"] == MODEL and line["exponent"] == 0)
         text += f"\n## {scorer} ({estimates})\n\n{_table(own)}"
         if estimates == "similarity":
             text += "\nA similarity is no log-probability: no blind row, no debiased column, no value per token.\n"
@@ -103,8 +117,9 @@ def _markdown(lines: list[dict[str, Any]], step: int, blind_images: int) -> str:
         "\naccuracy: how often the true caption of an image scores higher than the other one; chance, and with two "
         "images any score of the caption alone: .5. With two images also Winoground's scores: text, both images choose "
         "right (chance .25); image, both captions choose right (.25); group, both (.17). A tie is wrong. blind: "
-        f"accuracy of log p(caption), a mean over {blind_images} training images. a: log p(caption | image) - a log "
-        "p(caption); text, image and group have a = 0. In brackets: 95% intervals over the foils. Scores of "
+        f"accuracy of log p(caption), by the mean over {blind_images} training images, and by a decoder that was "
+        "trained without images where one is given. a: log p(caption | image) - a log p(caption); text, image and "
+        "group have a = 0. In brackets: 95% intervals over the foils. Scores of "
         "captions of different length (add) are comparable only where they contain the length.\n"
     )
 
@@ -115,37 +130,37 @@ def _table(lines: list[dict[str, Any]]) -> str:
         row, column = f"{line['kind']}, per {line['per']}", _column(line)
         if column:
             cells[row, column] = tables.interval(line["value"], line["low"], line["high"])
-        if column == _ACCURACY.format(0):
+        if column == _ACCURACY:
             cells[row, _TIES] = str(line["ties"])
     rows, columns = dict.fromkeys(row for row, _ in cells), dict.fromkeys(column for _, column in cells)
-    order = [column for column in _COLUMNS if column in columns]
+    last = (choices.TEXT, choices.IMAGE, choices.GROUP, _TIES)
+    order = [*(column for column in columns if column not in last), *(column for column in last if column in columns)]
     return tables.grid({(row, column): cells.get((row, column), "") for row in rows for column in order})
 
 
 def _column(line: dict[str, Any]) -> str:
     """Where a number stands in the table; "" for those that are in the CSV alone."""
-    accuracy = line["metric"] == choices.ACCURACY
+    if line["metric"] != choices.ACCURACY:
+        return line["metric"] if line["row"] == MODEL and not line["prior"] else ""
     if line["row"] == BLIND:
-        return BLIND if accuracy else ""
-    if accuracy:
-        return _ACCURACY.format(line["exponent"])
-    return "" if line["exponent"] else line["metric"]
+        return f"blind, {line['prior']}"
+    return f"a = {line['exponent']:g}, {line['prior']}" if line["prior"] else _ACCURACY
 
 
 def _examples(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
     for kind, result in results.items():
         right = {
-            name: {metric: choice.right_N for metric, choice in choices.choices(scored.scores[0].value).items()}
+            name: {metric: choice.right_N for metric, choice in choices.choices(scored.score.value).items()}
             for name, scored in result.scored.items()
         }
         for index, foil in enumerate(result.foils):
             scored = {}
-            for name, (scores, blind) in result.scored.items():
+            for name, (score, blinds) in result.scored.items():
                 scored[name] = {
-                    "estimates": scores[0].kind,
-                    "scores": scores[0].value[index].tolist(),  # [image][caption]
-                    "standard_error_of_difference": scores[0].standard_error[index].tolist(),
-                    "blind": None if blind is None else blind.value[index, 0].tolist(),
+                    "estimates": score.kind,
+                    "scores": score.value[index].tolist(),  # [image][caption]
+                    "standard_error_of_difference": score.standard_error[index].tolist(),
+                    "blind": {prior: blind.score.value[index, 0].tolist() for prior, blind in blinds.items()},
                     "right": {metric: float(right_N[index]) for metric, right_N in right[name].items()},
                 }
             tokens = result.length_NxC[index].tolist()
@@ -156,7 +171,7 @@ def _draw(subject: Subject, results: Mapping[str, Result], of_each_kind: int) ->
     """The first foils of each kind with the choice of the first scorer."""
     examples = []
     for result in results.values():
-        scores = next(iter(result.scored.values())).scores[0].value
+        scores = next(iter(result.scored.values())).score.value
         for index, foil in enumerate(result.foils[:of_each_kind]):
             for own, image in enumerate(foil.images):
                 chosen = own if scores[index, own, own] > scores[index, own, 1 - own] else 1 - own

@@ -12,6 +12,7 @@ import numpy as np
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.sources import open_source
+from mdc_jax.evaluators import blind_decoder
 from mdc_jax.evaluators.base import GlobalBatch, Subject, check_scorers, extract, objective_of, spec_of
 from mdc_jax.objectives.base import Objective, Params, Score
 from mdc_jax.report import plots, tables
@@ -125,11 +126,7 @@ class _Row(NamedTuple):
 
 def _blind_views(subject: Subject, workdir: str) -> dict[str, _View]:
     """The null memory of the model, where it has one, and a decoder trained without images; raises ConfigError."""
-    blind = checkpoint.load(workdir, mesh=subject.mesh)
-    if getattr(blind.config.objective, "null_image_rate", 0.0) < 1:
-        raise ConfigError(f"blind_workdir={workdir}: it saw images; train one with objective.null_image_rate=1.0")
-    if blind.tokenizer.hash != subject.tokenizer.hash:
-        raise ConfigError(f"blind_workdir={workdir}: it has another tokenizer, so that its tokens are not the same")
+    blind = blind_decoder.load(subject, workdir)
     views = {_BLIND: _View(blind.objective, blind.params, False)}
     if subject.objective.null_features(subject.params, 1) is not None:
         views = {_NULL: _View(subject.objective, subject.params, False), **views}

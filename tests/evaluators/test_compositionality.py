@@ -11,6 +11,7 @@ from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.sources.base import Foil
 from mdc_jax.evaluators import base, build, compositionality
 from mdc_jax.evaluators.base import Interrupted
+from mdc_jax.evaluators.blind_decoder import BlindDecoder
 from mdc_jax.objectives.base import Score
 from mdc_jax.report import plots, tables
 from tests.evaluators.fakes import BAD, SIZE, FakeObjective, FakeSource, make_subject
@@ -61,6 +62,17 @@ class FoilObjective(FakeObjective):
         return {"text": text, "seeing": seeing, "similarity": similarity}
 
 
+class TextOnly(FoilObjective):
+    """Each of its scorers is that of the text alone."""
+
+    def null_features(self, params, images):
+        return {}
+
+    @property
+    def scorers(self):
+        return dict.fromkeys(super().scorers, super().scorers["text"])
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     return epath.Path(tmp_path_factory.mktemp("evaluation"))
@@ -72,7 +84,10 @@ def found(out):
     with pytest.MonkeyPatch.context() as patch:
         for module in (base, compositionality):
             patch.setattr(module, "open_source", lambda _: FoilSource(40))
-        every = dataclasses.replace(SECTION, scorers=("text", "seeing", "similarity"))
+        # What the decoder trained without images says is what the text alone is worth to this objective.
+        decoder = BlindDecoder(TextOnly(), {})
+        patch.setattr(compositionality.blind_decoder, "load", lambda subject, workdir: decoder)
+        every = dataclasses.replace(SECTION, scorers=("text", "seeing", "similarity"), blind_workdir="text")
         values = dict(build(every).run(make_subject(out, FoilObjective())))
     return values, tables.read_csv(out / "foils.csv")
 
@@ -96,12 +111,25 @@ def test_a_scorer_that_sees_is_right_and_one_of_the_text_alone_is_at_a_half(foun
 def test_debiasing_leaves_nothing_of_a_score_of_the_text_alone(found):
     _, rows = found
     wanted = {"kind": "add", "scorer": "text", "metric": "accuracy", "per": "caption"}
-    assert number(rows, **wanted, row="blind") == number(rows, **wanted, row="model", exponent=0) == 1.0
-    assert number(rows, **wanted, row="model", exponent=1) == 0.0  # ties are wrong
-    (row,) = [r for r in rows if r["exponent"] == "1" and all(r[key] == value for key, value in wanted.items())]
-    assert int(row["ties"]) == int(row["foils"]) == 13  # fewer than were asked for: all that the source has
+    assert number(rows, **wanted, row="model", exponent=0) == 1.0
+    for prior in ("images", "decoder"):
+        assert number(rows, **wanted, row="blind", prior=prior) == 1.0
+        less = wanted | {"row": "model", "prior": prior, "exponent": "1"}
+        assert number(rows, **less) == 0.0  # ties are wrong
+        (row,) = [row for row in rows if all(row[key] == value for key, value in less.items())]
+        assert int(row["ties"]) == int(row["foils"]) == 13  # fewer than were asked for: all that the source has
     # Per token the longer caption scores higher, about -5 / 4 against -4 / 3.
     assert number(rows, **(wanted | {"per": "token"}), row="model", exponent=0) == 0.0
+
+
+def test_each_prior_is_taken_away_by_itself(found):
+    _, rows = found
+    # The image speaks for the true caption with 1 nat; the decoder finds the shorter one likelier by 1.005 nats, which
+    # is always the true one, and the mean over images by less than 1.
+    wanted = {"kind": "add", "scorer": "seeing", "metric": "accuracy", "per": "caption", "row": "model"}
+    assert number(rows, **wanted, exponent=1, prior="images") == 1.0
+    assert number(rows, **wanted, exponent=1, prior="decoder") == 0.0
+    assert number(rows, **wanted, exponent=0.5, prior="decoder") == 1.0
 
 
 def test_similarities_have_no_blind_row_and_nothing_to_debias(found, out):
@@ -121,9 +149,10 @@ def test_there_is_a_line_for_each_foil_with_all_its_scores(found, out):
     seeing = first["scorers"]["seeing"]
     assert seeing["scores"] == [[-1, -2], [-2, -1]] and seeing["right"]["group"] == 1
     assert first["scorers"]["text"]["standard_error_of_difference"] == pytest.approx([3 * 2**0.5] * 2)
-    assert first["scorers"]["similarity"]["blind"] is None
+    assert first["scorers"]["similarity"]["blind"] == {}
+    assert first["scorers"]["seeing"]["blind"]["decoder"] == first["scorers"]["text"]["scores"][0]
     # log-mean-exp over the training images, of which a share s are dogs.
-    assert np.exp(seeing["blind"]).sum() == pytest.approx(np.exp(-1.0) + np.exp(-2.0), rel=1e-5)
+    assert np.exp(seeing["blind"]["images"]).sum() == pytest.approx(np.exp(-1.0) + np.exp(-2.0), rel=1e-5)
 
 
 def test_the_picture_marks_where_a_wrong_choice_differs(tmp_path, use_source, monkeypatch):
@@ -174,14 +203,14 @@ def test_where_all_images_are_the_same_nothing_but_the_blind_score_is_left(name)
     bank = {name: value for name, value in objective.encode(params, images[:, 0]).items() if name != "blocks"}
     captions = {"text": batch["text"], "length": batch["length"]}
     names = tuple(objective.scorers)[:1]
-    found = compositionality._scores(objective, names, params, captions | {"image": images}, bank, 0)
+    found = compositionality._scores(objective, names, params, captions | {"image": images}, bank, None, 0)
     for scored in found.values():
-        first, *others = (np.asarray(score.value) for score in scored.scores)
+        first = np.asarray(scored.score.value)
         np.testing.assert_allclose(first[:, 0], first[:, 1], rtol=1e-5)  # both images have the same random numbers
         if name == "clip":
-            assert not others and scored.blind is None
+            assert not scored.blind
             continue
-        blind = np.asarray(scored.blind.value)
+        blind, others = (np.asarray(scored.blind["images"].score.value), scored.blind["images"].debiased)
         np.testing.assert_allclose(first[:, :1], blind, rtol=1e-4)
-        np.testing.assert_allclose(others[0], first / 2, rtol=1e-3)
-        np.testing.assert_allclose(others[1], 0, atol=1e-3)
+        np.testing.assert_allclose(others[0].value, first / 2, rtol=1e-3)
+        np.testing.assert_allclose(others[1].value, 0, atol=1e-3)

@@ -1,0 +1,34 @@
+"""A decoder that was trained without images, beside the model that is evaluated."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+
+from mdc_jax.config import ConfigError
+from mdc_jax.evaluators.base import Subject
+from mdc_jax.objectives.base import Features, Objective, Params
+from mdc_jax.training import checkpoint
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("params",), meta_fields=("objective",))
+@dataclasses.dataclass(frozen=True)
+class BlindDecoder:
+    objective: Objective
+    params: Params
+
+    def features(self, batch: int) -> Features:
+        """What stands for the images it never saw."""
+        features: Any = self.objective.null_features(self.params, batch)
+        return features
+
+
+def load(subject: Subject, workdir: str) -> BlindDecoder:
+    """Loads the run `workdir`; raises ConfigError where it saw images, or reads other tokens than the subject."""
+    loaded = checkpoint.load(workdir, mesh=subject.mesh)
+    if getattr(loaded.config.objective, "null_image_rate", 0.0) < 1:
+        raise ConfigError(f"blind_workdir={workdir}: it saw images; train one with objective.null_image_rate=1.0")
+    if loaded.tokenizer.hash != subject.tokenizer.hash:
+        raise ConfigError(f"blind_workdir={workdir}: it has another tokenizer, so that its tokens are not the same")
+    return BlindDecoder(loaded.objective, loaded.params)
