@@ -41,7 +41,8 @@ interrupted=143
 exec 3>&1 # where commands are printed, also those whose output is read
 
 run() { { printf '%q ' "$@"; echo; } >&3; [[ -n $dry ]] || "$@"; }
-ask() { local assumed=$1; shift; run "$@"; [[ -z $dry ]] || echo "$assumed"; } # a dry run assumes an answer
+# Runs what answers a question; a dry run assumes the answer.
+ask() { local assumed=$1; shift; run "$@" && if [[ -n $dry ]]; then echo "$assumed"; fi; }
 overdue() { ((SECONDS >= MAX_HOURS * 3600)); }
 answers() { ask "$1" "${ssh[@]}" --worker=all "--command=$worker status" | grep -Ex 'running|lost|exit [0-9]+'; }
 
