@@ -5,7 +5,8 @@ import pathlib
 import shutil
 import subprocess
 
-from tests.end_to_end.command_line import ROOT
+ROOT = pathlib.Path(__file__).parents[2]
+
 
 _RECORD = r"""#!/usr/bin/env bash
 { printf '%s\x1f' "${0##*/}" "$@"; printf '\x1e'; } >>"$FAKE/calls"

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.end_to_end.command_line import ROOT
+from tests.launch.fakes import ROOT
 
 SCRIPTS = [*sorted((ROOT / "launch").glob("*.s*h")), ROOT / ".ci" / "run"]
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.end_to_end.command_line import ROOT
+from tests.launch.fakes import ROOT
 
 REAL = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'
 SHIM = "#!/bin/sh\necho 'pyenv: command not found' >&2\nexit 127\n"

@@ -5,8 +5,7 @@ import importlib.util
 import pytest
 import yaml
 
-from tests.end_to_end.command_line import ROOT
-from tests.launch.fakes import Place
+from tests.launch.fakes import ROOT, Place
 
 YAML = ROOT / "launch" / "skypilot.yaml"
 NODES = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NODE_RANK": "1"}
