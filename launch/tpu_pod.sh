@@ -2,7 +2,7 @@
 # Trains on a TPU slice of Google Cloud, from an empty zone to a finished run; see launch/README.md.
 #
 #   export NAME=vitb ZONE=us-west4-a ACCELERATOR=v5litepod-16 RUNTIME=v2-alpha-tpuv5-lite
-#   bash launch/tpu_pod.sh babysit --config=configs/vitb_recap.py --workdir=gs://BUCKET/runs/vitb
+#   bash launch/tpu_pod.sh babysit --config=configs/vitb_recap.py:data=gs://BUCKET/recap --workdir=gs://BUCKET/runs/vitb
 #
 # babysit FLAGS   create, setup, run and watch; after a preemption again with the same workdir; delete at the end
 # create          ask for the slice, wait for it      status   of the slice and of its workers

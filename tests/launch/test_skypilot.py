@@ -19,7 +19,8 @@ def test_skypilot_reads_it(accelerators: str | None) -> None:
     config = yaml.safe_load(YAML.read_text())
     with pytest.raises(ValueError, match="WORKDIR"):
         Task.from_yaml_config(config)
-    task = Task.from_yaml_config(config, env_overrides=[("WORKDIR", "gs://bucket/runs/a")])
+    given = [("WORKDIR", "gs://bucket/runs/a"), ("FLAGS", "--config=configs/a.py")]
+    task = Task.from_yaml_config(config, env_overrides=given)
     if accelerators:
         task.set_resources_override({"accelerators": accelerators})
     (resources,) = task.resources
