@@ -1,11 +1,13 @@
 """launch/tpu_pod.sh against a gcloud that plays a scenario: its real control flow, without a cloud."""
 
 import shlex
+import shutil
 import subprocess
+import tarfile
 
 import pytest
 
-from tests.launch.fakes import Place
+from tests.launch.fakes import ROOT, Place
 
 SETTINGS = {"NAME": "vitb", "ZONE": "zone-a", "ACCELERATOR": "v5litepod-16", "RUNTIME": "v2", "POLL": "0"}
 FLAGS = ["--config=configs/a.py", "--workdir=gs://bucket/runs/a", "--config.log.wandb=a project's $name"]
@@ -29,6 +31,7 @@ tr '+' '\n' <"$FAKE/answer"
 @pytest.fixture
 def cloud(place: Place) -> Place:
     subprocess.run(["git", "init", "--quiet", place.root], check=True)
+    shutil.copy(ROOT / ".gitignore", place.root)
     place.command("gcloud", GCLOUD)
     return place
 
@@ -81,6 +84,18 @@ def test_babysit_from_nothing_to_the_end(cloud: Place) -> None:
     assert "--worker=all" in started
     command = shlex.split(started[-1].removeprefix("--command="))
     assert command == ["bash", "mdc_jax/launch/worker.sh", "start", "--coordinator=auto", *FLAGS]
+
+
+def test_the_code_that_git_does_not_ignore_is_copied(cloud: Place) -> None:
+    (cloud.root / "a new config.py").touch()
+    (cloud.root / "data").mkdir()
+    (cloud.root / "data" / "large").touch()
+    assert pod(cloud, "setup").returncode == 0
+    assert verbs(cloud) == ["tpu-vm scp", "setup.sh"]
+    with tarfile.open(cloud.root / "runs" / "launch" / "vitb" / "code.tar.gz") as archive:
+        names = archive.getnames()
+    assert {"a new config.py", "launch/worker.sh", "launch/setup.sh"} <= set(names)
+    assert not any(name.startswith(("data", "runs")) for name in names)
 
 
 def test_dry_run_prints_what_a_run_without_incidents_does(cloud: Place) -> None:
