@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv and installs the requirements in it; does nothing where that is done already.
 #
-#   bash launch/setup.sh [--dev]     --dev: also what the tests need
+#   bash launch/setup.sh [--dev | --gpu | --tpu]     also what the tests need, or JAX for this accelerator
 #
 # PYTHON=/path/to/python chooses the interpreter; by default the newest tested one on the path.
 set -euo pipefail
@@ -37,8 +37,8 @@ find_python() {
 files=(requirements.txt)
 case "${1:-}" in
   "") ;;
-  --dev) files+=(requirements-dev.txt) ;;
-  *) echo "usage: bash $0 [--dev]" >&2; exit 2 ;;
+  --dev | --gpu | --tpu) files+=("requirements-${1#--}.txt") ;;
+  *) echo "usage: bash $0 [--dev | --gpu | --tpu]" >&2; exit 2 ;;
 esac
 
 if ! { recent .venv/bin/python && works .venv/bin/python -m pip --version; }; then

@@ -1,4 +1,4 @@
-"""The set-up of launch/, without a network: fake interpreters, and nothing to install."""
+"""launch/setup.sh, without a network: fake interpreters, and nothing to install."""
 
 import os
 import pathlib
@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from tests.end_to_end.command_line import ROOT
+from tests.launch.fakes import ROOT
 
-SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
 REAL = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'
 SHIM = "#!/bin/sh\necho 'pyenv: command not found' >&2\nexit 127\n"
 OLD = "#!/bin/sh\nexit 1\n"  # fails the check of the version
@@ -43,15 +42,6 @@ def set_up(root: pathlib.Path, *arguments: str, **interpreters: str) -> subproce
         text=True,
         timeout=120,
     )
-
-
-@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / ".ci" / "run"], ids=lambda path: path.name)
-def test_scripts_are_valid_shell(script: pathlib.Path) -> None:
-    subprocess.run(["bash", "-n", script], check=True)
-    linter = shutil.which("shellcheck")
-    if linter:
-        result = subprocess.run([linter, script], capture_output=True, text=True)
-        assert result.returncode == 0, result.stdout
 
 
 def test_setup_installs_once_and_again_after_a_change_or_a_failure(repository: pathlib.Path) -> None:
