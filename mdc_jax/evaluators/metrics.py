@@ -38,6 +38,18 @@ def accuracy(predicted_N: np.ndarray, labels_N: np.ndarray, weights_NxR: np.ndar
     return _counts((predicted_N == labels_N)[:, None], weights_NxR)[0] / weights_NxR.sum(0, dtype=np.float64)
 
 
+def mean_of_groups(values_N: np.ndarray, groups_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
+    """Mean over groups of the mean of `values` within each, f64[R]: with classes and right or wrong, mean per class.
+
+    A resample leaves out the groups of which it has no example.
+    """
+    names, group_N = np.unique(groups_N, return_inverse=True)
+    inside_NxG = group_N[:, None] == np.arange(len(names))[None]
+    with np.errstate(invalid="ignore"):  # 0/0 where a resample lacks the group: nan, left out
+        means_GxR = _counts(inside_NxG * values_N[:, None], weights_NxR) / _counts(inside_NxG, weights_NxR)
+    return _mean_of_names(means_GxR)
+
+
 def _auc(scores_N: np.ndarray, positive_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
     _, group_N, sizes = np.unique(scores_N, return_inverse=True, return_counts=True)
     order_N = np.argsort(group_N, kind="stable")
