@@ -7,6 +7,7 @@ from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.sources.base import Source
 
 _MODULES = {
+    "aro": "aro",
     "array_record": "array_record",
     "collage": "collage",
     "columns": "columns",
@@ -16,7 +17,9 @@ _MODULES = {
     "pictures": "pictures",
     "scenes": "scenes",
     "subset": "subset",
+    "sugarcrepe": "sugarcrepe",
     "tfds": "tfds",
+    "winoground": "winoground",
 }
 
 
