@@ -3,6 +3,7 @@
 Shapes: B foils of a batch, N of a kind, S images of a foil, C captions as in `choices.py`, L tokens, M training images.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,7 +112,11 @@ class Compositionality:
             batch = sharding.to_global(_local_rows(subject, some, size), mesh)
             scored = _scores(subject.objective, scorers, subject.params, batch, bank, decoder, index)
             kept.append(to_host((scored, batch["length"])))
-            foils += some
+            # Images are drawn of the first ones alone: those of a large set would fill the memory.
+            foils += [
+                foil if place < max(self._section.picture, 1) else dataclasses.replace(foil, images=())
+                for place, foil in enumerate(some, len(foils))
+            ]
             progress.report(len(foils))
         progress.clear()
         if not foils:

@@ -47,7 +47,8 @@ class Scored(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The foils of a kind, the lengths i32[N, C] of their captions in tokens, EOS included, and what scorers say."""
+    """The foils of a kind, of which the first alone have images, the lengths i32[N, C] of their captions in tokens, EOS
+    included, and what scorers say."""
 
     foils: tuple[Foil, ...]
     length_NxC: np.ndarray

@@ -33,11 +33,6 @@ def balanced_accuracy(predicted_NxK: np.ndarray, labels_NxK: np.ndarray, weights
     return _mean_of_names((sensitivity_KxR + specificity_KxR) / 2)
 
 
-def accuracy(predicted_N: np.ndarray, labels_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
-    """Share of right predictions, f64[R]."""
-    return _counts((predicted_N == labels_N)[:, None], weights_NxR)[0] / weights_NxR.sum(0, dtype=np.float64)
-
-
 def mean_of_groups(values_N: np.ndarray, groups_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
     """Mean over groups of the mean of `values` within each, f64[R]: with classes and right or wrong, mean per class.
 
@@ -48,6 +43,11 @@ def mean_of_groups(values_N: np.ndarray, groups_N: np.ndarray, weights_NxR: np.n
     with np.errstate(invalid="ignore"):  # 0/0 where a resample lacks the group: nan, left out
         means_GxR = _counts(inside_NxG * values_N[:, None], weights_NxR) / _counts(inside_NxG, weights_NxR)
     return _mean_of_names(means_GxR)
+
+
+def accuracy(predicted_N: np.ndarray, labels_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
+    """Share of right predictions, f64[R]."""
+    return _counts((predicted_N == labels_N)[:, None], weights_NxR)[0] / weights_NxR.sum(0, dtype=np.float64)
 
 
 def _auc(scores_N: np.ndarray, positive_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:

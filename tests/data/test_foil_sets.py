@@ -1,4 +1,4 @@
-"""Sets of foils in the formats in which their authors publish them."""
+"""Sets of foils, and of several captions, in the formats in which their authors publish them."""
 
 import json
 
@@ -95,6 +95,22 @@ def test_aro_cuts_to_the_box_and_leaves_out_what_the_authors_do(tmp_path):
     with pytest.raises(IndexError):
         source.foils("attribution", 25)
     assert len(aro.SYMMETRIC) == 157  # as many as the authors list
+
+
+def test_several_captions_of_an_image_are_read(tmp_path):
+    for name in "ab":
+        picture(tmp_path / "flickr30k-images" / f"{name}.jpg")
+    entries = [{"image": f"flickr30k-images/{name}.jpg", "caption": [name, "both"]} for name in "ab"]
+    file = tmp_path / "flickr30k_test.json"
+    file.write_text(json.dumps(entries))
+    source = open_source(f"karpathy:{file}")
+    assert [source[index].captions for index in range(2)] == [("a", "both"), ("b", "both")]
+    assert source[1].image == (tmp_path / "flickr30k-images" / "b.jpg").read_bytes()
+    with pytest.raises(ConfigError, match=r"2 of its 2 images are not there"):
+        open_source(f"karpathy:{file},images={tmp_path / 'flickr30k-images'}")
+    file.write_text(json.dumps([{"image": "flickr30k-images/a.jpg", "caption": "a"}]))
+    with pytest.raises(ConfigError, match=r"flickr30k_test.json is not as its authors .*no list of captions"):
+        open_source(f"karpathy:{file}")
 
 
 def test_aro_order_takes_tags_where_they_are_given(tmp_path):

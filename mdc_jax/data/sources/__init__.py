@@ -13,6 +13,7 @@ _MODULES = {
     "columns": "columns",
     "fake": "fake",
     "folder": "folder",
+    "karpathy": "karpathy",
     "mix": "mix",
     "pictures": "pictures",
     "scenes": "scenes",

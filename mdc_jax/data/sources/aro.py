@@ -24,11 +24,12 @@ from typing import Any
 from absl import logging
 
 from mdc_jax.data import word_order
-from mdc_jax.data.sources.foil_set import Box, Case, FoilSet, malformed, read_json
+from mdc_jax.data.sources import karpathy
+from mdc_jax.data.sources.foil_set import Box, Case, FoilSet
+from mdc_jax.data.sources.published import malformed, read_json
 
 _LEAST_CASES = 25  # of a pair of attributes
 _BOXED = "image_path, true_caption, false_caption, bbox_x, bbox_y, bbox_w, bbox_h, and relation_name or attributes"
-_CAPTIONED = "image and caption, a list of texts"
 _TAGS = "a list of tags for each word of each caption"
 
 # As the authors' notebook lists them: what holds in both directions, or too seldom to be counted.
@@ -121,11 +122,7 @@ _ORDER_KINDS = {"coco": "coco_karpathy_test.json", "flickr": "flickr30k_test.jso
 
 def _reordered(path: pathlib.Path, tagged: pathlib.Path | None) -> list[Case]:
     """Every caption with its foils; the images stand below the folder of the file."""
-    try:
-        entries = [(path.parent / entry["image"], entry["caption"]) for entry in read_json(path, _CAPTIONED)]
-    except (KeyError, TypeError) as error:
-        raise malformed(path, _CAPTIONED, error) from error
-    captions = [(file, word_order.words(text)) for file, texts in entries for text in texts]
+    captions = [(file, word_order.words(text)) for file, texts in karpathy.read(path, path.parent) for text in texts]
     tags: list[Any] = [None] * len(captions)
     if tagged is not None:
         tags = [some for of_image in read_json(tagged, _TAGS) for some in of_image]

@@ -4,14 +4,14 @@
 """
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mdc_jax.data import images, plan
+from mdc_jax.data.sources import published
 from mdc_jax.data.sources.base import BadRecord, Family, Foil, Record
 
 
@@ -44,10 +44,7 @@ class FoilSet:
         self.foil_kinds = tuple(cases)
         self._cases = cases
         self._records = [(case, side) for some in cases.values() for case in some for side in range(len(case.files))]
-        files = {file for case, _ in self._records for file in case.files}
-        missing = sorted(file for file in files if not file.exists())
-        if missing:
-            raise FileNotFoundError(f"{len(missing)} of its {len(files)} images are not there, as {missing[0]}")
+        published.check_files({file for case, _ in self._records for file in case.files})
         content = [
             (kind, [file.name for file in case.files], *case[1:]) for kind, some in cases.items() for case in some
         ]
@@ -74,19 +71,6 @@ class FoilSet:
             raise IndexError(f"foil {index} of {self.spec!r}, which has {len(cases)} of kind {kind}")
         case = cases[plan.sample(index, len(cases))]
         return Foil(kind, tuple(_image(case, side) for side in range(len(case.files))), case.captions, case.group)
-
-
-def read_json(path: pathlib.Path, fields: str) -> Any:
-    """The content of a JSON file, or of the lines of a .jsonl; raises ValueError, which names `fields`, for another."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines() if line] if path.suffix == ".jsonl" else json.loads(text)
-    except ValueError as error:
-        raise malformed(path, fields, error) from error
-
-
-def malformed(path: pathlib.Path, fields: str, error: Exception) -> ValueError:
-    return ValueError(f"{path} is not as its authors publish it, with {fields}: {error!r}")
 
 
 def _image(case: Case, side: int) -> bytes | np.ndarray:

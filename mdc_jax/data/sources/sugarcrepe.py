@@ -8,7 +8,8 @@ DIR/images unless told otherwise.
 import pathlib
 
 from mdc_jax.data.sources import options
-from mdc_jax.data.sources.foil_set import Case, FoilSet, malformed, read_json
+from mdc_jax.data.sources.foil_set import Case, FoilSet
+from mdc_jax.data.sources.published import malformed, read_json
 
 KINDS = ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
 _FIELDS = "{id: {filename, caption, negative_caption}}"

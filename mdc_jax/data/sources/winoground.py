@@ -6,7 +6,8 @@ facebook/winoground has them.
 
 import pathlib
 
-from mdc_jax.data.sources.foil_set import Case, FoilSet, malformed, read_json
+from mdc_jax.data.sources.foil_set import Case, FoilSet
+from mdc_jax.data.sources.published import malformed, read_json
 
 KIND = "winoground"
 _FIELDS = "image_0, image_1, caption_0, caption_1"
