@@ -1,5 +1,6 @@
 import dataclasses
 import logging
+import pathlib
 
 import PIL.Image
 import pytest
@@ -88,3 +89,18 @@ def test_what_is_not_there_is_explained(folders, tmp_path):
     with pytest.raises(ConfigError, match="names its own train, validation and test"):
         probe_sets.filled(dataclasses.replace(section, test="scenes:test"))
     assert probe_sets.filled(sections.LinearProbe()) == sections.LinearProbe()
+
+
+def test_the_readme_lists_the_sets_as_they_are():
+    text = (pathlib.Path(probe_sets.__file__).parent / "README.md").read_text()
+    rows = {
+        cells[0].strip("`"): cells[1:]
+        for line in text.splitlines()
+        if line.startswith("| `") and len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 8
+    }
+    assert rows.keys() == probe_sets.PROBE_SETS.keys()
+    for name, one in probe_sets.PROBE_SETS.items():
+        metric = {probe_sets.TOP_1: "top-1", probe_sets.MEAN_PER_CLASS: "mean per class"}[one.metric]
+        held_out = one.validation or f"{one.held_out}% of {one.train}"
+        found = f"`{one.tfds}`" if one.tfds else "(none)"
+        assert rows[name] == [found, str(one.classes), one.train, held_out, one.test, metric, one.licence]
