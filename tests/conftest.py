@@ -16,6 +16,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
     # Threads of BLAS that wait for each other on shared cores make small products many times slower.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # Programs are compiled for longer than they run.
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     # Compilations are kept, so that a second run of the tests is fast.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
