@@ -349,7 +349,8 @@ class Lengths:
 
 @dataclasses.dataclass(frozen=True)
 class Compositionality:
-    """Chooses between captions of which one is false, on sources that have such foils: scenes, collage, pictures.
+    """Chooses among captions of which one is true, on sources that have such foils: scenes, collage, pictures, and sets
+    by others, see `mdc_jax/evaluators/README.md`.
 
     A scorer runs once for each caption and blind image: with `elbo`, 32 masks each, 200 foils of the seven kinds of
     scenes take twenty minutes of a CPU core, with a scorer of one pass one minute.

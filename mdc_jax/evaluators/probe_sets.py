@@ -71,28 +71,36 @@ def filled(section: sections.LinearProbe) -> sections.LinearProbe:
     return dataclasses.replace(section, **specs, families=section.families or (family,))
 
 
-def resolve(dataset: str) -> tuple[dict[str, str], str]:
-    """Source specs by split, and the label family; raises as `filled`. Every split is in a pseudorandom order."""
-    name, _, directory = dataset.partition(":")
+def named(dataset: str) -> ProbeSet:
+    """The set of "NAME" or "NAME:DIR"; raises ConfigError for an unknown one."""
+    name = dataset.partition(":")[0]
     if name not in PROBE_SETS:
         raise ConfigError(f'linear probe: dataset="{dataset}"{did_you_mean(name, PROBE_SETS)}')
-    chosen = PROBE_SETS[name]
-    train, test = (_spec(name, chosen, directory, split) for split in (chosen.train, chosen.test))
-    specs = {"train": f"subset:0%-100%:{train}", "test": f"subset:0%-100%:{test}"}
+    return PROBE_SETS[name]
+
+
+def resolve(dataset: str) -> tuple[dict[str, str], str]:
+    """Source specs by split, and the label family; raises as `filled`. Every split is in a pseudorandom order."""
+    chosen = named(dataset)
+    train = _spec(dataset, chosen.train)
+    whole = "subset:0%-100%:{}".format
+    specs = {"train": whole(train), "test": whole(_spec(dataset, chosen.test))}
     if chosen.validation:
-        validation = _spec(name, chosen, directory, chosen.validation)
-        specs["validation"] = f"subset:0%-100%:{validation}"
+        specs["validation"] = whole(_spec(dataset, chosen.validation))
     else:
-        specs["train"] = f"subset:0%-{100 - chosen.held_out}%:{train}"
-        specs["validation"] = f"subset:{100 - chosen.held_out}%-100%:{train}"
+        kept = 100 - chosen.held_out
+        specs |= {"train": f"subset:0%-{kept}%:{train}", "validation": f"subset:{kept}%-100%:{train}"}
     return specs, _family(open_source(train), chosen)
 
 
-def _spec(name: str, chosen: ProbeSet, directory: str, split: str) -> str:
+def _spec(dataset: str, split: str) -> str:
+    """The source of a split of "NAME" or "NAME:DIR"."""
+    name, _, directory = dataset.partition(":")
     if not directory:
-        if not chosen.tfds:
+        known = PROBE_SETS[name].tfds
+        if not known:
             raise ConfigError(f'linear probe: TFDS does not have {name}: give its folder, as in dataset="{name}:DIR"')
-        return f"tfds:{chosen.tfds}:{split}"
+        return f"tfds:{known}:{split}"
     root = pathlib.Path(directory)
     if (root / _TFDS_FILE).exists():
         return f"tfds:{directory}:{split}"
@@ -102,8 +110,7 @@ def _spec(name: str, chosen: ProbeSet, directory: str, split: str) -> str:
         if (root / folder).is_dir():
             return f"folder:{root / folder}"
     raise ConfigError(
-        f'linear probe: dataset="{name}:{directory}" needs {root / split}/CLASS/image, or what TFDS or a prepare '
-        "command wrote"
+        f'linear probe: dataset="{dataset}" needs {root / split}/CLASS/image, or what TFDS or a prepare command wrote'
     )
 
 

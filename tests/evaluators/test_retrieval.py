@@ -9,6 +9,7 @@ import pytest
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.sources.base import Record
 from mdc_jax.evaluators import build, retrieval
+from mdc_jax.evaluators.base import Interrupted
 from mdc_jax.evaluators.pair_scores import Pairs
 from mdc_jax.objectives.base import Score
 from mdc_jax.report import tables
@@ -122,3 +123,10 @@ def test_images_without_captions_and_unknown_scorers_are_refused(tmp_path, use_s
         list(build(SECTION).run(subject))
     with pytest.raises(ConfigError, match='no scorer "matchr"; did you mean "matcher"'):
         list(build(dataclasses.replace(SECTION, scorers=("matchr",))).run(subject))
+
+
+def test_a_stopped_retrieval_writes_nothing(tmp_path, use_source):
+    use_source(Captioned(COUNT))
+    with pytest.raises(Interrupted):
+        list(build(SECTION).run(make_subject(tmp_path, Matcher(), lambda: True)))
+    assert not list(tmp_path.iterdir())
