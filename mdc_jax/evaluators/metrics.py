@@ -38,11 +38,13 @@ def mean_of_groups(values_N: np.ndarray, groups_N: np.ndarray, weights_NxR: np.n
 
     A resample leaves out the groups of which it has no example.
     """
-    names, group_N = np.unique(groups_N, return_inverse=True)
-    inside_NxG = group_N[:, None] == np.arange(len(names))[None]
+    order_N = np.argsort(groups_N, kind="stable")
+    _, first_G = np.unique(groups_N[order_N], return_index=True)
+    weights_NxR = weights_NxR[order_N]
+    values_NxR = weights_NxR * values_N[order_N, None].astype(np.float32)
     with np.errstate(invalid="ignore"):  # 0/0 where a resample lacks the group: nan, left out
-        means_GxR = _counts(inside_NxG * values_N[:, None], weights_NxR) / _counts(inside_NxG, weights_NxR)
-    return _mean_of_names(means_GxR)
+        means_GxR = np.add.reduceat(values_NxR, first_G) / np.add.reduceat(weights_NxR, first_G)
+    return _mean_of_names(means_GxR.astype(np.float64))
 
 
 def accuracy(predicted_N: np.ndarray, labels_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
