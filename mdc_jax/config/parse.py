@@ -285,7 +285,7 @@ def _check(config: sections.Config) -> None:
         *(
             (f"evaluators.{entry_name}.{name}", size, size >= 1, "at least 1")
             for entry_name, entry in config.evaluators.items()
-            for name in ("batch_size", "raw_size", "blind_images", *_COUNTS)
+            for name in ("batch_size", "raw_size", "blind_images", "texts_at_once", *_COUNTS)
             for size in [getattr(entry, name, 1)]
         ),
     ):

@@ -292,6 +292,7 @@ class LinearProbe:
 
     type: str = "linear_probe"
     every: str = "end"
+    dataset: str = ""  # "cifar10", "aircraft:DIR" ...: sources of `mdc_jax/evaluators/probe_sets.py`
     train: str = ""  # source specs; empty: the run's own
     validation: str = ""
     test: str = ""
@@ -348,7 +349,8 @@ class Lengths:
 
 @dataclasses.dataclass(frozen=True)
 class Compositionality:
-    """Chooses between captions of which one is false, on sources that have such foils: scenes, collage, pictures.
+    """Chooses among captions of which one is true, on sources that have such foils: scenes, collage, pictures, and sets
+    by others, see `mdc_jax/evaluators/README.md`.
 
     A scorer runs once for each caption and blind image: with `elbo`, 32 masks each, 200 foils of the seven kinds of
     scenes take twenty minutes of a CPU core, with a scorer of one pass one minute.
@@ -366,7 +368,40 @@ class Compositionality:
     picture: int = 1  # foils of each kind in the picture
 
 
-Evaluator = HeldOutLoss | LinearProbe | Captioning | Perplexity | Lengths | Compositionality
+@dataclasses.dataclass(frozen=True)
+class ZeroShot:
+    """Names the class of an image by scoring a text for each; see `mdc_jax/evaluators/README.md` for the file."""
+
+    type: str = "zero_shot"
+    every: str = "end"
+    split: str = "test"  # or "validation", or a source spec
+    family: str = ""  # of classes; empty: the only one that the source has
+    classes: str = ""  # a JSON file of templates and class names; empty: "a photo of a NAME." of the family's names
+    examples: int = 2_000
+    batch_size: int = 50
+    texts_at_once: int = 20  # scored beside each image of a batch
+    scorers: tuple[str, ...] = ()  # empty: the first that the objective has
+    blind_images: int = 64  # training images over which p(text | image) is averaged
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieval:
+    """Finds the captions of an image among those of all, and the image of a caption: recall at 1, 5 and 10.
+
+    Every caption is scored beside every image: 1,000 images with five captions each are five million runs of a decoder.
+    """
+
+    type: str = "retrieval"
+    every: str = "end"
+    split: str = "test"  # or "validation", or a source spec
+    examples: int = 200
+    batch_size: int = 50
+    texts_at_once: int = 20  # scored beside each image of a batch
+    scorers: tuple[str, ...] = ()  # empty: the first that the objective has
+    blind_images: int = 64  # training images over which p(caption | image) is averaged
+
+
+Evaluator = HeldOutLoss | LinearProbe | Captioning | Perplexity | Lengths | Compositionality | ZeroShot | Retrieval
 EVALUATORS: Mapping[str, type] = {section.type: section for section in typing.get_args(Evaluator)}
 
 

@@ -18,6 +18,8 @@ from mdc_jax.evaluators.held_out_loss import HeldOutLoss
 from mdc_jax.evaluators.lengths import Lengths
 from mdc_jax.evaluators.linear_probe import LinearProbe
 from mdc_jax.evaluators.perplexity import Perplexity
+from mdc_jax.evaluators.retrieval import Retrieval
+from mdc_jax.evaluators.zero_shot import ZeroShot
 
 _EVALUATORS: Mapping[str, type] = {
     "held_out_loss": HeldOutLoss,
@@ -26,6 +28,8 @@ _EVALUATORS: Mapping[str, type] = {
     "perplexity": Perplexity,
     "compositionality": Compositionality,
     "lengths": Lengths,
+    "zero_shot": ZeroShot,
+    "retrieval": Retrieval,
 }
 
 

@@ -1,10 +1,12 @@
 """Which caption of an image, and which image of a caption, scores choose. Nothing chosen is wrong: so is a tie.
 
-Shapes: N foils, S images of a foil (two, or one), C = 2 captions; caption i is that of image i.
+Shapes: N foils, S images of a foil, C captions: two images with two captions, of which caption i is that of image i, or
+one image with two captions or more, of which the first is true.
 """
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,6 +17,7 @@ _PERCENTILES = (2.5, 97.5)
 _TAIL = 0.025
 
 ACCURACY, TEXT, IMAGE, GROUP = "accuracy", "text", "image", "group"
+MACRO = "macro"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,13 @@ class Choice:
         low, high = np.percentile(means_R, _PERCENTILES)
         return float(self.right_N.mean()), float(low), float(high)
 
+    def macro(self, groups: Sequence[str]) -> tuple[float, float, float]:
+        """The mean over groups of the mean over their foils, and its 95% interval by bootstrap over the foils."""
+        weights_NxR = np.concatenate([np.ones((len(groups), 1), np.float32), _resamples(len(groups))], axis=1)
+        value, *resampled = metrics.mean_of_groups(self.right_N, np.array(groups), weights_NxR)
+        low, high = np.percentile(resampled, _PERCENTILES)
+        return float(value), float(low), float(high)
+
 
 @functools.lru_cache(maxsize=4)
 def _resamples(n: int) -> np.ndarray:
@@ -44,13 +54,14 @@ def _resamples(n: int) -> np.ndarray:
 def choices(scores_NxSxC: np.ndarray) -> dict[str, Choice]:
     """What the scores choose.
 
-    "accuracy" is the share of a foil's images whose own caption scores higher than the other one: .5 for every
+    "accuracy" is the share of a foil's images whose own caption scores higher than all others: .5 for every
     score of the caption alone where there are two images, unless it has ties. With two images also Winoground's scores
     (arXiv 2204.03162): "text", both images choose right; "image", both captions do; "group", all four.
     """
     own = np.arange(scores_NxSxC.shape[1])
     truth_NxS = scores_NxSxC[:, own, own]
-    of_caption = _compare(truth_NxS, scores_NxSxC[:, own, 1 - own])
+    others_NxSxC = np.where(np.eye(*scores_NxSxC.shape[1:], dtype=bool)[None], -np.inf, scores_NxSxC)
+    of_caption = _compare(truth_NxS, others_NxSxC.max(-1))
     found = {ACCURACY: Choice(of_caption.right_N, of_caption.ties)}
     if len(own) == 2:
         of_image = _compare(truth_NxS, scores_NxSxC[:, 1 - own, own])

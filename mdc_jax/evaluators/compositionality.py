@@ -1,8 +1,9 @@
 """Whether a model tells hard captions apart: foils of a source, scored by every scorer of the objective.
 
-Shapes: B foils of a batch, N of a kind, S images of a foil (two, or one), C = 2 captions, L tokens, M training images.
+Shapes: B foils of a batch, N of a kind, S images of a foil, C captions as in `choices.py`, L tokens, M training images.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,17 +23,17 @@ from mdc_jax.evaluators import blind_decoder, choices, foil_tables
 from mdc_jax.evaluators.base import Interrupted, Progress, Subject, check_scorers, objective_of, spec_of, to_host
 from mdc_jax.evaluators.blind_decoder import BlindDecoder
 from mdc_jax.evaluators.foil_tables import Blind, Result, Scored
+from mdc_jax.evaluators.image_bank import encode, training_images
 from mdc_jax.objectives.base import Features, Objective, Params, Score
 from mdc_jax.scoring.blind import EXPONENTS, blind, debias
 from mdc_jax.training import checkpoint, sharding
 
-_SCORE_SEED, _BANK_SEED = 24, 25
-_ENCODED_AT_ONCE = 64  # training images
-_READS = 10  # records that are read for an image, at most
+_SCORE_SEED = 24
 
 
 class Compositionality:
-    """Yields "<kind>/<scorer>/accuracy" and "<scorer>/accuracy", the mean over kinds, of scores as they are.
+    """Yields "<kind>/<scorer>/accuracy" and "<scorer>/accuracy", the mean over kinds, of scores as they are, and
+    "<kind>/<scorer>/macro", the mean over groups, where foils have groups.
 
     See `choices.py` for what is counted, and `foil_tables.py` for the files.
     """
@@ -51,7 +52,7 @@ class Compositionality:
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         source = open_source(subject.spec(self._section.split))
         scorers, kinds = self._scorers(subject.objective), self._kinds(source)
-        bank = _bank(subject, self._section.blind_images)
+        bank = training_images(subject, self._section.blind_images)
         workdir = self._section.blind_workdir
         decoder = blind_decoder.load(subject, workdir) if workdir else None
         results = {}
@@ -62,12 +63,14 @@ class Compositionality:
         if not results:
             raise ConfigError(f"compositionality: {source.spec} has no foil of the kinds {', '.join(kinds)}")
         if jax.process_index() == 0:
-            foil_tables.write(subject, results, self._section)
+            foil_tables.write(subject, source, results, self._section)
         for scorer in scorers:
             means = {}
             for kind, result in results.items():
-                right = choices.choices(result.scored[scorer].score.value)[choices.ACCURACY].right_N
-                means[f"{kind}/{scorer}/accuracy"] = float(right.mean())
+                choice = choices.choices(result.scored[scorer].score.value)[choices.ACCURACY]
+                means[f"{kind}/{scorer}/accuracy"] = float(choice.right_N.mean())
+                if result.groups:
+                    yield f"{kind}/{scorer}/macro", choice.macro(result.groups)[0]
             yield from means.items()
             yield f"{scorer}/accuracy", float(np.mean(list(means.values())))
 
@@ -109,7 +112,11 @@ class Compositionality:
             batch = sharding.to_global(_local_rows(subject, some, size), mesh)
             scored = _scores(subject.objective, scorers, subject.params, batch, bank, decoder, index)
             kept.append(to_host((scored, batch["length"])))
-            foils += some
+            # Images are drawn of the first ones alone: those of a large set would fill the memory.
+            foils += [
+                foil if place < max(self._section.picture, 1) else dataclasses.replace(foil, images=())
+                for place, foil in enumerate(some, len(foils))
+            ]
             progress.report(len(foils))
         progress.clear()
         if not foils:
@@ -162,39 +169,6 @@ def _local_rows(subject: Subject, foils: Sequence[Foil], size: int) -> dict[str,
     }
 
 
-def _bank(subject: Subject, count: int) -> Features:
-    """What `encode` finds for random training images, on every device: arrays with the leading axis M."""
-    source = open_source(subject.spec("train"))
-    rng = np.random.default_rng(_BANK_SEED)
-    pictures: list[np.ndarray] = []
-    for _ in range(_READS * count):
-        if len(pictures) == count:
-            break
-        try:
-            record = source[int(rng.integers(len(source)))]
-            pictures.append(images.prepare(record.image, subject.config.image, None))
-        except BadRecord:
-            continue
-    else:
-        raise ConfigError(f"compositionality: most images of {source.spec} cannot be read")
-    everywhere = sharding.replicated(subject.mesh)
-    parts = [
-        _encode(
-            subject.objective,
-            subject.params,
-            jax.device_put(np.stack(pictures[start : start + _ENCODED_AT_ONCE]), everywhere),
-        )
-        for start in range(0, count, _ENCODED_AT_ONCE)
-    ]
-    return jax.device_put(jax.tree.map(lambda *rows: jnp.concatenate(rows), *parts), everywhere)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _encode(objective: Objective, params: Params, pictures: jax.Array) -> Features:
-    features = objective.encode(params, pictures)
-    return {name: features[name] for name in ("tokens", "pooled")}
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _scores(
     objective: Objective,
@@ -208,7 +182,7 @@ def _scores(
     """Every score of a batch has the same random numbers, so that images and captions are compared at equal noise."""
     key = jax.random.fold_in(jax.random.key(_SCORE_SEED), index)
     captions = {"text": batch["text"], "length": batch["length"]}
-    sides = [_encode(objective, params, batch["image"][:, side]) for side in range(batch["image"].shape[1])]
+    sides = [encode(objective, params, batch["image"][:, side]) for side in range(batch["image"].shape[1])]
     found = {}
     for name in scorers:
         scorer = objective.scorers[name]
@@ -229,9 +203,16 @@ def _less(scores: Sequence[Score], without: Score) -> Blind:
 
 
 def _joined(scores: Sequence[Score]) -> Score:
-    """Scores f32[B, C] of each image as f32[B, S, C]; the standard errors f32[B, S] are those of the difference."""
+    """Scores f32[B, C] of each image as f32[B, S, C]; the standard errors f32[B, S] are those of a difference: of the
+    first caption to that which scores highest of the others."""
     return Score(
         jnp.stack([score.value for score in scores], axis=1),
-        jnp.stack([score.difference(0, 1)[1] for score in scores], axis=1),
+        jnp.stack([_error(score) for score in scores], axis=1),
         scores[0].kind,
     )
+
+
+def _error(score: Score) -> jax.Array:
+    errors = [score.difference(0, other)[1] for other in range(1, score.value.shape[1])]
+    highest = score.value[:, 1:].argmax(1)
+    return jnp.take_along_axis(jnp.stack(errors, axis=1), highest[:, None], axis=1)[:, 0]

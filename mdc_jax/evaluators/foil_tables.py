@@ -3,19 +3,19 @@
 `foils.csv` has every number, `foils.md` the tables, `foils.jsonl` a line for each foil with all its scores, for paired
 tests, and `foils.png` a few foils with the model's choice.
 
-Shapes: N foils of a kind, S images of a foil, C = 2 captions.
+Shapes: N foils of a kind, S images of a foil, C captions, as in `choices.py`.
 """
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mdc_jax.config import sections
 from mdc_jax.data import images
-from mdc_jax.data.sources.base import Foil
+from mdc_jax.data.sources.base import Foil, Source
 from mdc_jax.evaluators import choices
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.objectives.base import Score
@@ -39,7 +39,7 @@ class Blind(NamedTuple):
 class Scored(NamedTuple):
     """What a scorer says, f32[N, S, C], and what is said without an image, by IMAGES and DECODER.
 
-    Standard errors, f32[N, S], are those of the difference of the two captions. Nothing is blind beside similarities.
+    Standard errors, f32[N, S], are those of the difference to the true caption. Nothing is blind beside similarities.
     """
 
     score: Score
@@ -47,19 +47,25 @@ class Scored(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The foils of a kind, the lengths i32[N, C] of their captions in tokens, EOS included, and what scorers say."""
+    """The foils of a kind, of which the first alone have images, the lengths i32[N, C] of their captions in tokens, EOS
+    included, and what scorers say."""
 
     foils: tuple[Foil, ...]
     length_NxC: np.ndarray
     scored: Mapping[str, Scored]
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each foil; () where they have none."""
+        return tuple(foil.group for foil in self.foils) if self.foils[0].group else ()
 
-def write(subject: Subject, results: Mapping[str, Result], section: sections.Compositionality) -> None:
-    """Writes the files; `results` are by kind."""
+
+def write(subject: Subject, source: Source, results: Mapping[str, Result], section: sections.Compositionality) -> None:
+    """Writes the files; `results` are by kind, of foils of the source."""
     lines = list(_lines(results))
     rows = [[*line.values(), subject.step] for line in lines]
     tables.write_csv(subject.out / "foils.csv", [*lines[0], "step"], rows)
-    (subject.out / "foils.md").write_text(_markdown(lines, subject.step, section.blind_images))
+    (subject.out / "foils.md").write_text(_markdown(lines, source, subject.step, section.blind_images))
     with (subject.out / "foils.jsonl").open("w") as file:
         file.writelines(json.dumps(line) + "\n" for line in _examples(results))
     _draw(subject, results, section.picture)
@@ -74,10 +80,10 @@ def _lines(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
             if blinds:
                 divisors[TOKEN] = result.length_NxC[:, None]
             for row, prior, exponent, scores in _rows(score, blinds):
-                values = np.broadcast_to(scores.value, (len(scores.value), images_of_foil, 2)).astype(np.float64)
+                shape = (len(scores.value), images_of_foil, scores.value.shape[-1])
+                values = np.broadcast_to(scores.value, shape).astype(np.float64)
                 for per, divisor in divisors.items():
-                    for metric, choice in choices.choices(values / divisor).items():
-                        value, low, high = choice.interval()
+                    for metric, choice, (value, low, high) in _numbers(values / divisor, result.groups):
                         yield {
                             "kind": kind,
                             "images": images_of_foil,
@@ -96,6 +102,17 @@ def _lines(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
                         }
 
 
+def _numbers(
+    scores_NxSxC: np.ndarray, groups: Sequence[str]
+) -> Iterator[tuple[str, choices.Choice, tuple[float, float, float]]]:
+    """What is counted, and its value with its interval."""
+    found = choices.choices(scores_NxSxC)
+    if groups:
+        yield choices.MACRO, found[choices.ACCURACY], found[choices.ACCURACY].macro(groups)
+    for metric, choice in found.items():
+        yield metric, choice, choice.interval()
+
+
 def _rows(score: Score, blinds: Mapping[str, Blind]) -> Iterator[tuple[str, str, float, Score]]:
     """What is scored, by which log p(caption), its exponent, and the scores."""
     yield MODEL, "", EXPONENTS[0], score
@@ -105,8 +122,8 @@ def _rows(score: Score, blinds: Mapping[str, Blind]) -> Iterator[tuple[str, str,
             yield MODEL, prior, exponent, debiased
 
 
-def _markdown(lines: list[dict[str, Any]], step: int, blind_images: int) -> str:
-    text = f"# Compositionality at step {step}\n"
+def _markdown(lines: list[dict[str, Any]], source: Source, step: int, blind_images: int) -> str:
+    text = f"# Compositionality at step {step}\n\nFoils of {source.spec}, sha256 {source.fingerprint[:16]}.\n"
     for scorer in dict.fromkeys(line["scorer"] for line in lines):
         own = [line for line in lines if line["scorer"] == scorer]
         estimates = next(line["estimates"] for line in own if line["row"] == MODEL and line["exponent"] == 0)
@@ -114,8 +131,9 @@ def _markdown(lines: list[dict[str, Any]], step: int, blind_images: int) -> str:
         if estimates == "similarity":
             text += "\nA similarity is no log-probability: no blind row, no debiased column, no value per token.\n"
     return text + (
-        "\naccuracy: how often the true caption of an image scores higher than the other one; chance, and with two "
-        "images any score of the caption alone: .5. With two images also Winoground's scores: text, both images choose "
+        "\naccuracy: how often the true caption of an image scores higher than all others; chance is 1 / C of C "
+        "captions, and with two images any score of the caption alone has .5. macro: the mean over relations, or pairs "
+        "of attributes, of their accuracies. With two images also Winoground's scores: text, both images choose "
         "right (chance .25); image, both captions choose right (.25); group, both (.17). A tie is wrong. blind: "
         f"accuracy of log p(caption), by the mean over {blind_images} training images, and by a decoder that was "
         "trained without images where one is given. a: log p(caption | image) - a log p(caption); text, image and "
@@ -133,7 +151,7 @@ def _table(lines: list[dict[str, Any]]) -> str:
         if column == _ACCURACY:
             cells[row, _TIES] = str(line["ties"])
     rows, columns = dict.fromkeys(row for row, _ in cells), dict.fromkeys(column for _, column in cells)
-    last = (choices.TEXT, choices.IMAGE, choices.GROUP, _TIES)
+    last = (choices.MACRO, choices.TEXT, choices.IMAGE, choices.GROUP, _TIES)
     order = [*(column for column in columns if column not in last), *(column for column in last if column in columns)]
     return tables.grid({(row, column): cells.get((row, column), "") for row in rows for column in order})
 
@@ -164,7 +182,8 @@ def _examples(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
                     "right": {metric: float(right_N[index]) for metric, right_N in right[name].items()},
                 }
             tokens = result.length_NxC[index].tolist()
-            yield {"kind": kind, "index": index, "captions": foil.captions, "tokens": tokens, "scorers": scored}
+            line = {"kind": kind, "index": index, "captions": foil.captions, "tokens": tokens, "scorers": scored}
+            yield {**line, "group": foil.group} if foil.group else line
 
 
 def _draw(subject: Subject, results: Mapping[str, Result], of_each_kind: int) -> None:
@@ -174,7 +193,9 @@ def _draw(subject: Subject, results: Mapping[str, Result], of_each_kind: int) ->
         scores = next(iter(result.scored.values())).score.value
         for index, foil in enumerate(result.foils[:of_each_kind]):
             for own, image in enumerate(foil.images):
-                chosen = own if scores[index, own, own] > scores[index, own, 1 - own] else 1 - own
+                others = np.delete(np.arange(scores.shape[-1]), own)
+                best = others[scores[index, own, others].argmax()]
+                chosen = own if scores[index, own, own] > scores[index, own, best] else best
                 examples.append(
                     plots.Captioned(
                         image=images.prepare(image, subject.config.image, None),

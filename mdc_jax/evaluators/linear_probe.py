@@ -21,7 +21,7 @@ from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
-from mdc_jax.evaluators import probes
+from mdc_jax.evaluators import probe_sets, probes
 from mdc_jax.evaluators.base import GlobalBatch, Interrupted, Subject, extract, spec_of
 from mdc_jax.objectives.base import Objective, Params
 from mdc_jax.report import probe_tables, tables
@@ -45,7 +45,7 @@ class LinearProbe:
     """Yields the trained encoder's metric by family; writes `probe.csv` and `probe.md`."""
 
     def __init__(self, section: sections.LinearProbe) -> None:
-        self._section = section
+        self._section = probe_sets.filled(section)
 
     def check(self, config: sections.Config) -> None:
         """See `Evaluator`."""

@@ -33,6 +33,20 @@ def balanced_accuracy(predicted_NxK: np.ndarray, labels_NxK: np.ndarray, weights
     return _mean_of_names((sensitivity_KxR + specificity_KxR) / 2)
 
 
+def mean_of_groups(values_N: np.ndarray, groups_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
+    """Mean over groups of the mean of `values` within each, f64[R]: with classes and right or wrong, mean per class.
+
+    A resample leaves out the groups of which it has no example.
+    """
+    order_N = np.argsort(groups_N, kind="stable")
+    _, first_G = np.unique(groups_N[order_N], return_index=True)
+    weights_NxR = weights_NxR[order_N]
+    values_NxR = weights_NxR * values_N[order_N, None].astype(np.float32)
+    with np.errstate(invalid="ignore"):  # 0/0 where a resample lacks the group: nan, left out
+        means_GxR = np.add.reduceat(values_NxR, first_G) / np.add.reduceat(weights_NxR, first_G)
+    return _mean_of_names(means_GxR.astype(np.float64))
+
+
 def accuracy(predicted_N: np.ndarray, labels_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
     """Share of right predictions, f64[R]."""
     return _counts((predicted_N == labels_N)[:, None], weights_NxR)[0] / weights_NxR.sum(0, dtype=np.float64)

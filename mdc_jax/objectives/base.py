@@ -99,6 +99,14 @@ class Objective(abc.ABC):
         `features` are those of `encode`, once per image whatever the number of captions, or of `null_features`.
         """
 
+    def embed_images(self, params: Params, features: Features) -> jax.Array | None:
+        """Embeddings f32[B, E] whose products with those of texts are the only score; None where there are none."""
+        return None
+
+    def embed_texts(self, params: Params, captions: Mapping[str, jax.Array]) -> jax.Array | None:
+        """Embeddings f32[..., E] of {"text": i32[..., L], "length": i32[...]}; see `embed_images`."""
+        return None
+
     def null_features(self, params: Params, images: int) -> Features | None:
         """What stands for `images` images that are not seen, for `scorers`; None where training showed it never.
 

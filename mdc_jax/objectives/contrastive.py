@@ -121,14 +121,18 @@ class Contrastive(Vision):
         """Embeddings of images and texts, f32[B, E] each, of norm 1."""
         tokens, _ = self._encode(params, corrupted["image"], corrupted.get("patches"))
         pooled = tokens.astype(jnp.float32).mean(1)
-        return self._embed_image(params, pooled), self._embed_text(params, corrupted["text"], corrupted["length"])
+        return self.embed_images(params, {"pooled": pooled}), self.embed_texts(params, corrupted)
 
-    def _embed_image(self, params: base.Params, pooled: jax.Array) -> jax.Array:
-        return _normalised(pooled @ params["projection"]["image"]["kernel"])
+    def embed_images(self, params: base.Params, features: base.Features) -> jax.Array:
+        """See `Objective.embed_images`; of norm 1."""
+        return _normalised(features["pooled"] @ params["projection"]["image"]["kernel"])
 
-    def _embed_text(self, params: base.Params, text: jax.Array, length: jax.Array) -> jax.Array:
-        encoded = self.text_encoder.apply({"params": params["text_encoder"]}, text, length)
-        return _normalised(encoded @ params["projection"]["text"]["kernel"])
+    def embed_texts(self, params: base.Params, captions: Mapping[str, jax.Array]) -> jax.Array:
+        """See `Objective.embed_texts`; of norm 1."""
+        text, length = captions["text"], captions["length"]
+        rows = text.reshape(-1, text.shape[-1]), length.reshape(-1)
+        encoded = self.text_encoder.apply({"params": params["text_encoder"]}, *rows)
+        return _normalised(encoded @ params["projection"]["text"]["kernel"]).reshape(*length.shape, -1)
 
     def _compare(
         self, params: base.Params, embedded: tuple[jax.Array, jax.Array], corrupted: Mapping[str, jax.Array]
@@ -145,11 +149,8 @@ class Contrastive(Vision):
         self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
     ) -> base.Score:
         """The cosine of the angle between the embeddings; `key` is not used."""
-        text, length = captions["text"], captions["length"]
-        images = self._embed_image(params, features["pooled"])
-        texts = self._embed_text(params, text.reshape(-1, self.max_tokens), length.reshape(-1))
-        value = jnp.einsum("be,bce->bc", images, texts.reshape(*length.shape, -1))
-        return exact(value, "similarity")
+        images, texts = self.embed_images(params, features), self.embed_texts(params, captions)
+        return exact(jnp.einsum("be,bce->bc", images, texts), "similarity")
 
     def _text_flops(self, captions_per_image: int, predicted_tokens: float | None, *, training: bool) -> float:
         """One text, whatever the number of captions; without the similarities, whose number is that of the batch."""

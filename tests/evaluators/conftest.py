@@ -2,7 +2,16 @@ from collections.abc import Callable
 
 import pytest
 
-from mdc_jax.evaluators import base, captioning, compositionality, lengths, linear_probe
+from mdc_jax.evaluators import (
+    base,
+    captioning,
+    compositionality,
+    image_bank,
+    lengths,
+    linear_probe,
+    retrieval,
+    zero_shot,
+)
 from tests.evaluators.fakes import FakeSource
 
 
@@ -11,7 +20,16 @@ def use_source(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Puts sources in the place of specs: use_source(source) or use_source({"fake:test": source, ...})."""
 
     def use(sources: FakeSource | dict[str, FakeSource]) -> None:
-        for module in (base, captioning, compositionality, lengths, linear_probe):
+        for module in (
+            base,
+            captioning,
+            compositionality,
+            image_bank,
+            lengths,
+            linear_probe,
+            retrieval,
+            zero_shot,
+        ):
             monkeypatch.setattr(
                 module, "open_source", sources.__getitem__ if isinstance(sources, dict) else lambda _: sources
             )

@@ -62,3 +62,16 @@ def test_random_scores_are_at_chance_and_the_interval_covers_it():
 )
 def test_what_is_always_right_or_never_has_an_exact_interval(right, expected):
     assert choices.Choice(np.full(40, right), 0).interval() == pytest.approx(expected)
+
+
+def test_of_several_captions_the_true_one_must_beat_all_others():
+    scores = np.array([[[3.0, 1, 2, 0, -1]], [[3.0, 1, 4, 0, -1]], [[3.0, 3, 2, 0, -1]]])
+    (choice,) = choices.choices(scores).values()
+    assert choice.right_N.tolist() == [1, 0, 0] and choice.ties == 1
+
+
+def test_the_mean_over_groups_weighs_each_alike():
+    right = np.array([1, 1, 1, 0, 0, 1.0])
+    value, low, high = choices.Choice(right, 0).macro(("on", "on", "on", "on", "under", "under"))
+    assert value == pytest.approx((0.75 + 0.5) / 2)
+    assert low < value < high

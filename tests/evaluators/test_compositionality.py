@@ -9,7 +9,7 @@ from etils import epath
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.sources.base import Foil
-from mdc_jax.evaluators import base, build, compositionality
+from mdc_jax.evaluators import base, build, compositionality, image_bank
 from mdc_jax.evaluators.base import Interrupted
 from mdc_jax.evaluators.blind_decoder import BlindDecoder
 from mdc_jax.objectives.base import Score
@@ -82,7 +82,7 @@ def out(tmp_path_factory):
 def found(out):
     """The metrics, and the lines of the CSV."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (base, compositionality):
+        for module in (base, compositionality, image_bank):
             patch.setattr(module, "open_source", lambda _: FoilSource(40))
         # What the decoder trained without images says is what the text alone is worth to this objective.
         decoder = BlindDecoder(TextOnly(), {})
@@ -192,6 +192,26 @@ def test_what_cannot_be_evaluated_is_named_before_training(tmp_path, use_source)
         build(dataclasses.replace(SECTION, scorers=("txt",))).check(subject.config)
     with pytest.raises(ConfigError, match='no scorer "txt"; did you mean "text"'):
         list(build(dataclasses.replace(SECTION, scorers=("txt",))).run(subject))
+
+
+def test_foils_of_several_captions_and_groups_have_a_mean_over_groups(tmp_path, use_source):
+    class Grouped(FoilSource):
+        foil_kinds = ("order",)
+
+        def foils(self, kind, index):
+            foil = super().foils("add", index)
+            true, longer = foil.captions
+            return Foil(kind, foil.images, (true, longer, "cat dog a"), "dog" if "dog" in true else "cat")
+
+    use_source(Grouped(40))
+    section = dataclasses.replace(SECTION, scorers=("text", "seeing"))
+    values = dict(build(section).run(make_subject(tmp_path, FoilObjective())))
+    assert values["order/seeing/accuracy"] == values["order/seeing/macro"] == 1.0
+    rows = [row for row in tables.read_csv(tmp_path / "foils.csv") if row["metric"] == "macro"]
+    assert {row["scorer"] for row in rows} == {"text", "seeing"}
+    lines = [json.loads(line) for line in (tmp_path / "foils.jsonl").read_text().splitlines()]
+    assert [len(line["captions"]) for line in lines] == [3] * 13 and {line["group"] for line in lines} == {"dog", "cat"}
+    assert "| macro" in (tmp_path / "foils.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["masked_diffusion", "autoregressive", "clip"])

@@ -41,3 +41,15 @@ def test_bootstrap_interval_of_accuracy_is_as_wide_as_the_binomial():
     resampled = metrics.accuracy(predicted, labels, metrics.resamples(400, 2000))
     assert resampled.mean() == pytest.approx(0.75, abs=0.003)
     assert resampled.std() == pytest.approx(np.sqrt(0.75 * 0.25 / 400), rel=0.1)
+
+
+def test_the_mean_of_groups_is_that_of_a_loop_and_leaves_out_groups_without_weight():
+    rng = np.random.default_rng(0)
+    values, groups = rng.random(40), rng.choice(["a", "b", "c"], 40)
+    weights = rng.integers(0, 3, (40, 5)).astype(np.float32)
+    weights[groups == "b", 2] = 0
+    expected = []
+    for weight in weights.T:
+        inside = [(groups == name) & (weight > 0) for name in "abc"]
+        expected.append(np.mean([np.average(values[rows], weights=weight[rows]) for rows in inside if rows.any()]))
+    np.testing.assert_allclose(metrics.mean_of_groups(values, groups, weights), expected, rtol=1e-6)

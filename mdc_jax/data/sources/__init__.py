@@ -7,16 +7,20 @@ from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.sources.base import Source
 
 _MODULES = {
+    "aro": "aro",
     "array_record": "array_record",
     "collage": "collage",
     "columns": "columns",
     "fake": "fake",
     "folder": "folder",
+    "karpathy": "karpathy",
     "mix": "mix",
     "pictures": "pictures",
     "scenes": "scenes",
     "subset": "subset",
+    "sugarcrepe": "sugarcrepe",
     "tfds": "tfds",
+    "winoground": "winoground",
 }
 
 

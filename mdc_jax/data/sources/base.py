@@ -80,12 +80,14 @@ class Foil:
     """A test of what a model makes of images and captions that are hard to tell apart.
 
     Of two images, `captions[i]` is true of `images[i]` and false of the other one. Of a single image, `captions[0]` is
-    true and `captions[1]` false. Images are as in a `Record`.
+    true and all others false. Images are as in a `Record`. Where foils have a `group`, as a relation, the mean over
+    groups is reported too.
     """
 
     kind: str
     images: tuple[bytes | np.ndarray, ...]
-    captions: tuple[str, str]
+    captions: tuple[str, ...]
+    group: str = ""
 
 
 OPTIONAL = ("captions", "check", "claims", "foils", "length")

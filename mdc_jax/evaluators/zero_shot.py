@@ -1,0 +1,209 @@
+"""Names the class of an image without training: which of the classes' texts scores highest beside it.
+
+The score of a class is the mean over its templates. A tie is wrong. (CLIP averages the templates' embeddings and scales
+the mean to norm 1 again, arXiv 2103.00020; a mean of similarities is the same but for that scale.)
+
+Shapes: N images, K classes, P templates.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.config.parse import did_you_mean
+from mdc_jax.data.batch import LABEL_PREFIX
+from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources.base import Family, Source
+from mdc_jax.evaluators import class_names, image_bank, metrics, pair_scores
+from mdc_jax.evaluators.base import Subject, check_scorers, objective_of, spec_of
+from mdc_jax.evaluators.pair_scores import CAPTION, Column, Pairs
+from mdc_jax.objectives.base import Objective
+from mdc_jax.report import tables
+from mdc_jax.scoring.blind import EXPONENTS
+
+_FIRST = Column(EXPONENTS[0], CAPTION)
+_RESAMPLES = 1000
+TOP_1, MEAN_PER_CLASS, CHANCE = "accuracy", "mean_per_class", "chance"
+
+
+class Chosen(NamedTuple):
+    """The class that scores highest, i64[N], and whether it is right, alone, bool[N]."""
+
+    class_N: np.ndarray
+    right_N: np.ndarray
+
+
+class ZeroShot:
+    """Yields "<scorer>/accuracy", "<scorer>/mean_per_class" of scores as they are, and "chance".
+
+    Writes `zero_shot.csv` and `zero_shot.md`, every number; `per_class.csv`; and `predictions.jsonl`, a line for each
+    image.
+    """
+
+    def __init__(self, section: sections.ZeroShot) -> None:
+        self._section = section
+
+    def check(self, config: sections.Config) -> None:
+        """See `Evaluator`."""
+        _, family = self._family(open_source(spec_of(config, self._section.split)))
+        class_names.texts(self._section.classes, family)
+        open_source(spec_of(config, "train"))
+        self._scorers(objective_of(config))
+
+    def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        section, spec = self._section, subject.spec(self._section.split)
+        scorers = self._scorers(subject.objective)
+        label, family = self._family(open_source(spec))
+        texts = class_names.texts(section.classes, family)
+        ids = pair_scores.tokens(subject, _checked(subject, [text for some in texts for text in some]))
+        bank = image_bank.training_images(subject, section.blind_images)
+        found: dict[str, dict[Column, Chosen]] = {}
+        kinds = {}
+        for scorer in scorers:
+            pairs = pair_scores.pairs(
+                subject,
+                spec,
+                ids,
+                scorer,
+                bank,
+                count=section.examples,
+                batch_size=section.batch_size,
+                texts_at_once=section.texts_at_once,
+                labels=(label,),
+            )
+            kinds[scorer] = pairs.kind
+            truth_N, id_N, found[scorer] = _choose(pairs, pairs.carried[LABEL_PREFIX + label], len(texts[0]))
+        if not len(truth_N):
+            raise ConfigError(f'zero_shot: no image of {spec} has a label of the family "{label}"')
+        lines = list(_lines(found, kinds, truth_N, len(family.names)))
+        if jax.process_index() == 0:
+            _write(subject, lines, texts)
+            _write_classes(subject, found, truth_N, family)
+            _write_predictions(subject, found, truth_N, id_N, family)
+        for line in lines:
+            if (line["exponent"], line["per"]) == _FIRST:
+                yield f"{line['scorer']}/{line['metric']}", line["value"]
+        yield CHANCE, 1 / len(family.names)
+
+    def _family(self, source: Source) -> tuple[str, Family]:
+        families = {name: family for name, family in source.families.items() if family.kind == "class"}
+        wanted = self._section.family
+        if wanted and wanted not in families:
+            raise ConfigError(f'zero_shot: {source.spec} has no classes "{wanted}"{did_you_mean(wanted, families)}')
+        if not wanted and len(families) != 1:
+            raise ConfigError(
+                f"zero_shot: {source.spec} has the families of classes {', '.join(families) or '(none)'}; "
+                "name one as family"
+            )
+        name = wanted or next(iter(families))
+        return name, families[name]
+
+    def _scorers(self, objective: Objective) -> tuple[str, ...]:
+        check_scorers("zero_shot", self._section.scorers, objective)
+        return self._section.scorers or tuple(objective.scorers)[:1]
+
+
+def _checked(subject: Subject, texts: list[str]) -> list[str]:
+    """The texts; raises ConfigError for one that the model would not read to its end."""
+    for text in texts:
+        length, most = subject.tokenizer.longest([text]), subject.config.data.max_tokens
+        if length > most:
+            raise ConfigError(f'zero_shot: "{text}" has {length} tokens, the model reads {most}: shorten it')
+    return texts
+
+
+def _choose(pairs: Pairs, label_N: np.ndarray, templates: int) -> tuple[np.ndarray, np.ndarray, dict[Column, Chosen]]:
+    """Labels and ids of the images that have a label, and what is chosen for them by each column."""
+    known_N = label_N >= 0
+    truth_N = label_N[known_N]
+    found = {}
+    for column, scores_NxT in pairs.columns():
+        scores_NxK = scores_NxT[known_N].reshape(len(truth_N), -1, templates).mean(-1)
+        true_Nx1 = np.take_along_axis(scores_NxK, truth_N[:, None], axis=1)
+        right_N = (scores_NxK >= true_Nx1).sum(1) == 1
+        found[column] = Chosen(scores_NxK.argmax(1), right_N)
+    return truth_N, pairs.carried["id"][known_N], found
+
+
+def _lines(
+    found: Mapping[str, Mapping[Column, Chosen]], kinds: Mapping[str, str], truth_N: np.ndarray, classes: int
+) -> Iterator[dict[str, Any]]:
+    """One line of the CSV for each number."""
+    once = np.ones((len(truth_N), 1), np.float32)
+    weights_NxR = np.concatenate([once, metrics.resamples(len(truth_N), _RESAMPLES)], axis=1)
+    for scorer, columns in found.items():
+        for column, chosen in columns.items():
+            for metric, groups_N in ((TOP_1, np.zeros_like(truth_N)), (MEAN_PER_CLASS, truth_N)):
+                value, *resampled = metrics.mean_of_groups(chosen.right_N, groups_N, weights_NxR)
+                low, high = np.percentile(resampled, [2.5, 97.5])
+                yield {
+                    "scorer": scorer,
+                    "estimates": kinds[scorer],
+                    **column._asdict(),
+                    "metric": metric,
+                    "value": float(value),
+                    "low": float(low),
+                    "high": float(high),
+                    "examples": len(truth_N),
+                    "classes": classes,
+                }
+
+
+def _write(subject: Subject, lines: list[dict[str, Any]], texts: list[list[str]]) -> None:
+    tables.write_csv(
+        subject.out / "zero_shot.csv", [*lines[0], "step"], [[*line.values(), subject.step] for line in lines]
+    )
+    cells = {
+        (f"{line['scorer']} ({line['estimates']}), {line['metric']}", f"a = {line['exponent']:g}, per {line['per']}"): (
+            tables.interval(line["value"], line["low"], line["high"])
+        )
+        for line in lines
+    }
+    first = lines[0]
+    (subject.out / "zero_shot.md").write_text(
+        f"# Zero-shot classification at step {subject.step}\n\n{tables.grid(cells)}\n"
+        f"{first['examples']} images of {first['classes']} classes; chance {1 / first['classes']:.4f}; "
+        f'{len(texts[0])} text(s) of each class, as "{texts[0][0]}". A tie is wrong. a: log p(text | image) - a '
+        "log p(text). In brackets: 95% intervals over the images.\n"
+    )
+
+
+def _write_classes(
+    subject: Subject, found: Mapping[str, Mapping[Column, Chosen]], truth_N: np.ndarray, family: Family
+) -> None:
+    rows = [
+        [scorer, *column, name, int(own_N.sum()), float(chosen.right_N[own_N].mean()), int((chosen.class_N == k).sum())]
+        for scorer, columns in found.items()
+        for column, chosen in columns.items()
+        for k, name in enumerate(family.names)
+        if (own_N := truth_N == k).any()
+    ]
+    header = ["scorer", *Column._fields, "class", "examples", "accuracy", "chosen"]
+    tables.write_csv(subject.out / "per_class.csv", header, rows)
+
+
+def _write_predictions(
+    subject: Subject,
+    found: Mapping[str, Mapping[Column, Chosen]],
+    truth_N: np.ndarray,
+    id_N: np.ndarray,
+    family: Family,
+) -> None:
+    with (subject.out / "predictions.jsonl").open("w") as file:
+        for row, (identity, truth) in enumerate(zip(id_N.tolist(), truth_N.tolist(), strict=True)):
+            predicted = [
+                {
+                    "scorer": scorer,
+                    **column._asdict(),
+                    "class": family.names[chosen.class_N[row]],
+                    "right": bool(chosen.right_N[row]),
+                }
+                for scorer, columns in found.items()
+                for column, chosen in columns.items()
+            ]
+            line = {"id": identity, "truth": family.names[truth], "predicted": predicted}
+            file.write(json.dumps(line) + "\n")
