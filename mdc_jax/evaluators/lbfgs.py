@@ -109,9 +109,7 @@ class _Step:
     evaluations: int
 
 
-def _search(
-    objective: Objective, x: np.ndarray, direction: np.ndarray, value: float, gradient: np.ndarray
-) -> _Step:
+def _search(objective: Objective, x: np.ndarray, direction: np.ndarray, value: float, gradient: np.ndarray) -> _Step:
     """A step that lowers the value enough; where the full one does not, by the secant of the slope."""
     slope = float(gradient @ direction)
     size = 1.0

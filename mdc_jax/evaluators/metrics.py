@@ -38,6 +38,19 @@ def accuracy(predicted_N: np.ndarray, labels_N: np.ndarray, weights_NxR: np.ndar
     return _counts((predicted_N == labels_N)[:, None], weights_NxR)[0] / weights_NxR.sum(0, dtype=np.float64)
 
 
+def mean_per_class(predicted_N: np.ndarray, labels_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
+    """Mean over classes of the share of right predictions of their examples, f64[R].
+
+    A class of which there is no example is left out, also where a resample lacks it.
+    """
+    order = np.argsort(labels_N, kind="stable")
+    first = np.unique(labels_N[order], return_index=True)[1]
+    weights_NxR, right_N = weights_NxR[order], (predicted_N == labels_N)[order]
+    total_KxR = np.add.reduceat(weights_NxR, first, axis=0, dtype=np.float64)
+    right_KxR = np.add.reduceat(weights_NxR * right_N[:, None], first, axis=0, dtype=np.float64)
+    return _mean_of_names(np.divide(right_KxR, total_KxR, out=np.full_like(total_KxR, np.nan), where=total_KxR > 0))
+
+
 def _auc(scores_N: np.ndarray, positive_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
     _, group_N, sizes = np.unique(scores_N, return_inverse=True, return_counts=True)
     order_N = np.argsort(group_N, kind="stable")

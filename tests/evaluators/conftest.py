@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mdc_jax.evaluators import base, captioning, compositionality, lengths, linear_probe
+from mdc_jax.evaluators import base, captioning, compositionality, lengths, linear_probe, probe_features, probe_files
 from tests.evaluators.fakes import FakeSource
 
 
@@ -11,7 +11,7 @@ def use_source(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Puts sources in the place of specs: use_source(source) or use_source({"fake:test": source, ...})."""
 
     def use(sources: FakeSource | dict[str, FakeSource]) -> None:
-        for module in (base, captioning, compositionality, lengths, linear_probe):
+        for module in (base, captioning, compositionality, lengths, linear_probe, probe_features, probe_files):
             monkeypatch.setattr(
                 module, "open_source", sources.__getitem__ if isinstance(sources, dict) else lambda _: sources
             )

@@ -20,7 +20,7 @@ def probed(tmp_path_factory):
     """The metrics and the lines of `probe.csv`, by (family, row, features, metric)."""
     out = epath.Path(tmp_path_factory.mktemp("probe"))
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("base", "linear_probe"):
+        for module in ("base", "linear_probe", "probe_features", "probe_files"):
             patch.setattr(f"mdc_jax.evaluators.{module}.open_source", SOURCES.__getitem__)
         values = dict(build(SECTION).run(make_subject(out)))
     lines = tables.read_csv(out / "probe.csv")
