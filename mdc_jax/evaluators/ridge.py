@@ -46,8 +46,8 @@ def _solver(data: Labelled) -> Callable[[float], Predict]:
         weight_DxK = (x.T @ solution if dual else solution).astype(np.float32)
 
         def predict(features: np.ndarray) -> np.ndarray:
-            deviation = (features - mean_D[None]) @ weight_DxK  # from the prior, in units of half a probability
-            return 2 * deviation + (data.prior_log_odds() if data.kind == "presence" else mean_K)[None]
+            deviation = (features - mean_D[None]) @ weight_DxK  # of the target from its mean
+            return deviation + (data.prior_log_odds() if data.kind == "presence" else mean_K)[None]
 
         return predict
 

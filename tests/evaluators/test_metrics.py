@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
 from mdc_jax.evaluators import metrics
 
@@ -41,3 +41,16 @@ def test_bootstrap_interval_of_accuracy_is_as_wide_as_the_binomial():
     resampled = metrics.accuracy(predicted, labels, metrics.resamples(400, 2000))
     assert resampled.mean() == pytest.approx(0.75, abs=0.003)
     assert resampled.std() == pytest.approx(np.sqrt(0.75 * 0.25 / 400), rel=0.1)
+
+
+def test_mean_per_class_agrees_with_scikit_learn_and_leaves_out_classes_that_a_resample_lacks():
+    rng = np.random.default_rng(2)
+    labels = np.concatenate([[7], rng.choice([0, 1, 3], N - 1, p=[0.8, 0.15, 0.05])])
+    predicted = np.where(rng.random(N) < 0.6, labels, rng.choice([0, 1, 3, 4], N))
+    weights = metrics.resamples(N, 20)
+    found = metrics.mean_per_class(predicted, labels, weights)
+    for r in range(20):
+        rows = np.repeat(np.arange(N), weights[:, r].astype(int))
+        there = np.unique(labels[rows])
+        assert found[r] == pytest.approx(recall_score(labels[rows], predicted[rows], labels=there, average="macro"))
+    assert (weights[0] == 0).any()

@@ -82,6 +82,62 @@ def test_class_probe_leaves_out_examples_without_a_label():
     assert value > 0.93
 
 
+def classes(seed: int = 3) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Features of which the first three tell the class, with noise."""
+    rng = np.random.default_rng(seed)
+    raw = by_split(lambda n: rng.standard_normal((n, 8)).astype(np.float32))
+    return raw, {s: (x[:, :3] + rng.gumbel(size=(len(x), 3))).argmax(1).astype(np.int32) for s, x in raw.items()}
+
+
+ABC = Family("class", ("a", "b", "c"))
+
+
+def test_the_labels_of_the_test_split_choose_nothing():
+    raw, labels = classes()
+    features = scale(raw, "standardised", turned=True)
+    result = probes.probe([features, raw], probes.make_task(ABC, labels), Logistic(9))
+    shuffled = labels | {"test": np.random.default_rng(0).permutation(labels["test"])}
+    other = probes.probe([features, raw], probes.make_task(ABC, shuffled), Logistic(9))
+    assert (other.chosen, other.trials) == (result.chosen, result.trials)
+    assert other.interval("accuracy")[0] < result.interval("accuracy")[0] - 0.1
+
+
+def test_refit_sees_training_and_validation_examples():
+    raw, _ = classes()
+    x = raw | {"train": raw["train"][:20]}
+    task = probes.make_task(ABC, {split: part[:, :3].argmax(1).astype(np.int32) for split, part in x.items()})
+    without, refitted = (probes.probe([x], task, Logistic(5), refit=refit) for refit in (False, True))
+    assert refitted.chosen == without.chosen
+    assert refitted.interval("accuracy")[0] > without.interval("accuracy")[0] + 0.1
+
+
+def test_validation_chooses_the_layer():
+    raw, labels = classes()
+    noise = by_split(lambda n: np.random.default_rng(n).standard_normal((n, 8)).astype(np.float32))
+    result = probes.probe([noise, raw, noise], probes.make_task(ABC, labels), Logistic())
+    assert result.chosen[0]["layer"] == 2
+    assert {trial.settings["layer"] for trial in result.trials[0]} == {1, 2, 3}
+    assert result.interval("accuracy")[0] > 0.5
+
+
+def test_few_shots_are_so_many_of_each_class_from_a_seed():
+    _, labels = classes()
+    labels["train"][:50] = -1
+    task = probes.make_task(ABC, labels, shots=5, seed=1)
+    assert np.bincount(task.labels["train"]).tolist() == [5, 5, 5]
+    assert (labels["train"][task.rows["train"]] == task.labels["train"]).all()
+    drawn = [probes.make_task(ABC, labels, shots=5, seed=seed).rows["train"].tolist() for seed in (1, 2)]
+    assert drawn[0] == task.rows["train"].tolist() != drawn[1]
+    with pytest.raises(probes.TooFew, match="no classes"):
+        probes.make_task(Family("presence", ("p",)), by_split(lambda n: np.ones((n, 1), np.uint8)), shots=5)
+
+
+def test_mean_per_class_of_the_most_frequent_class_is_one_in_all_classes():
+    labels = by_split(lambda n: np.array([0] * (n - 20) + [1] * 10 + [2] * 10))
+    task = probes.make_task(ABC, labels, metric="mean_per_class")
+    assert probes.chance(task).interval("mean_per_class")[0] == pytest.approx(1 / 3)
+
+
 def test_names_that_do_not_vary_and_families_with_too_little_are_left_out():
     varied = by_split(lambda n: np.stack([np.arange(n) % 2, np.zeros(n)], axis=1).astype(np.uint8))
     assert probes.make_task(Family("presence", ("varies", "never")), varied).names == ("varies",)
