@@ -24,9 +24,10 @@ class Labelled:
     classes: int  # K
     seed: int = 0
 
-    def targets(self) -> np.ndarray:
-        """f32[N, K], 1 where a name is present or a class applies."""
-        return self.y.astype(np.float32) if self.kind == "presence" else np.eye(self.classes, dtype=np.float32)[self.y]
+    def targets(self, rows: slice = slice(None)) -> np.ndarray:
+        """f32[rows, K], 1 where a name is present or a class applies."""
+        y = self.y[rows]
+        return y.astype(np.float32) if self.kind == "presence" else np.eye(self.classes, dtype=np.float32)[y]
 
     def prior_log_odds(self) -> np.ndarray:
         """f64[K] of the names of a presence family."""

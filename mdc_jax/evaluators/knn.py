@@ -26,11 +26,11 @@ class NearestNeighbours:
             yield Fitted({"k": k}, predict), score(predict)
 
     def fit(self, data: Labelled, settings: Settings) -> Predict:
-        targets_SxK, k = data.targets(), int(settings["k"])
+        k = int(settings["k"])
 
         def predict(features: np.ndarray) -> np.ndarray:
             chunks = [features[first : first + _CHUNK] for first in range(0, len(features), _CHUNK)]
-            share_NxK = np.concatenate([_votes(chunk, data.x, targets_SxK, k) for chunk in chunks])
+            share_NxK = np.concatenate([_votes(chunk, data, k) for chunk in chunks])
             # Log odds of presence, log shares of classes; a share of exactly 0 or 1 stays finite.
             share_NxK = np.clip(share_NxK, 1e-6, 1 - 1e-6)
             return np.log(share_NxK) - (np.log1p(-share_NxK) if data.kind == "presence" else 0)
@@ -38,10 +38,15 @@ class NearestNeighbours:
         return predict
 
 
-def _votes(x_NxD: np.ndarray, stored_SxD: np.ndarray, targets_SxK: np.ndarray, k: int) -> np.ndarray:
-    similarity_NxS = x_NxD @ stored_SxD.T
+def _votes(x_NxD: np.ndarray, stored: Labelled, k: int) -> np.ndarray:
+    """The share of the neighbours' weight that each class or name has, f64[N, K]."""
+    similarity_NxS = x_NxD @ stored.x.T
     nearest = np.argpartition(similarity_NxS, -k, axis=1)[:, -k:]
     similarity = np.take_along_axis(similarity_NxS, nearest, axis=1)
     weight = np.exp((similarity - similarity.max(1, keepdims=True)) / TEMPERATURE)
     weight /= weight.sum(1, keepdims=True)
-    return np.einsum("nk,nkc->nc", weight, targets_SxK[nearest])
+    if stored.kind == "presence":
+        return np.einsum("nk,nkc->nc", weight, stored.y[nearest], dtype=np.float64)
+    share_NxK = np.zeros((len(x_NxD), stored.classes))
+    np.add.at(share_NxK, (np.arange(len(x_NxD))[:, None], stored.y[nearest]), weight)
+    return share_NxK

@@ -14,6 +14,7 @@ import numpy as np
 from mdc_jax.evaluators.fitting import Fitted, Labelled, Predict, Settings
 
 L2S = tuple(2.0**i for i in range(-10, 21))
+_CHUNK = 4096
 
 
 class Ridge:
@@ -33,13 +34,16 @@ class Ridge:
 
 
 def _solver(data: Labelled) -> Callable[[float], Predict]:
-    targets = 2 * data.targets() - 1
-    mean_D, mean_K = data.x.mean(0, dtype=np.float64).astype(np.float32), targets.mean(0)
-    x, y = data.x - mean_D[None], (targets - mean_K[None]).astype(np.float64)
-    dual = len(x) < x.shape[1]
-    spectrum_M, axes = np.linalg.eigh((x @ x.T if dual else x.T @ x).astype(np.float64))
-    spectrum_M = np.maximum(spectrum_M, 0)
-    projected_MxK = axes.T @ (y if dual else x.T.astype(np.float64) @ y)
+    mean_D = data.x.mean(0, dtype=np.float64).astype(np.float32)
+    mean_K = 2 * data.y.mean(0) - 1 if data.kind == "presence" else _shares(data) * 2 - 1
+    dual = len(data.x) < data.x.shape[1]
+    if dual:
+        x = data.x - mean_D[None]
+        gram, products = x @ x.T, 2 * data.targets() - 1 - mean_K[None]
+    else:
+        gram, products = _moments(data, mean_D, mean_K)
+    spectrum_M, axes = np.linalg.eigh(gram.astype(np.float64))
+    spectrum_M, projected_MxK = np.maximum(spectrum_M, 0), axes.T @ products
 
     def solve(l2: float) -> Predict:
         solution = axes @ (projected_MxK / (spectrum_M + l2)[:, None])
@@ -52,3 +56,18 @@ def _solver(data: Labelled) -> Callable[[float], Predict]:
         return predict
 
     return solve
+
+
+def _moments(data: Labelled, mean_D: np.ndarray, mean_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """X' X and X' Y of centred features and targets, f64, from a chunk of examples at a time."""
+    gram, products = np.zeros((len(mean_D), len(mean_D))), np.zeros((len(mean_D), len(mean_K)))
+    for first in range(0, len(data.x), _CHUNK):
+        rows = slice(first, first + _CHUNK)
+        x = data.x[rows] - mean_D[None]
+        gram += x.T @ x
+        products += x.T @ (2 * data.targets(rows) - 1 - mean_K[None].astype(np.float32))
+    return gram, products
+
+
+def _shares(data: Labelled) -> np.ndarray:
+    return np.bincount(data.y, minlength=data.classes) / len(data.y)

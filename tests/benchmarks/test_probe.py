@@ -15,7 +15,7 @@ def test_ours_is_as_low_as_scikit_learn_at_the_same_penalty_and_labels_are_not_s
         assert ours[l2].gradient < 2e-3
         assert abs(ours[l2].accuracy - theirs[l2].accuracy) <= 0.003
     assert ours[1e-2].objective > 0.5
-    result = probe.report(ours, theirs, 1.0)
+    result = probe.report(ours, theirs, (1.0, 1.0))
     assert set(result["ours"]) == set(result["scikit_learn"])
 
 

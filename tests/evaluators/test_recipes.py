@@ -120,8 +120,10 @@ def test_batches_are_epochs_without_repetition_and_follow_from_the_seed():
     assert drawn != [rows.tolist() for rows in gradient_probes.batches(10, 3, 7, seed=2)]
 
 
-def test_an_attentive_probe_finds_what_no_mean_of_tokens_can_tell():
+def test_an_attentive_probe_finds_what_no_mean_of_tokens_can_tell(monkeypatch):
     """One token carries a mark and the answer; others carry answers without the mark, so that the mean is balanced."""
+    monkeypatch.setattr(attentive, "LEARNING_RATES", (3e-3, 1e-2))
+    monkeypatch.setattr(attentive, "LEAST_STEPS", 150)
     rng = np.random.default_rng(0)
     tokens, labels = {}, {}
     for split, n in {"train": 1500, "validation": 200, "test": 400}.items():
