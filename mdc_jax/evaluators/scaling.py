@@ -13,6 +13,8 @@ import numpy as np
 
 from mdc_jax.evaluators import solvers
 
+_CHUNK = 4096
+
 Split = Mapping[str, np.ndarray]  # by name of the split
 
 
@@ -26,11 +28,11 @@ def scale(features: Split, how: str, *, turned: bool = False, fitted: tuple[str,
       fitted: the splits that a probe will be fitted on.
     """
     if how == "standardised":
-        train = features["train"]
-        mean_D = train.mean(0, dtype=np.float64).astype(np.float32)
-        std_D = train.std(0, dtype=np.float64).astype(np.float32)
+        mean_D, std_D = _mean_and_std(features["train"])
         scale_D = 1 / np.where(std_D > 1e-6, std_D, 1)
-        scaled = {split: (x - mean_D[None]) * scale_D[None] for split, x in features.items()}
+        scaled = {split: x - mean_D[None] for split, x in features.items()}
+        for x in scaled.values():
+            x *= scale_D[None]
     elif how == "normalised":
         scaled = {split: x / np.maximum(_length(x), 1e-12)[:, None] for split, x in features.items()}
     elif how == "raw":
@@ -50,3 +52,11 @@ def joined(parts: list[np.ndarray]) -> np.ndarray:
 
 def _length(x_NxD: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("nd,nd->n", x_NxD, x_NxD))
+
+
+def _mean_and_std(x_NxD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """In float64, of which there is a chunk at a time."""
+    chunks = [slice(first, first + _CHUNK) for first in range(0, len(x_NxD), _CHUNK)]
+    mean_D = sum(x_NxD[rows].sum(0, dtype=np.float64) for rows in chunks) / len(x_NxD)
+    variance_D = sum(np.square(x_NxD[rows] - mean_D[None]).sum(0) for rows in chunks) / len(x_NxD)
+    return mean_D.astype(np.float32), np.sqrt(variance_D).astype(np.float32)
