@@ -58,8 +58,7 @@ class Attentive:
     def fit(self, data: Labelled, settings: Settings) -> Predict:
         module = AttentivePooling(data.classes)
         steps = max(EPOCHS * (len(data.x) // BATCH), LEAST_STEPS)
-        params = module.init(jax.random.key(data.seed), jnp.asarray(data.x[:1]))
-        state = _optimizer().init(params)
+        params, state = _init(jax.random.key(data.seed), jax.device_put(data.x[:1]), module=module)
         for step, rows in enumerate(batches(len(data.x), BATCH, steps, data.seed)):
             rate = np.float32(settings["lr"] * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
             batch = jax.device_put((data.x[rows], data.y[rows], rate))
@@ -74,6 +73,12 @@ class Attentive:
 
 def _optimizer() -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(WEIGHT_DECAY))
+
+
+@functools.partial(jax.jit, static_argnames="module")
+def _init(key: jax.Array, x: jax.Array, *, module: AttentivePooling) -> tuple[Any, Any]:
+    params = module.init(key, x)
+    return params, _optimizer().init(params)
 
 
 @functools.partial(jax.jit, static_argnames=("module", "kind"), donate_argnums=(0, 1))

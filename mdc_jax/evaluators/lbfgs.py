@@ -74,7 +74,7 @@ def minimise(
         iterations += 1
         moved = step.size * direction
         change = step.gradient - gradient - l2 * moved
-        if moved @ (change + l2 * moved) > 0:
+        if moved @ change > 0:  # so that the pair is one of a convex loss at every penalty, in spite of rounding
             pairs = [*pairs, (moved.astype(np.float32), change.astype(np.float32))][-MEMORY:]
         x, value, gradient = x + moved, step.value, step.gradient
     norm = float(np.linalg.norm(gradient))

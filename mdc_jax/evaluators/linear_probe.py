@@ -4,6 +4,7 @@ A bound family (which colour has which shape, which object is where) is probed o
 tokens cannot say what belongs together, and on the mean beside it, in a table of its own.
 """
 
+import dataclasses
 import pathlib
 import tempfile
 import textwrap
@@ -51,7 +52,10 @@ class LinearProbe:
             logging.warning("linear probe: %s has no label family, so there is nothing to probe", specs["train"])
             return
         compared = {
-            name: _other(subject, checkpoint.load(workdir)) for name, workdir in _compared(self._section).items()
+            name: dataclasses.replace(
+                Subject.of(checkpoint.load(workdir), subject.out), should_stop=subject.should_stop
+            )
+            for name, workdir in _compared(self._section).items()
         }
         bound = any(family.bound for family in families.values())
         rows = probe_features.rows(self._section, tuple(compared), bound)
@@ -147,11 +151,6 @@ def _compared(section: sections.LinearProbe) -> dict[str, epath.Path]:
             )
         found[name] = epath.Path(workdir)
     return found
-
-
-def _other(subject: Subject, loaded: checkpoint.Loaded) -> Subject:
-    other = Subject.of(loaded, subject.out)
-    return Subject(**{**vars(other), "should_stop": subject.should_stop})
 
 
 def _families(specs: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, Family]:
