@@ -247,7 +247,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("width", 768, "Width D of the encoder.", lower_bound=4)
     flags.DEFINE_integer("depth", 2, "Blocks of the encoder.", lower_bound=1)
     flags.DEFINE_float("noise", 0.2, "Share of labels drawn at random.", lower_bound=0, upper_bound=1)
-    flags.DEFINE_float("tolerance", 1e-7, "Nats that a fit may leave to gain.")
+    flags.DEFINE_float("tolerance", 3e-8, "Nats that a fit may leave to gain.")
     flags.DEFINE_list("compare", ["12", "20", "28"], "Values of the path, from 0, that scikit-learn fits too.")
     flags.DEFINE_integer("imagenet_rows", 20_000, "Examples of the measured part of ImageNet's size.", lower_bound=100)
     flags.DEFINE_string("json", None, "File for every number.")

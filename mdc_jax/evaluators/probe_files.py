@@ -47,10 +47,8 @@ def write(
         text += probe_tables.missing_rows(lines)
     for line in lines:
         if line["l2_at_edge"] and line["metric"] == tasks[line["family"]].metric:
-            note = (
-                f"{line['family']} on {probe_tables.row_label(line)}: the best setting ({line['chosen']}) is the last "
-            )
-            note += "that was tried"
+            where = f"{line['family']} on {probe_tables.row_label(line)}"
+            note = f"{where}: the best setting ({line['chosen']}) is the last that was tried"
             logging.warning("linear probe: %s", note)
             text += f"\n{note}.\n"
     (subject.out / "probe.md").write_text(text)
