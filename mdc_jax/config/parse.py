@@ -288,6 +288,12 @@ def _check(config: sections.Config) -> None:
             for name in ("batch_size", "raw_size", "blind_images", "texts_at_once", *_COUNTS)
             for size in [getattr(entry, name, 1)]
         ),
+        *(
+            (f"evaluators.{entry_name}.{name}", size, size >= 0, meaning)
+            for entry_name, entry in config.evaluators.items()
+            for name, meaning in (("l2_values", "0 (a search) or more"), ("shots", "0 (all) or more"))
+            for size in [getattr(entry, name, 0)]
+        ),
     ):
         _require(fits, key, value, f"must be {range_}")
     _require(0 <= config.optimizer.ema < 1, "optimizer.ema", config.optimizer.ema, "a decay in [0, 1); 0 turns it off")

@@ -288,7 +288,7 @@ class HeldOutLoss:
 
 @dataclasses.dataclass(frozen=True)
 class LinearProbe:
-    """L2-regularised logistic regression on frozen features; validation chooses the L2, test is read once."""
+    """Probes of frozen features; validation chooses their settings, test is read once."""
 
     type: str = "linear_probe"
     every: str = "end"
@@ -305,6 +305,17 @@ class LinearProbe:
     baselines: bool = True  # rows chance, raw pixels and untrained encoder beside the trained one
     untrained_seeds: int = 1
     raw_size: int = 24  # raw pixels are resized to this square
+    # logistic, ridge, knn, adamw, sgd, attentive (`mdc_jax/evaluators/recipes.py`); the metrics are those of the first.
+    probes: tuple[str, ...] = ("logistic",)
+    # Of features, see `mdc_jax/evaluators/scaling.py`; recipe: as each of the probes is known.
+    scaling: str = _field("recipe", ("recipe", "raw", "standardised", "normalised"))
+    l2_values: int = 0  # of logistic: so many over the whole range, from strong to weak; 0: a search by factors of ten
+    layers: bool = False  # a row more: the mean of the tokens that leave a block, the best one by validation
+    shots: int = 0  # training examples of each class; 0: all
+    refit: bool = False  # fit again on train + validation what validation has chosen
+    metric: str = _field("accuracy", ("accuracy", "mean_per_class"))  # of families of classes
+    # Rows of other runs, NAME=WORKDIR each, as in ("permuted captions=runs/permuted", "supervised ceiling=runs/named").
+    compared: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -158,24 +158,36 @@ def extract(
     Returns:
       `fn`'s outputs, "id" and the labels, each with N rows in the order of the source.
     """
-    kept: list[dict[str, np.ndarray]] = []
+    kept = list(host_rows(subject, spec, fn, count=count, batch_size=batch_size, labels=labels))
+    return {name: np.concatenate([rows[name] for rows in kept]) for name in kept[0]}
 
-    def keep(rows: Mapping[str, jax.Array]) -> None:
+
+def host_rows(
+    subject: Subject,
+    spec: str,
+    fn: Callable[[GlobalBatch, int], Mapping[str, jax.Array]],
+    *,
+    count: int,
+    batch_size: int,
+    labels: tuple[str, ...] = (),
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields what `extract` returns, a batch at a time; raises ConfigError where a source is empty."""
+
+    def valid(rows: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
         host = to_host(rows)
         mask = host.pop("_mask")
-        kept.append({name: value[mask] for name, value in host.items()})
+        return {name: value[mask] for name, value in host.items()}
 
     carried = ("id", "_mask", *(LABEL_PREFIX + name for name in labels))
     pending = None  # one batch behind, so that the device works while the host reads
     for index, batch in enumerate(batches(subject, spec, count=count, batch_size=batch_size, labels=labels)):
         rows = {**fn(batch, index), **{name: batch[name] for name in carried}}
         if pending is not None:
-            keep(pending)
+            yield valid(pending)
         pending = rows
     if pending is None:
         raise ConfigError(f'"{spec}" has no example to evaluate')
-    keep(pending)
-    return {name: np.concatenate([rows[name] for rows in kept]) for name in kept[0]}
+    yield valid(pending)
 
 
 def to_host(tree: Any) -> Any:

@@ -1,54 +1,48 @@
-"""Linear probes of the encoder, beside what chance, raw pixels and an untrained encoder give.
+"""Probes of the encoder, beside what chance, raw pixels, untrained encoders and other runs give.
 
-Features are cached once per split. A bound family (which colour has which shape, which object is
-where) is probed on flattened tokens, since a mean over tokens cannot say what belongs together, and
-on the mean beside it, in a table of its own.
-
-Shapes: B examples of a batch, N of a split, T image tokens, D width.
+A bound family (which colour has which shape, which object is where) is probed on flattened tokens, since a mean over
+tokens cannot say what belongs together, and on the mean beside it, in a table of its own.
 """
 
 import dataclasses
-import functools
+import pathlib
+import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import logging
+from etils import epath
 
 from mdc_jax.config import ConfigError, sections
+from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
-from mdc_jax.evaluators import probe_sets, probes
-from mdc_jax.evaluators.base import GlobalBatch, Interrupted, Subject, extract, spec_of
-from mdc_jax.objectives.base import Objective, Params
-from mdc_jax.report import probe_tables, tables
-from mdc_jax.training.state import key_for
-
-CHANCE, RAW, UNTRAINED, TRAINED = "chance", "raw pixels", "untrained encoder", "trained encoder"
-PIXELS, POOLED, FLATTENED = "pixels", "pooled", "flattened"
-_UNTRAINED_PURPOSE = 100  # of keys, beside those of `training.state`
-
-
-@dataclasses.dataclass(frozen=True)
-class _Row:
-    """A row of the tables: its name, its kind of features, and the caches that hold them (one per initialisation)."""
-
-    name: str
-    features: str
-    caches: tuple[str, ...] = ()
+from mdc_jax.evaluators import probe_features, probe_files, probe_sets, probes, recipes
+from mdc_jax.evaluators.base import Interrupted, Subject, spec_of
+from mdc_jax.evaluators.probe_features import FLATTENED, POOLED, TOKENS, TRAINED, Row
+from mdc_jax.evaluators.scaling import scale
+from mdc_jax.training import checkpoint
 
 
 class LinearProbe:
-    """Yields the trained encoder's metric by family; writes `probe.csv` and `probe.md`."""
+    """Yields the trained encoder's metric by family; writes the files of `probe_files`."""
 
     def __init__(self, section: sections.LinearProbe) -> None:
         self._section = probe_sets.filled(section)
 
     def check(self, config: sections.Config) -> None:
         """See `Evaluator`."""
+        for name in self._section.probes:
+            if name not in recipes.RECIPES:
+                raise ConfigError(f'linear probe: there is no probe "{name}"{did_you_mean(name, recipes.RECIPES)}')
+        if not self._section.probes:
+            raise ConfigError(f"linear probe: probes is empty; choose from {', '.join(recipes.RECIPES)}")
+        if self._section.shots and self._section.refit:
+            raise ConfigError("linear probe: refit would add all of validation to the few shots: set refit=False")
+        for workdir in _compared(self._section).values():
+            checkpoint.steps(workdir)
         _families(self._specs(config), self._section.families)
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
@@ -57,89 +51,106 @@ class LinearProbe:
         if not families:
             logging.warning("linear probe: %s has no label family, so there is nothing to probe", specs["train"])
             return
+        compared = {
+            name: dataclasses.replace(
+                Subject.of(checkpoint.load(workdir), subject.out), should_stop=subject.should_stop
+            )
+            for name, workdir in _compared(self._section).items()
+        }
         bound = any(family.bound for family in families.values())
-        cached = self._extract(subject, specs, tuple(families), bound)
-        tasks = _tasks(families, cached, self._counts())
-
-        results: dict[tuple[str, _Row], probes.Result] = {}
-        for row in self._rows(bound):
-            if not row.caches:
-                results |= {(name, row): probes.chance(task) for name, task in tasks.items()}
-                continue
-            spaces = [
-                probes.standardise({split: cached[split][cache] for split in probes.SPLITS}) for cache in row.caches
-            ]
-            for name, task in tasks.items():
-                if subject.should_stop():
-                    raise Interrupted
-                if families[name].bound or row.features != FLATTENED:
-                    results[name, row] = probes.pool([probes.probe(space, task) for space in spaces])
+        rows = probe_features.rows(self._section, tuple(compared), bound)
+        with tempfile.TemporaryDirectory() as folder:
+            counts = {split: self._section.read_factor * count for split, count in self._counts().items()}
+            cached = probe_features.extract(
+                subject, compared, self._section, specs, counts, tuple(families), rows, pathlib.Path(folder)
+            )
+            tasks = self._tasks(families, cached, subject.config.seed)
+            results = self._results(subject, families, tasks, rows, cached)
 
         if results and jax.process_index() == 0:
-            _write(subject, families, tasks, results)
-        for (name, row), result in results.items():
-            if row.name == TRAINED and row.features == (FLATTENED if families[name].bound else POOLED):
-                yield name, result.interval(tasks[name].metric)[0]
+            probe_files.write(subject, self._section, specs, compared, families, tasks, results)
+        for (name, row, kind), result in results.items():
+            features = TOKENS if kind == recipes.ATTENTIVE else FLATTENED if families[name].bound else POOLED
+            if row.name == TRAINED and row.features == features:
+                metric = name if kind == self._section.probes[0] else f"{name}/{kind}"
+                yield metric, result.interval(tasks[name].metric)[0]
+
+    def _results(
+        self,
+        subject: Subject,
+        families: Mapping[str, Family],
+        tasks: Mapping[str, probes.Task],
+        rows: list[Row],
+        cached: probe_features.Cached,
+    ) -> probe_files.Results:
+        results: dict[tuple[str, Row, str], probes.Result] = {}
+        for row in rows:
+            if not row.encoders:
+                results |= {(name, row, ""): probes.chance(task) for name, task in tasks.items()}
+            names = [name for name in tasks if families[name].bound or row.features != FLATTENED]
+            for kind in self._section.probes if row.encoders and names else ():
+                if (kind == recipes.ATTENTIVE) != (row.features == TOKENS):
+                    continue
+                found: dict[str, list[probes.Result]] = {name: [] for name in names}
+                for encoder in row.encoders:
+                    for name, result in self._probe(subject, kind, row.spaces(cached, encoder), tasks, names):
+                        found[name].append(result)
+                results |= {(name, row, kind): probes.pool(parts) for name, parts in found.items()}
+        return results
+
+    def _probe(
+        self,
+        subject: Subject,
+        kind: str,
+        spaces: list[probe_features.Split],
+        tasks: Mapping[str, probes.Task],
+        names: list[str],
+    ) -> Iterator[tuple[str, probes.Result]]:
+        section, recipe = self._section, recipes.build(kind, self._section.l2_values)
+        how = recipe.scaling if section.scaling == "recipe" or kind == recipes.ATTENTIVE else section.scaling
+        fitted = ("train", "validation") if section.refit else ("train",)
+        scaled = [scale(space, how, turned=recipe.turned, fitted=fitted) for space in spaces]
+        for name in names:
+            if subject.should_stop():
+                raise Interrupted
+            yield (
+                name,
+                probes.probe(scaled, tasks[name], recipe, refit=section.refit, seed=subject.config.seed),
+            )
 
     def _specs(self, config: sections.Config) -> dict[str, str]:
         return {split: getattr(self._section, split) or spec_of(config, split) for split in probes.SPLITS}
 
-    def _rows(self, bound: bool) -> list[_Row]:
-        kinds = (POOLED, FLATTENED) if bound else (POOLED,)
-        rows = []
-        if self._section.baselines:
-            untrained = [f"{UNTRAINED} {i}" for i in range(self._section.untrained_seeds)]
-            rows += [_Row(CHANCE, ""), _Row(RAW, PIXELS, (PIXELS,))]
-            rows += [_Row(UNTRAINED, kind, tuple(f"{encoder}/{kind}" for encoder in untrained)) for kind in kinds]
-        return rows + [_Row(TRAINED, kind, (f"{TRAINED}/{kind}",)) for kind in kinds]
-
-    def _extract(
-        self, subject: Subject, specs: Mapping[str, str], families: tuple[str, ...], bound: bool
-    ) -> dict[str, dict[str, np.ndarray]]:
-        """Features and labels by split, from one reading of each."""
-        section, raw_size = self._section, min(self._section.raw_size, subject.config.image.size)
-        encoders = {TRAINED: subject.params}
-        if section.baselines:
-            encoders |= {f"{UNTRAINED} {i}": _untrained(subject, i) for i in range(section.untrained_seeds)}
-
-        def rows(batch: GlobalBatch, _: int) -> dict[str, jax.Array]:
-            found = {PIXELS: _pixels(raw_size, batch["image"])} if section.baselines else {}
-            for encoder, params in encoders.items():
-                features = _encode(subject.objective, bound, params, batch["image"])
-                found |= {f"{encoder}/{kind}": value for kind, value in features.items()}
-            return found
-
-        counts = {split: section.read_factor * count for split, count in self._counts().items()}
-        return {
-            split: extract(subject, spec, rows, count=counts[split], batch_size=section.batch_size, labels=families)
-            for split, spec in specs.items()
-        }
-
     def _counts(self) -> dict[str, int]:
         return {split: getattr(self._section, f"{split}_examples") for split in probes.SPLITS}
 
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _encode(objective: Objective, bound: bool, params: Params, images: jax.Array) -> dict[str, jax.Array]:
-    features = objective.encode(params, images)
-    kinds = {POOLED: features["pooled"]}
-    if bound:
-        kinds[FLATTENED] = features["tokens"].reshape(len(images), -1)
-    return kinds
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _pixels(size: int, images: jax.Array) -> jax.Array:
-    """Raw pixels, resized with antialiasing: f32[B, size * size * 3]."""
-    images = images.astype(jnp.float32)
-    return jax.image.resize(images, (len(images), size, size, 3), "linear").reshape(len(images), -1)
+    def _tasks(
+        self, families: Mapping[str, Family], cached: probe_features.Cached, seed: int
+    ) -> dict[str, probes.Task]:
+        section, tasks = self._section, {}
+        for name, family in families.items():
+            labels = {split: rows[LABEL_PREFIX + name] for split, rows in cached.items()}
+            try:
+                tasks[name] = probes.make_task(
+                    family, labels, self._counts(), metric=section.metric, shots=section.shots, seed=seed
+                )
+            except probes.TooFew as reason:
+                logging.warning('linear probe: family "%s" is left out: %s', name, reason)
+        return tasks
 
 
-def _untrained(subject: Subject, index: int) -> Params:
-    """Parameters as training might have started from, but did not."""
-    places = jax.tree.map(lambda leaf: leaf.sharding, subject.params)
-    key = key_for(subject.config.seed, 0, _UNTRAINED_PURPOSE + index)
-    return jax.jit(subject.objective.init, out_shardings=places)(key)
+def _compared(section: sections.LinearProbe) -> dict[str, epath.Path]:
+    """Workdirs of other runs by the name of their rows; raises ConfigError."""
+    found = {}
+    for text in section.compared:
+        name, _, workdir = text.partition("=")
+        if not name or not workdir or name == TRAINED or name in found:
+            raise ConfigError(
+                f"linear probe: compared={text!r}: write NAME=WORKDIR with a name that no other row has, "
+                "as in 'permuted captions=runs/permuted'"
+            )
+        found[name] = epath.Path(workdir)
+    return found
 
 
 def _families(specs: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, Family]:
@@ -164,57 +175,3 @@ def _families(specs: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, Fa
 
 def _shown(family: Family) -> str:
     return f"{family.kind} of " + textwrap.shorten(", ".join(family.names), 300, placeholder=" ...")
-
-
-def _tasks(
-    families: Mapping[str, Family], cached: Mapping[str, Mapping[str, np.ndarray]], most: Mapping[str, int]
-) -> dict[str, probes.Task]:
-    tasks = {}
-    for name, family in families.items():
-        try:
-            labels = {split: rows[LABEL_PREFIX + name] for split, rows in cached.items()}
-            tasks[name] = probes.make_task(family, labels, most)
-        except probes.TooFew as reason:
-            logging.warning('linear probe: family "%s" is left out: %s', name, reason)
-    return tasks
-
-
-def _write(
-    subject: Subject,
-    families: Mapping[str, Family],
-    tasks: Mapping[str, probes.Task],
-    results: Mapping[tuple[str, _Row], probes.Result],
-) -> None:
-    """Writes every number to `probe.csv`, and the tables to `probe.md`."""
-    lines = []
-    for (name, row), result in results.items():
-        task = tasks[name]
-        for metric in result.metrics:
-            value, low, high = result.interval(metric)
-            line = {
-                "family": name,
-                "bound": int(families[name].bound),
-                "row": row.name,
-                "features": row.features,
-                "metric": metric,
-                "value": value,
-                "low": low,
-                "high": high,
-                "l2": " ".join(f"{l2:g}" for l2 in result.l2s),
-                "l2_at_edge": int(result.at_edge),
-                "names": len(task.names),
-                "step": subject.step,
-            }
-            lines.append(line | {split: len(task.rows[split]) for split in probes.SPLITS})
-    tables.write_csv(subject.out / "probe.csv", list(lines[0]), [list(line.values()) for line in lines])
-
-    text = f"# Linear probes at step {subject.step}\n\n{probe_tables.markdown(lines)}"
-    text += "\nIn brackets: 95% bootstrap intervals over the test examples.\n"
-    at_edge = [line for line in lines if line["l2_at_edge"] and line["metric"] == tasks[line["family"]].metric]
-    for line in at_edge:
-        note = (
-            f"{line['family']} on {probe_tables.row_label(line)}: the best L2 ({line['l2']}) is the last that was tried"
-        )
-        logging.warning("linear probe: %s", note)
-        text += f"\n{note}.\n"
-    (subject.out / "probe.md").write_text(text)

@@ -52,6 +52,14 @@ def accuracy(predicted_N: np.ndarray, labels_N: np.ndarray, weights_NxR: np.ndar
     return _counts((predicted_N == labels_N)[:, None], weights_NxR)[0] / weights_NxR.sum(0, dtype=np.float64)
 
 
+def mean_per_class(predicted_N: np.ndarray, labels_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
+    """Mean over classes of the share of right predictions of their examples, f64[R].
+
+    A class of which there is no example is left out, also where a resample lacks it.
+    """
+    return mean_of_groups(predicted_N == labels_N, labels_N, weights_NxR)
+
+
 def _auc(scores_N: np.ndarray, positive_N: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
     _, group_N, sizes = np.unique(scores_N, return_inverse=True, return_counts=True)
     order_N = np.argsort(group_N, kind="stable")

@@ -68,7 +68,8 @@ def filled(section: sections.LinearProbe) -> sections.LinearProbe:
     fewer = [f"{name}={size}" for name, size in sizes.items() if getattr(section, name) < size]
     if fewer:
         logging.warning("linear probe: all of %s, as papers probe it, would be %s", section.dataset, ", ".join(fewer))
-    return dataclasses.replace(section, **specs, families=section.families or (family,))
+    family_and_metric = {"families": section.families or (family,), "metric": named(section.dataset).metric}
+    return dataclasses.replace(section, **specs, **family_and_metric)
 
 
 def named(dataset: str) -> ProbeSet:

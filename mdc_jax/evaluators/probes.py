@@ -1,31 +1,28 @@
-"""One linear probe: from features and labels of three splits to a metric with its 95% interval.
+"""One probe: from features and labels of three splits to a metric with its 95% interval.
 
-Features are standardised by the training split. Validation chooses the L2: the search goes from
-FIRST_L2 to weaker values until two in a row bring no gain, and where nothing weaker was better to
-stronger ones likewise, within LIMITS. The test split is read once, with the L2 chosen.
+Validation chooses among all that the recipe tries, and among layers where there are several; then the probe may be
+fitted again on training and validation examples. The test split is read once, with the choice made.
 
 Shapes: N examples of a split, D features, K names or classes, R bootstrap resamples.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from mdc_jax.data.sources.base import Family
-from mdc_jax.evaluators import metrics, solvers
+from mdc_jax.evaluators import metrics
+from mdc_jax.evaluators.fitting import Fitted, Labelled, Predict, Recipe, Settings, Trial, choose
+from mdc_jax.evaluators.scaling import Split, joined
 
 SPLITS = ("train", "validation", "test")
-FIRST_L2, STEP = 1.0, 10.0
-LIMITS = (1e-7, 1e3)
-PATIENCE = 2  # values without a gain that end the search
 RESAMPLES = 500
 MIN_EXAMPLES = 10  # of a split
 
 NO_LIMIT = dict.fromkeys(SPLITS)
-
-Split = Mapping[str, np.ndarray]  # by name of the split
+_CLASS_METRICS = {"accuracy": metrics.accuracy, "mean_per_class": metrics.mean_per_class}
 
 
 class TooFew(ValueError):
@@ -40,20 +37,17 @@ class Task:
     names: tuple[str, ...]
     labels: Split  # u8[N, K] or i32[N]
     rows: Split  # i64[N], the examples that have a label
-
-    @property
-    def metric(self) -> str:
-        """The metric that validation chooses by, and that stands for the family."""
-        return "auc" if self.kind == "presence" else "accuracy"
+    metric: str  # which validation chooses by, and that stands for the family
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Metrics of a probe and how its L2 was chosen."""
+    """Metrics of a probe and how its settings were chosen."""
 
     metrics: Mapping[str, np.ndarray]  # f64[1 + R]: the value, then that of every resample
-    l2s: tuple[float, ...] = ()
-    at_edge: bool = False  # the best L2 is the strongest or weakest that was tried
+    chosen: tuple[Settings, ...] = ()  # of every initialisation
+    trials: tuple[tuple[Trial, ...], ...] = ()  # of every initialisation
+    at_edge: bool = False  # a setting chosen is the largest or smallest that was tried
 
     def interval(self, metric: str) -> tuple[float, float, float]:
         """(value, low, high): the value and its 95% percentile interval over resampled test examples."""
@@ -62,13 +56,24 @@ class Result:
         return float(value), float(low), float(high)
 
 
-def make_task(family: Family, labels: Split, most: Mapping[str, int | None] = NO_LIMIT) -> Task:
+def make_task(
+    family: Family,
+    labels: Split,
+    most: Mapping[str, int | None] = NO_LIMIT,
+    *,
+    metric: str = "accuracy",
+    shots: int = 0,
+    seed: int = 0,
+) -> Task:
     """Selects examples, at most `most` of a split, and names that can be probed; raises TooFew with the reason.
 
     Of a presence family, names need both answers in every split; of a class family, examples need a
-    label and the training split two classes.
+    label and the training split two classes. With `shots`, so many training examples of each class are drawn from
+    `seed`. `metric` is that of a class family; of presence it is the AUC.
     """
     if family.kind == "presence":
+        if shots:
+            raise TooFew("a few-shot probe takes so many examples of each class, and presence has no classes")
         varies_K = np.logical_and.reduce([(y > 0).any(0) & (y == 0).any(0) for y in labels.values()])
         if not varies_K.any():
             raise TooFew("no name is present in some and absent from other examples of every split")
@@ -78,69 +83,66 @@ def make_task(family: Family, labels: Split, most: Mapping[str, int | None] = NO
     elif family.kind == "class":
         names = family.names
         rows = {split: np.flatnonzero(y >= 0)[: most[split]] for split, y in labels.items()}
+        if shots:
+            rows["train"] = _few(labels["train"], rows["train"], shots, seed)
         chosen = {split: y[rows[split]] for split, y in labels.items()}
         if len(np.unique(chosen["train"])) < 2:
             raise TooFew("the training split has fewer than two classes")
     else:
         raise ValueError(f'family kind is {family.kind!r}; expected "presence" or "class"')
     for split, y in chosen.items():
-        if len(y) < MIN_EXAMPLES:
+        if len(y) < MIN_EXAMPLES and not (shots and split == "train"):
             raise TooFew(f"{split} has {len(y)} labelled examples; at least {MIN_EXAMPLES} are needed")
-    return Task(family.kind, names, chosen, rows)
+    return Task(family.kind, names, chosen, rows, "auc" if family.kind == "presence" else metric)
 
 
-def standardise(features: Split) -> Split:
-    """Features f32[N, D] at mean 0 and scale 1 in the training split, turned onto their principal axes."""
-    train = features["train"]
-    mean_D = train.mean(0, dtype=np.float64).astype(np.float32)
-    std_D = train.std(0, dtype=np.float64).astype(np.float32)
-    scale_D = 1 / np.where(std_D > 1e-6, std_D, 1)
-    scaled = {split: (x - mean_D[None]) * scale_D[None] for split, x in features.items()}
-    axes = solvers.principal_axes(scaled["train"])
-    return {split: x @ axes for split, x in scaled.items()}
+def _few(labels_N: np.ndarray, rows: np.ndarray, shots: int, seed: int) -> np.ndarray:
+    """The first `shots` rows of each class in an order drawn from `seed`, ascending."""
+    drawn = np.random.default_rng((seed, shots)).permutation(rows)
+    drawn = drawn[np.argsort(labels_N[drawn], kind="stable")]
+    first = np.unique(labels_N[drawn], return_index=True)[1]
+    place = np.arange(len(drawn)) - np.repeat(first, np.diff(np.append(first, len(drawn))))
+    return np.sort(drawn[place < shots])
 
 
-def probe(features: Split, task: Task) -> Result:
-    """Fits the probe on `standardise`d features of all examples."""
-    x = {split: features[split][task.rows[split]] for split in SPLITS}
-    once = np.ones((len(x["validation"]), 1), np.float32)
+def probe(layers: Sequence[Split], task: Task, recipe: Recipe, *, refit: bool = False, seed: int = 0) -> Result:
+    """Probes scaled features of all examples, of one layer or of several among which validation chooses.
 
-    def fit(l2: float, start: solvers.Heads | None) -> solvers.Heads:
-        return solvers.fit(x["train"], task.labels["train"], l2, kind=task.kind, classes=len(task.names), start=start)
-
-    def score(heads: solvers.Heads) -> float:
-        return float(_measure(task, heads, x["validation"], task.labels["validation"], once)[task.metric][0])
-
-    heads, at_edge = choose_l2(fit, score)
-    return Result(_measure(task, heads, x["test"], task.labels["test"], _weights(len(x["test"]))), (heads.l2,), at_edge)
-
-
-def choose_l2(
-    fit: Callable[[float, solvers.Heads | None], solvers.Heads], score: Callable[[solvers.Heads], float]
-) -> tuple[solvers.Heads, bool]:
-    """Returns the heads of the best validation score, and whether their L2 is at the limit of the search.
-
-    Args:
-      fit: (l2, heads to start from) → heads.
-      score: larger is better; of equals the first that was tried wins.
+    With `refit`, what was chosen is fitted again on training and validation examples together.
     """
-    first = best = fit(FIRST_L2, None)
-    best_score = score(first)
-    for factor in (1 / STEP, STEP):
-        last, without_gain = first, 0
-        while without_gain < PATIENCE:
-            l2 = last.l2 * factor
-            if not LIMITS[0] * 0.99 < l2 < LIMITS[1] * 1.01:
-                break
-            last = fit(l2, last)
-            last_score = score(last)
-            if last_score > best_score:
-                best, best_score, without_gain = last, last_score, 0
-            else:
-                without_gain += 1
-        if best is not first:
-            return best, best is last
-    return best, False
+    once = np.ones((len(task.rows["validation"]), 1), np.float32)
+
+    def tried() -> Iterator[tuple[Fitted, float]]:
+        for layer, features in enumerate(layers, 1):
+            validation = _select(features, task, "validation")
+
+            def score(predict: Predict, validation: np.ndarray = validation) -> float:
+                return float(_measure(task, predict(validation), "validation", once)[task.metric][0])
+
+            for fitted, value in recipe.sweep(_labelled(features, task, ("train",), seed), score):
+                settings = {"layer": layer, **fitted.settings} if len(layers) > 1 else fitted.settings
+                yield dataclasses.replace(fitted, settings=settings), value
+
+    best, trials, at_edge = choose(tried())
+    features, predict = layers[int(best.settings.get("layer", 1)) - 1], best.predict
+    if refit:
+        predict = recipe.fit(_labelled(features, task, ("train", "validation"), seed), best.settings)
+    logits = predict(_select(features, task, "test"))
+    return Result(_measure(task, logits, "test", _weights(len(logits))), (best.settings,), (trials,), at_edge)
+
+
+def _select(features: Split, task: Task, split: str) -> np.ndarray:
+    """The rows of a task; of all of them no copy is made."""
+    rows, x = task.rows[split], features[split]
+    return x if len(rows) == len(x) else x[rows]
+
+
+def _labelled(features: Split, task: Task, splits: tuple[str, ...], seed: int) -> Labelled:
+    x, y = (
+        joined(parts)
+        for parts in ([_select(features, task, split) for split in splits], [task.labels[split] for split in splits])
+    )
+    return Labelled(x, y, task.kind, len(task.names), seed)
 
 
 def chance(task: Task) -> Result:
@@ -150,7 +152,7 @@ def chance(task: Task) -> Result:
         half = np.full(weights.shape[1], 0.5)
         return Result({"auc": half, "balanced_accuracy": half})
     most_frequent = np.bincount(task.labels["train"], minlength=len(task.names)).argmax()
-    return Result({"accuracy": metrics.accuracy(np.full_like(labels, most_frequent), labels, weights)})
+    return Result({task.metric: _CLASS_METRICS[task.metric](np.full_like(labels, most_frequent), labels, weights)})
 
 
 def pool(results: Sequence[Result]) -> Result:
@@ -159,15 +161,18 @@ def pool(results: Sequence[Result]) -> Result:
     for metric in results[0].metrics:
         values, resampled = zip(*((r.metrics[metric][:1], r.metrics[metric][1:]) for r in results), strict=True)
         pooled[metric] = np.concatenate([np.mean(values, axis=0), *resampled])
-    return Result(pooled, tuple(l2 for r in results for l2 in r.l2s), any(r.at_edge for r in results))
+    return Result(
+        pooled,
+        tuple(settings for r in results for settings in r.chosen),
+        tuple(trials for r in results for trials in r.trials),
+        any(r.at_edge for r in results),
+    )
 
 
-def _measure(
-    task: Task, heads: solvers.Heads, x_NxD: np.ndarray, labels: np.ndarray, weights_NxR: np.ndarray
-) -> dict[str, np.ndarray]:
-    logits = heads.logits(x_NxD)
+def _measure(task: Task, logits: np.ndarray, split: str, weights_NxR: np.ndarray) -> dict[str, np.ndarray]:
+    labels = task.labels[split]
     if task.kind == "class":
-        return {"accuracy": metrics.accuracy(logits.argmax(1), labels, weights_NxR)}
+        return {task.metric: _CLASS_METRICS[task.metric](logits.argmax(1), labels, weights_NxR)}
     # Balanced accuracy asks whether a name is likelier than it was in training.
     share_K = task.labels["train"].mean(0)
     likelier = logits > np.log(share_K / (1 - share_K))[None]

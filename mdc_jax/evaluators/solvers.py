@@ -1,4 +1,4 @@
-"""L2-regularised logistic regression by L-BFGS: many heads as one matrix product.
+"""L2-regularised logistic regression: many heads as one matrix product, and many penalties as one path.
 
     presence   K independent yes/no labels     mean_i sum_k log(1 + exp(-+z_ik)) + l2/2 |W|^2
     class      one of K classes                mean_i -log softmax(z_i)[y_i]     + l2/2 |W|^2
@@ -6,8 +6,12 @@
 with z = x W + b and b not regularised. scikit-learn's `LogisticRegression(C=1 / (N l2))` has the
 same minimum.
 
-Shapes: N examples, D features, K names or classes. Products are float32, the optimizer's state and
-all sums over examples float64.
+Three things make a path of penalties cheap, of which each fit hands the next what it needs (`start`): the minimum,
+the curvature that L-BFGS saw (`lbfgs.py`), and how the minimum moves with log(l2), along which it is extrapolated.
+
+Shapes: N examples, D features, K names or classes. Products are float32, sums of chunks of examples and the
+optimizer's state float64. Examples are read a chunk at a time, so that logits of all never exist and features may
+be a memory-mapped file.
 """
 
 import dataclasses
@@ -15,7 +19,11 @@ import dataclasses
 import numpy as np
 from absl import logging
 
+from mdc_jax.evaluators import lbfgs
+
 KINDS = ("presence", "class")
+_CHUNK = 2048  # examples whose logits stay in the cache of a core
+_STRAIGHT = 1.0  # of log(l2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +33,11 @@ class Heads:
     weight_DxK: np.ndarray
     bias_K: np.ndarray
     l2: float
-    loss: float  # the objective, penalty included
-    iterations: int
-    converged: bool
+    minimum: lbfgs.Minimum
+    drift: np.ndarray | None = None  # of the parameters with log(l2), from the fit that this one started at
 
     def logits(self, x_NxD: np.ndarray) -> np.ndarray:
-        return x_NxD @ self.weight_DxK + self.bias_K
+        return x_NxD @ self.weight_DxK + self.bias_K[None]
 
 
 def principal_axes(x_NxD: np.ndarray) -> np.ndarray:
@@ -59,7 +66,7 @@ def fit(
     tolerance: float = 1e-6,
     max_iterations: int = 300,
 ) -> Heads:
-    """Minimises the objective until an iteration gains less than `tolerance` of it.
+    """Minimises the objective until what is left to gain is at most `tolerance`.
 
     Args:
       x_NxD: features f32, best on their principal axes.
@@ -67,78 +74,93 @@ def fit(
       l2: penalty per example (the loss is a mean).
       kind: "presence" or "class".
       classes: K for "class".
-      start: heads to start from, those of a stronger penalty at best; the prior shares if None.
-      tolerance: relative to max(objective, 1).
+      start: heads to start from, best those of a near and stronger penalty; the prior shares if None.
+      tolerance: nats an example.
       max_iterations: of L-BFGS.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
     if l2 <= 0:
         raise ValueError(f"l2 is {l2}; expected a positive penalty, without which separable labels have no minimum")
-    x_NxD = np.ascontiguousarray(x_NxD, np.float32)
     n, d = x_NxD.shape
-    target_NxK = np.asarray(y, np.float32) if kind == "presence" else np.eye(classes, dtype=np.float32)[y]
-    k = target_NxK.shape[1]
-    loss_and_residual = _presence if kind == "presence" else _class
-    share_K = np.clip(target_NxK.mean(0, dtype=np.float64), 0.5 / n, 1 - 0.5 / n)
+    share_K = y.mean(0, dtype=np.float64) if kind == "presence" else np.bincount(y, minlength=classes) / n
+    share_K = np.clip(share_K, 0.5 / n, 1 - 0.5 / n)
+    k = len(share_K)
 
-    if start is None:
-        odds_K = np.log(share_K / (1 - share_K)) if kind == "presence" else np.log(share_K)
-        start = Heads(np.zeros((d, k)), odds_K, l2, np.inf, 0, False)
-
-    # Diagonal preconditioner: the curvature where the fit starts, E[x_d^2 p (1 - p)] + l2; |residual| is p or 1 - p.
-    residual_NxK = loss_and_residual(start.logits(x_NxD), target_NxK)[1]
-    curvature_NxK = np.abs(residual_NxK) * (1 - np.abs(residual_NxK))
-    curvature = np.concatenate([np.square(x_NxD).T @ curvature_NxK / n, curvature_NxK.mean(0)[None]])
-    scale = np.sqrt(curvature + l2, dtype=np.float64)
+    penalty = np.full((d + 1, k), l2)
+    penalty[-1] = 0  # of the bias
+    penalty = penalty.ravel()
+    # On principal axes the Hessian is close to the features' variance times that of the labels (D. Böhning 1992).
+    variance_D = np.einsum("nd,nd->d", x_NxD, x_NxD) / np.float64(n)
+    curvature = np.append(variance_D, 1.0)[:, None] * (share_K * (1 - share_K))[None]
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        theta = flat.reshape(d + 1, k) / scale
-        weight, bias = theta[:-1], theta[-1]
-        logits = x_NxD @ weight.astype(np.float32)
-        logits += bias.astype(np.float32)[None]
-        loss, residual_NxK = loss_and_residual(logits, target_NxK)
-        gradient = np.empty((d + 1, k))
-        gradient[:-1] = (x_NxD.T @ residual_NxK) / n + l2 * weight
-        gradient[-1] = residual_NxK.mean(0, dtype=np.float64)
-        return loss / n + 0.5 * l2 * float(np.sum(weight**2)), (gradient / scale).ravel()
+        loss, gradient = mean_loss(x_NxD, y, flat.reshape(d + 1, k), kind)
+        return loss + 0.5 * float(penalty @ flat**2), gradient.ravel() + penalty * flat
 
-    import scipy.optimize  # slow to import, and training starts with evaluators in hand
-
-    theta = np.concatenate([start.weight_DxK, start.bias_K[None]])
-    result = scipy.optimize.minimize(
+    minimum = lbfgs.minimise(
         objective,
-        (theta * scale).ravel(),
-        method="L-BFGS-B",
-        jac=True,
-        options={"maxiter": max_iterations, "maxcor": 10, "ftol": tolerance, "gtol": tolerance},
+        _starting_point(start, share_K, d, kind, l2).ravel(),
+        l2=penalty,
+        diagonal=curvature.ravel() + penalty,
+        pairs=start.minimum.pairs if start else (),
+        tolerance=tolerance,
+        max_iterations=max_iterations,
     )
-    theta = result.x.reshape(d + 1, k) / scale
-    converged = result.nit < max_iterations
-    if not converged:
-        logging.warning("logistic regression at L2 %g has not converged after %d iterations", l2, max_iterations)
-    return Heads(
-        weight_DxK=theta[:-1].astype(np.float32),
-        bias_K=theta[-1].astype(np.float32),
-        l2=float(l2),
-        loss=float(result.fun),
-        iterations=int(result.nit),
-        converged=converged,
-    )
+    if not minimum.converged:
+        logging.warning(
+            "logistic regression at L2 %g has not converged after %d iterations: %.1e nats are left",
+            l2,
+            minimum.iterations,
+            minimum.excess,
+        )
+    theta, drift = minimum.x.reshape(d + 1, k), None
+    if start is not None and start.l2 != l2:
+        drift = (theta - start.minimum.x.reshape(d + 1, k)) / np.log(l2 / start.l2)
+    return Heads(theta[:-1].astype(np.float32), theta[-1].astype(np.float32), float(l2), minimum, drift)
 
 
-def _presence(logits_NxK: np.ndarray, target_NxK: np.ndarray) -> tuple[float, np.ndarray]:
+def mean_loss(x_NxD: np.ndarray, y: np.ndarray, theta: np.ndarray, kind: str) -> tuple[float, np.ndarray]:
+    """The mean loss without a penalty, and its gradient f64[D + 1, K]; the bias is the last row of `theta`."""
+    weight_DxK, bias_K = theta[:-1].astype(np.float32), theta[-1].astype(np.float32)
+    loss_and_residual = _presence if kind == "presence" else _class
+    total, gradient = 0.0, np.zeros(theta.shape)
+    for first in range(0, len(x_NxD), _CHUNK):
+        x = x_NxD[first : first + _CHUNK]
+        logits = x @ weight_DxK
+        logits += bias_K[None]
+        loss, residual = loss_and_residual(logits, y[first : first + _CHUNK])
+        total += loss
+        gradient[:-1] += x.T @ residual
+        gradient[-1] += residual.sum(0, dtype=np.float64)
+    return total / len(x_NxD), gradient / len(x_NxD)
+
+
+def _starting_point(start: Heads | None, share_K: np.ndarray, d: int, kind: str, l2: float) -> np.ndarray:
+    if start is None:
+        odds_K = np.log(share_K / (1 - share_K)) if kind == "presence" else np.log(share_K)
+        return np.concatenate([np.zeros((d, len(share_K))), odds_K[None]])
+    theta, log_ratio = start.minimum.x.reshape(d + 1, -1), np.log(l2 / start.l2)
+    # A longer step leaves the neighbourhood in which the path is straight, and pays in iterations.
+    return theta if start.drift is None or abs(log_ratio) > _STRAIGHT else theta + log_ratio * start.drift
+
+
+def _presence(logits_NxK: np.ndarray, label_NxK: np.ndarray) -> tuple[float, np.ndarray]:
     """Summed binary cross-entropy and its gradient with respect to the logits."""
     small = np.exp(-np.abs(logits_NxK))
-    loss = np.sum(np.maximum(logits_NxK, 0) - target_NxK * logits_NxK + np.log1p(small), dtype=np.float64)
+    loss = np.sum(np.maximum(logits_NxK, 0) - label_NxK * logits_NxK + np.log1p(small), dtype=np.float64)
     probability = np.where(logits_NxK >= 0, np.float32(1), small) / (1 + small)
-    return float(loss), probability - target_NxK
+    return float(loss), probability - label_NxK
 
 
-def _class(logits_NxK: np.ndarray, target_NxK: np.ndarray) -> tuple[float, np.ndarray]:
-    """Summed categorical cross-entropy and its gradient with respect to the logits."""
-    shifted = logits_NxK - logits_NxK.max(1, keepdims=True)
-    exponential = np.exp(shifted)
-    total_N = exponential.sum(1, keepdims=True)
-    loss = np.sum(np.log(total_N), dtype=np.float64) - np.sum(target_NxK * shifted, dtype=np.float64)
-    return float(loss), exponential / total_N - target_NxK
+def _class(logits_NxK: np.ndarray, label_N: np.ndarray) -> tuple[float, np.ndarray]:
+    """Summed categorical cross-entropy and its gradient with respect to the logits, written over them."""
+    rows, residual = np.arange(len(label_N)), logits_NxK
+    residual -= residual.max(1, keepdims=True)
+    loss = -np.sum(residual[rows, label_N], dtype=np.float64)
+    np.exp(residual, out=residual)
+    total_N = residual.sum(1, keepdims=True)
+    loss += np.sum(np.log(total_N), dtype=np.float64)
+    residual /= total_N
+    residual[rows, label_N] -= 1
+    return float(loss), residual

@@ -23,7 +23,7 @@ from mdc_jax.report.intervals import mean_and_interval
 
 _TRAINED = "trained encoder"
 _SHOWN = 1e-3  # what a table shows; a row without a seed differs between runs by rounding
-_KEY = ("family", "bound", "row", "features", "metric")
+_KEY = ("family", "bound", "row", "features", "probe", "metric")
 HEADER = (*_KEY, "value", "low", "high", "runs", "interval")
 METRICS_HEADER = ("metric", "row", "value", "low", "high", "runs")
 
@@ -48,7 +48,7 @@ def collect(groups: Sequence[tuple[str, Sequence[Iterable[dict[str, str]]]]]) ->
             for line in lines:
                 if line["row"] != _TRAINED and position > 0:
                     continue
-                line = line | {"row": name if line["row"] == _TRAINED else line["row"]}
+                line = {"probe": "logistic"} | line | {"row": name if line["row"] == _TRAINED else line["row"]}
                 found.setdefault(tuple(line[column] for column in _KEY), []).append(line)
     rows = []
     for key, lines in found.items():

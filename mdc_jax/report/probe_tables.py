@@ -8,7 +8,14 @@ from mdc_jax.report import tables
 Line = Mapping[str, Any]
 
 _TITLES = {0: "What is in the image", 1: "What belongs together, and where it stands"}
-_MAIN_METRICS = ("auc", "accuracy")
+_MAIN_METRICS = ("auc", "accuracy", "mean_per_class")
+_USUAL_PROBE = "logistic"
+_FEATURES_SHOWN = ("pooled", "flattened", "best layer", "tokens")
+# Rows that runs of their own give, and what each run is.
+EXPECTED_ROWS = {
+    "permuted captions": "trained on captions permuted afresh every epoch",
+    "supervised ceiling": "trained on captions that state the labels",
+}
 
 
 def markdown(lines: Iterable[Line]) -> str:
@@ -27,5 +34,17 @@ def markdown(lines: Iterable[Line]) -> str:
 
 
 def row_label(line: Line) -> str:
-    """Name of a row, with its features where an encoder offers several."""
-    return f"{line['row']}, {line['features']}" if line["features"] in ("pooled", "flattened") else line["row"]
+    """Name of a row, with its features where an encoder offers several, and its probe where it is not the usual one."""
+    parts = [line["row"], line["features"] if line["features"] in _FEATURES_SHOWN else ""]
+    parts.append("" if line.get("probe", "") == _USUAL_PROBE else line.get("probe", ""))
+    return ", ".join(filter(None, parts))
+
+
+def missing_rows(lines: Iterable[Line]) -> str:
+    """A sentence for each of EXPECTED_ROWS that is not there."""
+    there = {line["row"] for line in lines}
+    return "".join(
+        f'\nThere is no row "{name}": give a run {meaning}, as in compared=("{name}=WORKDIR",).\n'
+        for name, meaning in EXPECTED_ROWS.items()
+        if name not in there
+    )

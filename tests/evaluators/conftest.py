@@ -9,6 +9,8 @@ from mdc_jax.evaluators import (
     image_bank,
     lengths,
     linear_probe,
+    probe_features,
+    probe_files,
     retrieval,
     zero_shot,
 )
@@ -27,6 +29,8 @@ def use_source(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             image_bank,
             lengths,
             linear_probe,
+            probe_features,
+            probe_files,
             retrieval,
             zero_shot,
         ):

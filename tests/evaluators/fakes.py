@@ -108,7 +108,12 @@ class FakeObjective(Objective):
         half = SIZE // 2
         quarters = images.astype(jnp.float32).reshape(-1, 2, half, 2, half, 3).mean((2, 4)).reshape(-1, 4, 3)
         tokens = quarters @ params["encoder"]["patch"]["kernel"]
-        return {"tokens": tokens, "pooled": tokens.mean(1), "quarters": quarters}
+        return {
+            "tokens": tokens,
+            "pooled": tokens.mean(1),
+            "blocks": jnp.stack([-tokens, tokens]),
+            "quarters": quarters,
+        }
 
     @property
     def scorers(self) -> Mapping[str, Any]:

@@ -1,13 +1,15 @@
 import dataclasses
+import json
 
 import pytest
 from etils import epath
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.evaluators import build
+from mdc_jax.evaluators import attentive, build
 from mdc_jax.evaluators.base import Interrupted
 from mdc_jax.report import tables
-from tests.evaluators.fakes import FakeSource, make_subject
+from mdc_jax.training import checkpoint
+from tests.evaluators.fakes import SIZE, FakeObjective, FakeSource, make_subject
 
 SECTION = sections.LinearProbe(
     train_examples=160, validation_examples=80, test_examples=120, batch_size=40, raw_size=4, untrained_seeds=2
@@ -20,7 +22,7 @@ def probed(tmp_path_factory):
     """The metrics and the lines of `probe.csv`, by (family, row, features, metric)."""
     out = epath.Path(tmp_path_factory.mktemp("probe"))
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("base", "linear_probe"):
+        for module in ("base", "linear_probe", "probe_features", "probe_files"):
             patch.setattr(f"mdc_jax.evaluators.{module}.open_source", SOURCES.__getitem__)
         values = dict(build(SECTION).run(make_subject(out)))
     lines = tables.read_csv(out / "probe.csv")
@@ -68,6 +70,65 @@ def test_without_baselines_only_the_trained_encoder_is_probed(tmp_path, use_sour
     section = dataclasses.replace(SECTION, baselines=False, families=("bits",))
     assert list(dict(build(section).run(make_subject(tmp_path)))) == ["bits"]
     assert {line["row"] for line in tables.read_csv(epath.Path(tmp_path) / "probe.csv")} == {"trained encoder"}
+
+
+def test_several_probes_layers_and_another_run_are_rows_beside_what_they_are_of(tmp_path, use_source, monkeypatch):
+    use_source(SOURCES)
+    other = make_subject(tmp_path, FakeObjective())
+    loaded = checkpoint.Loaded(other.config, other.objective, other.params, other.tokenizer, other.mesh, 9, {})
+    monkeypatch.setattr(checkpoint, "load", lambda workdir: loaded)
+    monkeypatch.setattr(attentive, "LEAST_STEPS", 2)
+    section = dataclasses.replace(
+        SECTION,
+        families=("noise", "both"),
+        probes=("knn", "ridge", "attentive"),
+        layers=True,
+        metric="mean_per_class",
+        compared=("permuted captions=elsewhere",),
+        untrained_seeds=1,
+    )
+    values = dict(build(section).run(make_subject(tmp_path)))
+    assert set(values) == {f"{family}{kind}" for family in ("noise", "both") for kind in ("", "/ridge", "/attentive")}
+    lines = tables.read_csv(epath.Path(tmp_path) / "probe.csv")
+    assert {line["metric"] for line in lines} == {"mean_per_class"}
+    of = {(line["features"], line["probe"]) for line in lines if line["row"] == "trained encoder"}
+    vectors = {(kind, probe) for kind in ("pooled", "flattened", "best layer") for probe in ("knn", "ridge")}
+    assert of == vectors | {("tokens", "attentive")}
+    # The other run has the same parameters, so it must score the same.
+    scores = {}
+    for line in lines:
+        scores.setdefault(tuple(line[key] for key in ("family", "features", "probe")), {})[line["row"]] = line["value"]
+    assert all(
+        row["permuted captions"] == row["trained encoder"] for row in scores.values() if "permuted captions" in row
+    )
+
+    sweep = tables.read_csv(epath.Path(tmp_path) / "probe_sweep.csv")
+    chosen = [line for line in sweep if line["chosen"] == "1"]
+    assert len({line["setting"] for line in sweep}) > len({line["probe"] for line in sweep})
+    assert len(chosen) == len([line for line in lines if line["probe"]])
+    about = json.loads((tmp_path / "probe.json").read_text())
+    assert about["families"]["both"]["names"] == ["neither", "first", "second", "both"]
+    assert about["splits"]["test"] == {"source": "fake:test", "hash": "fake"}
+    assert about["preprocessing"]["size"] == SIZE
+    assert about["compared"]["permuted captions"]["step"] == 9
+    text = (tmp_path / "probe.md").read_text()
+    assert 'no row "supervised ceiling"' in text
+    assert 'no row "permuted captions"' not in text
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        ({"probes": ("logistik",)}, 'no probe "logistik"; did you mean "logistic"'),
+        ({"probes": ()}, "choose from logistic"),
+        ({"shots": 5, "refit": True}, "set refit=False"),
+        ({"compared": ("runs/permuted",)}, "write NAME=WORKDIR"),
+        ({"compared": ("permuted captions=there/is/none",)}, "holds no checkpoint"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_training(changed, words):
+    with pytest.raises(ConfigError, match=words):
+        build(dataclasses.replace(SECTION, **changed)).check(sections.Config())
 
 
 def test_an_unknown_family_is_named(tmp_path, use_source):

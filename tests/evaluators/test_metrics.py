@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
 from mdc_jax.evaluators import metrics
 
@@ -53,3 +53,16 @@ def test_the_mean_of_groups_is_that_of_a_loop_and_leaves_out_groups_without_weig
         inside = [(groups == name) & (weight > 0) for name in "abc"]
         expected.append(np.mean([np.average(values[rows], weights=weight[rows]) for rows in inside if rows.any()]))
     np.testing.assert_allclose(metrics.mean_of_groups(values, groups, weights), expected, rtol=1e-6)
+
+
+def test_mean_per_class_agrees_with_scikit_learn_and_leaves_out_classes_that_a_resample_lacks():
+    rng = np.random.default_rng(2)
+    labels = np.concatenate([[7], rng.choice([0, 1, 3], N - 1, p=[0.8, 0.15, 0.05])])
+    predicted = np.where(rng.random(N) < 0.6, labels, rng.choice([0, 1, 3, 4], N))
+    weights = metrics.resamples(N, 20)
+    found = metrics.mean_per_class(predicted, labels, weights)
+    for r in range(20):
+        rows = np.repeat(np.arange(N), weights[:, r].astype(int))
+        there = np.unique(labels[rows])
+        assert found[r] == pytest.approx(recall_score(labels[rows], predicted[rows], labels=there, average="macro"))
+    assert (weights[0] == 0).any()

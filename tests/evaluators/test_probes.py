@@ -2,13 +2,23 @@ import numpy as np
 import pytest
 
 from mdc_jax.data.sources.base import Family
-from mdc_jax.evaluators import probes, solvers
+from mdc_jax.evaluators import logistic, probes, solvers
+from mdc_jax.evaluators.fitting import Fitted, choose
+from mdc_jax.evaluators.logistic import Logistic
+from mdc_jax.evaluators.scaling import scale
 
 COUNTS = {"train": 400, "validation": 200, "test": 300}
 
 
 def heads(l2: float) -> solvers.Heads:
-    return solvers.Heads(np.zeros((1, 1)), np.zeros(1), l2, 0.0, 0, True)
+    return solvers.Heads(np.zeros((1, 1)), np.zeros(1), l2, None)
+
+
+def search(fit, score) -> tuple[float, bool]:
+    """The L2 that is chosen, and whether it lies at the edge of those that were tried."""
+    found = ((Fitted({"l2": h.l2}, h.logits), value) for h, value in logistic.search(fit, score))
+    best, _, at_edge = choose(found)
+    return best.settings["l2"], at_edge
 
 
 @pytest.mark.parametrize("optimum", [1e2, 1.0, 1e-3, 1e-5])
@@ -19,23 +29,23 @@ def test_the_search_for_l2_goes_on_until_the_optimum_lies_inside(optimum):
         tried.append(l2)
         return heads(l2)
 
-    best, at_edge = probes.choose_l2(fit, lambda h: -abs(np.log10(h.l2 / optimum)))
-    assert best.l2 == pytest.approx(optimum)
+    best, at_edge = search(fit, lambda h: -abs(np.log10(h.l2 / optimum)))
+    assert best == pytest.approx(optimum)
     assert not at_edge
     assert min(tried) < optimum * 0.5
-    assert max(tried) > optimum * 2 or optimum < probes.FIRST_L2
+    assert max(tried) > optimum * 2 or optimum < logistic.FIRST_L2
 
 
-@pytest.mark.parametrize("sign, limit", [(1, probes.LIMITS[1]), (-1, probes.LIMITS[0])])
+@pytest.mark.parametrize("sign, limit", [(1, logistic.LIMITS[1]), (-1, logistic.LIMITS[0])])
 def test_an_optimum_at_the_limit_ends_the_search_and_is_told(sign, limit):
-    best, at_edge = probes.choose_l2(lambda l2, start: heads(l2), lambda h: sign * h.l2)
-    assert best.l2 == pytest.approx(limit)
+    best, at_edge = search(lambda l2, start: heads(l2), lambda h: sign * h.l2)
+    assert best == pytest.approx(limit)
     assert at_edge
 
 
 def test_equal_scores_keep_the_first_value():
-    best, at_edge = probes.choose_l2(lambda l2, start: heads(l2), lambda h: 1.0)
-    assert (best.l2, at_edge) == (probes.FIRST_L2, False)
+    best, at_edge = search(lambda l2, start: heads(l2), lambda h: 1.0)
+    assert (best, at_edge) == (logistic.FIRST_L2, False)
 
 
 def by_split(make) -> dict[str, np.ndarray]:
@@ -45,7 +55,7 @@ def by_split(make) -> dict[str, np.ndarray]:
 def test_a_linear_label_is_found_and_a_random_one_is_not():
     rng = np.random.default_rng(0)
     raw = by_split(lambda n: rng.standard_normal((n, 20)).astype(np.float32) * 5 + 3)
-    features = probes.standardise(raw)
+    features = scale(raw, "standardised", turned=True)
     family = Family("presence", ("sum", "random"))
     labels = {
         split: np.stack([x[:, :3].sum(1) > 9, rng.random(len(x)) < 0.4], axis=1).astype(np.uint8)
@@ -53,7 +63,9 @@ def test_a_linear_label_is_found_and_a_random_one_is_not():
     }
     for name, expected in ((0, 1.0), (1, 0.5)):
         one = Family("presence", family.names[name : name + 1])
-        result = probes.probe(features, probes.make_task(one, {s: y[:, name : name + 1] for s, y in labels.items()}))
+        result = probes.probe(
+            [features], probes.make_task(one, {s: y[:, name : name + 1] for s, y in labels.items()}), Logistic()
+        )
         value, low, high = result.interval("auc")
         assert low - 0.02 <= expected <= high + 0.02
         assert low <= value <= high
@@ -66,8 +78,64 @@ def test_class_probe_leaves_out_examples_without_a_label():
     labels = {s: np.where(x[:, 4] > 0, x[:, :3].argmax(1), -1).astype(np.int32) for s, x in raw.items()}
     task = probes.make_task(Family("class", ("a", "b", "c")), labels)
     assert len(task.rows["test"]) == (labels["test"] >= 0).sum()
-    value, *_ = probes.probe(probes.standardise(raw), task).interval("accuracy")
+    value, *_ = probes.probe([scale(raw, "standardised", turned=True)], task, Logistic()).interval("accuracy")
     assert value > 0.93
+
+
+def classes(seed: int = 3) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Features of which the first three tell the class, with noise."""
+    rng = np.random.default_rng(seed)
+    raw = by_split(lambda n: rng.standard_normal((n, 8)).astype(np.float32))
+    return raw, {s: (x[:, :3] + rng.gumbel(size=(len(x), 3))).argmax(1).astype(np.int32) for s, x in raw.items()}
+
+
+ABC = Family("class", ("a", "b", "c"))
+
+
+def test_the_labels_of_the_test_split_choose_nothing():
+    raw, labels = classes()
+    features = scale(raw, "standardised", turned=True)
+    result = probes.probe([features, raw], probes.make_task(ABC, labels), Logistic(9))
+    shuffled = labels | {"test": np.random.default_rng(0).permutation(labels["test"])}
+    other = probes.probe([features, raw], probes.make_task(ABC, shuffled), Logistic(9))
+    assert (other.chosen, other.trials) == (result.chosen, result.trials)
+    assert other.interval("accuracy")[0] < result.interval("accuracy")[0] - 0.1
+
+
+def test_refit_sees_training_and_validation_examples():
+    raw, _ = classes()
+    x = raw | {"train": raw["train"][:20]}
+    task = probes.make_task(ABC, {split: part[:, :3].argmax(1).astype(np.int32) for split, part in x.items()})
+    without, refitted = (probes.probe([x], task, Logistic(5), refit=refit) for refit in (False, True))
+    assert refitted.chosen == without.chosen
+    assert refitted.interval("accuracy")[0] > without.interval("accuracy")[0] + 0.1
+
+
+def test_validation_chooses_the_layer():
+    raw, labels = classes()
+    noise = by_split(lambda n: np.random.default_rng(n).standard_normal((n, 8)).astype(np.float32))
+    result = probes.probe([noise, raw, noise], probes.make_task(ABC, labels), Logistic())
+    assert result.chosen[0]["layer"] == 2
+    assert {trial.settings["layer"] for trial in result.trials[0]} == {1, 2, 3}
+    assert result.interval("accuracy")[0] > 0.5
+
+
+def test_few_shots_are_so_many_of_each_class_from_a_seed():
+    _, labels = classes()
+    labels["train"][:50] = -1
+    task = probes.make_task(ABC, labels, shots=5, seed=1)
+    assert np.bincount(task.labels["train"]).tolist() == [5, 5, 5]
+    assert (labels["train"][task.rows["train"]] == task.labels["train"]).all()
+    drawn = [probes.make_task(ABC, labels, shots=5, seed=seed).rows["train"].tolist() for seed in (1, 2)]
+    assert drawn[0] == task.rows["train"].tolist() != drawn[1]
+    with pytest.raises(probes.TooFew, match="no classes"):
+        probes.make_task(Family("presence", ("p",)), by_split(lambda n: np.ones((n, 1), np.uint8)), shots=5)
+
+
+def test_mean_per_class_of_the_most_frequent_class_is_one_in_all_classes():
+    labels = by_split(lambda n: np.array([0] * (n - 20) + [1] * 10 + [2] * 10))
+    task = probes.make_task(ABC, labels, metric="mean_per_class")
+    assert probes.chance(task).interval("mean_per_class")[0] == pytest.approx(1 / 3)
 
 
 def test_names_that_do_not_vary_and_families_with_too_little_are_left_out():
@@ -92,5 +160,5 @@ def test_chance_is_the_most_frequent_class_of_training():
 
 
 def test_pooled_initialisations_have_their_mean_and_an_interval_over_both():
-    narrow = [probes.Result({"auc": np.concatenate([[v], np.full(100, v)])}, (1.0,)) for v in (0.4, 0.6)]
+    narrow = [probes.Result({"auc": np.concatenate([[v], np.full(100, v)])}, ({"l2": 1.0},)) for v in (0.4, 0.6)]
     assert probes.pool(narrow).interval("auc") == pytest.approx((0.5, 0.4, 0.6))
