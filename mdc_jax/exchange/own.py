@@ -1,0 +1,59 @@
+"""Our own export: a model in a folder of three files, which is loaded like the workdir of a run.
+
+`model.safetensors` has the parameters by name ("encoder/patch/kernel"), the averaged ones where the run has them;
+`config.json` what a checkpoint's `meta` has; `tokenizer.model` the tokenizer, as in a workdir.
+"""
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.exchange import safetensors, trees
+from mdc_jax.training import checkpoint, sharding
+
+FORMAT = "mdc_jax"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_KEPT = ("step", "position", "seconds", "config", "tokenizer", "data")
+
+
+def write(loaded: checkpoint.Loaded, out: epath.Path) -> None:
+    """Writes a whole model into an existing folder."""
+    safetensors.write(out / WEIGHTS, trees.flat(loaded.params), {"format": FORMAT})
+    meta = {name: loaded.meta[name] for name in _KEPT}
+    config = {"format": FORMAT, "format_version": checkpoint.FORMAT_VERSION, **meta}
+    (out / CONFIG).write_text(json.dumps(config, indent=2))
+    (out / checkpoint.TOKENIZER).write_bytes(loaded.tokenizer.model_bytes)
+
+
+def load(folder: epath.Path, mesh: jax.sharding.Mesh | None = None) -> checkpoint.Loaded:
+    """Loads a folder that `write` made; raises ConfigError where a file is missing, damaged or too new."""
+    meta = json.loads((folder / CONFIG).read_text())
+    if meta["format_version"] > checkpoint.FORMAT_VERSION:
+        raise ConfigError(
+            f"{folder} has format {meta['format_version']}, newer than this code reads ({checkpoint.FORMAT_VERSION}): "
+            "update mdc_jax"
+        )
+    config = parse(meta["config"])
+    tokenizer = checkpoint.load_tokenizer(folder, meta["tokenizer"])
+    mesh = mesh or sharding.make_mesh(sections.Mesh())
+    objective = checkpoint.build_objective(config, tokenizer, mesh)
+    abstract = jax.eval_shape(objective.init, jax.random.key(0))
+    tensors = safetensors.read(folder / WEIGHTS)
+    _check_same(folder / WEIGHTS, tensors, trees.flat(abstract))
+    params = trees.placed(trees.nested(tensors), sharding.shardings(abstract, mesh))
+    return checkpoint.Loaded(config, objective, params, tokenizer, mesh, meta["step"], meta)
+
+
+def _check_same(path: epath.Path, tensors: dict[str, np.ndarray], expected: dict[str, Any]) -> None:
+    found = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+    wanted = {name: (leaf.shape, leaf.dtype) for name, leaf in expected.items()}
+    wrong = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    if wrong:
+        lines = "\n".join(
+            f"  {name}: {found.get(name, 'missing')}, expected {wanted.get(name, 'none')}" for name in wrong
+        )
+        raise ConfigError(f"{path} does not fit the config beside it:\n{lines}\nexport the run again")
