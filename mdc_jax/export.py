@@ -12,11 +12,13 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError
-from mdc_jax.exchange import loading, model_card, own
+from mdc_jax.exchange import loading, model_card, own, timm, transformers
 from mdc_jax.training import checkpoint
 
 FORMATS: Mapping[str, Callable[[checkpoint.Loaded, epath.Path], None]] = {
     "mdc_jax": own.write,
+    "timm": timm.write,
+    "transformers": transformers.write,
 }
 
 

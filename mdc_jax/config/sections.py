@@ -248,6 +248,9 @@ class Optimizer:
     warmup: str = "10000 steps"
     accumulation: int = 1  # micro-batches per step; the loss and its gradient do not depend on it
     ema: float = 0.0  # decay of the averaged parameters that evaluation uses; 0: none
+    # (pattern, factor) of learning rates, as in (("encoder/", 0.0), ("decoder/.*norm", 0.1)): a parameter takes the
+    # first pattern that is in its name, see `mdc_jax.describe`. 0 freezes; weight decay is multiplied too.
+    lr_multipliers: tuple[tuple[str, float], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -373,6 +376,9 @@ EVALUATORS: Mapping[str, type] = {section.type: section for section in typing.ge
 class Config:
     seed: int = 0
     duration: str = "1000 steps"
+    # Weights to start from: a workdir, an export, or an encoder of big_vision (.npz), timm or transformers (folders),
+    # see `mdc_jax/exchange/README.md`. Read by the first start of a run alone; empty: random ones.
+    init_from: str = ""
     image: Image = Image()
     tokenizer: Tokenizer = Tokenizer()
     data: Data = Data()

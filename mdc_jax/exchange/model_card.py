@@ -34,7 +34,6 @@ _RESIZED = {
 def card(loaded: checkpoint.Loaded, format_: str, folder: epath.Path, workdir: epath.Path, licence: str) -> str:
     """The card of an export as `format_` into `folder`; probe tables are those of the same step in `workdir`."""
     config, encoder = loaded.config, loaded.objective.encoder_sizes
-    image = config.image
     return "\n\n".join(
         part
         for part in (
@@ -45,8 +44,7 @@ def card(loaded: checkpoint.Loaded, format_: str, folder: epath.Path, workdir: e
             f"{loaded.step:,} steps, {loaded.meta['position']:,} examples.",
             f"```python\n{_USE[format_].format(folder=folder.name)}\n```",
             "## Preprocessing",
-            f"An image {_RESIZED[image.resize]} {image.size} x {image.size} pixels (bilinear, antialiased). From "
-            f"pixels of 0 to 255 {_numbers(image.mean)} is subtracted, and the difference divided by {_numbers(image.std)}.",
+            _preprocessing(config.image),
             "## Data",
             f"Trained on `{config.data.train}` (fingerprint {loaded.meta['data'][:16]}).",
             *_data(config.data.train),
@@ -61,6 +59,13 @@ def _front_matter(format_: str, licence: str) -> str:
     """What Hugging Face's pages read."""
     entries = {"license": licence or "unknown", "library_name": format_, "pipeline_tag": "image-feature-extraction"}
     return "\n".join(["---", *(f"{key}: {value}" for key, value in entries.items()), "---"])
+
+
+def _preprocessing(image: sections.Image) -> str:
+    return (
+        f"An image {_RESIZED[image.resize]} {image.size} x {image.size} pixels (bilinear, antialiased). From pixels of "
+        f"0 to 255 {_numbers(image.mean)} is subtracted, and the difference divided by {_numbers(image.std)}."
+    )
 
 
 def _numbers(values: tuple[float, ...]) -> str:

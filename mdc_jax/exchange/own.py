@@ -13,6 +13,8 @@ from etils import epath
 
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.exchange import safetensors, trees
+from mdc_jax.models import vit
+from mdc_jax.objectives.sizes import encoder_sizes
 from mdc_jax.training import checkpoint, sharding
 
 FORMAT = "mdc_jax"
@@ -22,7 +24,7 @@ _KEPT = ("step", "position", "seconds", "config", "tokenizer", "data")
 
 def write(loaded: checkpoint.Loaded, out: epath.Path) -> None:
     """Writes a whole model into an existing folder."""
-    safetensors.write(out / WEIGHTS, trees.flat(loaded.params), {"format": FORMAT})
+    safetensors.write(out / WEIGHTS, trees.on_host(loaded.params), {"format": FORMAT})
     meta = {name: loaded.meta[name] for name in _KEPT}
     config = {"format": FORMAT, "format_version": checkpoint.FORMAT_VERSION, **meta}
     (out / CONFIG).write_text(json.dumps(config, indent=2))
@@ -44,8 +46,18 @@ def load(folder: epath.Path, mesh: jax.sharding.Mesh | None = None) -> checkpoin
     abstract = jax.eval_shape(objective.init, jax.random.key(0))
     tensors = safetensors.read(folder / WEIGHTS)
     _check_same(folder / WEIGHTS, tensors, trees.flat(abstract))
-    params = trees.placed(trees.nested(tensors), sharding.shardings(abstract, mesh))
+    params = jax.tree.map(trees.placed, trees.nested(tensors), sharding.shardings(abstract, mesh))
     return checkpoint.Loaded(config, objective, params, tokenizer, mesh, meta["step"], meta)
+
+
+def encoder_leaves(loaded: checkpoint.Loaded) -> dict[str, np.ndarray]:
+    """The parameters of the image encoder by name, its positions among them also where they are fixed."""
+    leaves, encoder = trees.on_host(loaded.params["encoder"]), loaded.config.model.encoder
+    if encoder.position == "sincos2d":
+        sizes = encoder_sizes(encoder)
+        side = loaded.config.image.size // sizes.patch
+        leaves["positions"] = encoder.position_std * vit.sincos2d(side, side, sizes.width)
+    return leaves
 
 
 def _check_same(path: epath.Path, tensors: dict[str, np.ndarray], expected: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Parameters as a flat dictionary ("encoder/patch/kernel" → array) and as a tree, on the host and on devices."""
+"""Parameters by name ("encoder/patch/kernel"), and as a tree; on the host, and on devices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,15 +7,18 @@ import jax
 import numpy as np
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by the path that leads to them; arrays on devices, whole on each, come to the host."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= flat(value, f"{prefix}{key}/")
-        else:
-            leaves[prefix + key] = np.asarray(value) if isinstance(value, jax.Array) else value
-    return leaves
+def name_of(path: jax.tree_util.KeyPath) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def flat(tree: Any) -> dict[str, Any]:
+    """Leaves by name."""
+    return {name_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def on_host(tree: Any) -> dict[str, np.ndarray]:
+    """Arrays by name, from devices that have each one whole."""
+    return {name: np.asarray(leaf) for name, leaf in flat(tree).items()}
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,10 +33,6 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def placed(tree: Any, places: Any) -> Any:
-    """Arrays of the host, the same on every one, onto devices; each device takes its own part."""
-
-    def place(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
-        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-    return jax.tree.map(place, tree, places)
+def placed(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    """An array of the host, the same on every one, onto devices; each takes its own part."""
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
