@@ -15,6 +15,8 @@ import types
 import numpy as np
 from absl import app, flags
 
+from tests.exchange import torchvision_names
+
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 SIZES = (12, 20, 8)  # the model's own, one to enlarge its positions for, one to shrink them for
 WIDTH, DEPTH, HEADS, HIDDEN, PATCH = 16, 2, 4, 40, 4
@@ -114,12 +116,7 @@ def make_big_vision(name: str, seed: int, root: str, **settings) -> None:
 
 
 def main(_) -> None:
-    import torch
-
-    # PyPI's torchvision needs CUDA's libraries for two operations, whose names alone its import asks for.
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    torchvision_names.define()
     import transformers
 
     make_timm("timm_siglip_gap", 1, architecture="vit_base_patch16_siglip_gap_224", act_layer="gelu_tanh")
