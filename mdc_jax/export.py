@@ -33,6 +33,8 @@ def export(
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"--out={out} holds files already: name a new folder")
     loaded = loading.load(workdir, step=step)
+    if loaded.tokenizer is None:
+        raise ConfigError(f"{workdir} is an encoder of another library already: export a run")
     out.mkdir(parents=True, exist_ok=True)
     FORMATS[format_](loaded, out)
     model_card.write(loaded, format_, out, epath.Path(workdir), licence)

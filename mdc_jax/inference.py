@@ -115,6 +115,8 @@ class Model:
         than the model reads, or numbers that do not fit each other.
         """
         known = self.loaded.objective.scorers
+        if not known:
+            raise ConfigError("an image encoder alone knows no captions, so it scores none")
         scorer = scorer or next(iter(known))
         if scorer not in known:
             raise ConfigError(f'scorer "{scorer}": choose one of {", ".join(known)}')

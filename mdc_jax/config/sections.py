@@ -228,6 +228,15 @@ class SigLip:
     duplicates: str = _field("left", _DUPLICATES)
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageEncoder:
+    """What a released encoder has for an objective: none, so it is no choice for a run."""
+
+    name: str = "image_encoder"
+    writes_captions: typing.ClassVar[bool] = False
+    decoding: typing.ClassVar[tuple[str, ...]] = ()
+
+
 # The names of the objectives, which stand nowhere else.
 Objective = MaskedDiffusion | MaskedLM | Parallel | Autoregressive | CapPa | Clip | SigLip
 OBJECTIVES: Mapping[str, type] = {section.name: section for section in typing.get_args(Objective)}

@@ -6,24 +6,28 @@ from typing import Any
 import jax
 from etils import epath
 
-from mdc_jax.config import ConfigError
-from mdc_jax.exchange import big_vision, own, released, timm, transformers
-from mdc_jax.training import checkpoint
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.exchange import big_vision, own, released, timm, transformers, trees
+from mdc_jax.objectives.image_encoder import ImageEncoder
+from mdc_jax.training import checkpoint, sharding
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def load(path: epath.PathLike, *, step: int | None = None, mesh: jax.sharding.Mesh | None = None) -> checkpoint.Loaded:
-    """Loads a run, at its latest checkpoint or that of `step`, or an export of one, on any number of devices.
+    """Loads a run, at its latest checkpoint or that of `step`, an export, or a released encoder, on any devices.
 
-    Raises ConfigError where there is none, or it cannot be read.
+    An encoder comes without a tokenizer (None), at step 0, and encodes only. Raises ConfigError where there is nothing
+    of these, or it cannot be read.
     """
     folder = epath.Path(path)
-    if _description(folder).get("format") != own.FORMAT:
+    exported = _description(folder).get("format") == own.FORMAT
+    encoder = None if exported else read_encoder(folder)
+    if not exported and encoder is None:
         return checkpoint.load(folder, step=step, mesh=mesh)
     if step is not None:
-        raise ConfigError(f"{path} is an export of one step: leave out the step")
-    return own.load(folder, mesh)
+        raise ConfigError(f"{path} is no run with several steps: leave out the step")
+    return own.load(folder, mesh) if encoder is None else _alone(encoder, path, mesh)
 
 
 def read_encoder(path: epath.PathLike) -> released.Encoder | None:
@@ -42,6 +46,17 @@ def read_encoder(path: epath.PathLike) -> released.Encoder | None:
         _refuse_files(*path.iterdir())
         raise ConfigError(f"{path} has no {own.WEIGHTS}: fetch it, or join its parts into one file")
     return timm.read(path, about) if "architecture" in about else transformers.read(path, about)
+
+
+def _alone(encoder: released.Encoder, path: epath.PathLike, mesh: jax.sharding.Mesh | None) -> checkpoint.Loaded:
+    if encoder.image is None:
+        raise ConfigError(f"{path} does not say how pixels are normalised: add the model's preprocessor_config.json")
+    model = sections.Model(encoder.section)
+    config = sections.Config(image=encoder.image, model=model, objective=sections.ImageEncoder())
+    mesh = mesh or sharding.make_mesh(sections.Mesh())
+    params = trees.nested({f"encoder/{name}": leaf for name, leaf in encoder.leaves.items()})
+    params = jax.tree.map(trees.placed, params, sharding.shardings(params, mesh))
+    return checkpoint.Loaded(config, ImageEncoder(model=model, image=encoder.image), params, None, mesh, 0, {})
 
 
 def _refuse_files(*paths: epath.Path) -> None:

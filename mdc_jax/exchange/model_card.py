@@ -63,8 +63,8 @@ def _front_matter(format_: str, licence: str) -> str:
 
 def _preprocessing(image: sections.Image) -> str:
     return (
-        f"An image {_RESIZED[image.resize]} {image.size} x {image.size} pixels (bilinear, antialiased). From pixels of "
-        f"0 to 255 {_numbers(image.mean)} is subtracted, and the difference divided by {_numbers(image.std)}."
+        f"An image {_RESIZED[image.resize]} {image.size} x {image.size} pixels (bilinear, antialiased). Its "
+        f"pixels, from 0 to 255, become (pixel - {_numbers(image.mean)}) / {_numbers(image.std)}."
     )
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from etils import epath
 
+import mdc_jax
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.exchange import loading, positions, released, safetensors
+from mdc_jax.describe import describe
+from mdc_jax.exchange import loading, positions, released, safetensors, timm, trees
 from mdc_jax.models import vit
 from mdc_jax.objectives import sizes
 from tests.exchange.make_golden import GOLDEN
@@ -33,8 +35,6 @@ def read(name: str) -> released.Encoder:
 
 def encode(encoder: released.Encoder, pixels: np.ndarray) -> np.ndarray:
     """The tokens of u8[B, S, S, 3], by our modules from the file's own description of itself."""
-    from mdc_jax.exchange import trees
-
     section, side = encoder.section, pixels.shape[1] // encoder.section.patch
     module = vit.ViT(
         **dataclasses.asdict(sizes.encoder_sizes(section)),
@@ -124,8 +124,6 @@ def test_configs_of_other_encoders(tmp_path: pathlib.Path, name: str, config: di
 
 
 def test_the_heads_of_a_known_size_and_its_activation(tmp_path: pathlib.Path) -> None:
-    from mdc_jax.exchange import timm
-
     assert timm._heads("vit_base_patch16_siglip_gap_224", {}, 768) == 12
     assert timm._gelu("vit_so400m_patch16_siglip_gap_256", {}) == "tanh"
     assert timm._gelu("vit_base_patch16_siglip_gap_224", {}) == "exact"
@@ -203,6 +201,27 @@ def test_a_path_that_is_nothing_of_theirs(tmp_path: pathlib.Path) -> None:
     assert loading.read_encoder(tmp_path) is None
     with pytest.raises(ConfigError, match="holds no checkpoint"):
         loading.load(tmp_path)
+
+
+def test_an_encoder_alone_is_loaded_and_encodes() -> None:
+    model = mdc_jax.load(GOLDEN / "transformers_vit", batch_size=8)
+    expected = np.load(GOLDEN / "transformers_vit" / "expected.npz", allow_pickle=False)
+    found = model.encode(list(expected["pixels_12"]))
+    np.testing.assert_allclose(found["tokens"], expected["tokens_12"], atol=1e-4)
+    with pytest.raises(ConfigError, match="no decoder"):
+        model.caption([expected["pixels_12"][0]])
+    with pytest.raises(ConfigError, match="knows no captions"):
+        model.score([expected["pixels_12"][0]], [["a cat"]])
+    with pytest.raises(ConfigError, match="leave out the step"):
+        loading.load(GOLDEN / "timm_vit", step=1)
+    assert "encoder/blocks/mlp/up/kernel" in describe(GOLDEN / "big_vision_siglip" / "weights.npz")
+
+
+def test_an_encoder_whose_preprocessing_is_not_known(tmp_path: pathlib.Path) -> None:
+    folder = copy_of("transformers_vit", tmp_path)
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(ConfigError, match=r"add the preprocessor_config\.json"):
+        loading.load(folder)
 
 
 def test_preprocessing_is_on_the_scale_of_pixels() -> None:

@@ -72,7 +72,7 @@ def test_a_folder_that_holds_something_is_left_alone(exported: pathlib.Path) -> 
 
 
 def test_a_step_of_an_export(exported: pathlib.Path) -> None:
-    with pytest.raises(ConfigError, match="one step"):
+    with pytest.raises(ConfigError, match="leave out the step"):
         loading.load(exported, step=3)
 
 
