@@ -95,18 +95,18 @@ def _check_encoder(config: sections.Config, source: Source, fresh: Any) -> None:
     if here.position == there.position == "sincos2d":
         wanted["position_std"], given["position_std"] = here.position_std, there.position_std
     differing = [name for name in wanted if wanted[name] != given[name]]
-    if not differing:
-        return
     lines = [f"  model.encoder.{name}: {given[name]!r} there, {wanted[name]!r} here" for name in differing]
-    shapes = {name: leaf.shape for name, leaf in trees.flat(fresh).items() if name.startswith(f"{_ENCODER}/")}
-    others = [
-        name
-        for name in shapes
-        if name != _POSITIONS and name in source.leaves and source.leaves[name].shape != shapes[name]
-    ]
-    lines += [f"  {name}: {source.leaves[name].shape} there, {shapes[name]} here" for name in others[:3]]
-    fix = " ".join(f"--config.model.encoder.{name}={given[name]}" for name in differing)
-    raise ConfigError(f"init_from={config.init_from} has another encoder:\n" + "\n".join(lines) + f"\nset {fix}")
+    for name, leaf in trees.flat({_ENCODER: fresh[_ENCODER]}).items():
+        shape = source.leaves[name].shape if name in source.leaves else "none"
+        if shape != leaf.shape and (name != _POSITIONS or shape[-1:] != leaf.shape[-1:]):
+            lines.append(f"  {name}: {shape} there, {leaf.shape} here")
+    if lines:
+        overrides = " ".join(f"--config.model.encoder.{name}={given[name]}" for name in differing)
+        shown = "\n".join(lines[: len(differing) + 3])
+        raise ConfigError(
+            f"init_from={config.init_from} has another encoder:\n{shown}\n"
+            + (f"set {overrides}" if overrides else "these weights are no whole encoder: fetch them again")
+        )
 
 
 def _check_image(config: sections.Config, source: Source) -> None:

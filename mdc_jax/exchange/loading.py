@@ -1,5 +1,6 @@
 """What lies at a path: the workdir of a run, an export of one, or an encoder of another library."""
 
+import functools
 import json
 from typing import Any
 
@@ -36,16 +37,25 @@ def read_encoder(path: epath.PathLike) -> released.Encoder | None:
     Raises ConfigError for files that hold one in a form that is not read, and for what our encoder cannot be.
     """
     path = epath.Path(path)
-    if path.suffix == ".npz":
-        return big_vision.read(path)
     about = _description(path)
-    if about.get("format") == own.FORMAT or not (about.keys() & {"architecture", "model_type"}):
+    if path.suffix == ".npz":
+        read = functools.partial(big_vision.read, path)
+    elif "architecture" in about:
+        read = functools.partial(timm.read, path, about)
+    elif "model_type" in about:
+        read = functools.partial(transformers.read, path, about)
+    else:
         _refuse_files(path)
         return None
-    if not (path / own.WEIGHTS).exists():
+    if path.is_dir() and not (path / own.WEIGHTS).exists():
         _refuse_files(*path.iterdir())
         raise ConfigError(f"{path} has no {own.WEIGHTS}: fetch it, or join its parts into one file")
-    return timm.read(path, about) if "architecture" in about else transformers.read(path, about)
+    try:
+        return read()
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:  # whatever a made-up file leads to
+        raise ConfigError(f"{path} is no encoder that can be read: {error!r}") from error
 
 
 def _alone(encoder: released.Encoder, path: epath.PathLike, mesh: jax.sharding.Mesh | None) -> checkpoint.Loaded:
@@ -54,9 +64,12 @@ def _alone(encoder: released.Encoder, path: epath.PathLike, mesh: jax.sharding.M
     model = sections.Model(encoder.section)
     config = sections.Config(image=encoder.image, model=model, objective=sections.ImageEncoder())
     mesh = mesh or sharding.make_mesh(sections.Mesh())
-    params = trees.nested({f"encoder/{name}": leaf for name, leaf in encoder.leaves.items()})
-    params = jax.tree.map(trees.placed, params, sharding.shardings(params, mesh))
-    return checkpoint.Loaded(config, ImageEncoder(model=model, image=encoder.image), params, None, mesh, 0, {})
+    objective = ImageEncoder(model=model, image=encoder.image)
+    leaves = {f"encoder/{name}": leaf for name, leaf in encoder.leaves.items()}
+    abstract = jax.eval_shape(objective.init, jax.random.key(0))
+    own.check_same(path, leaves, trees.flat(abstract))
+    params = jax.tree.map(trees.placed, trees.nested(leaves), sharding.shardings(abstract, mesh))
+    return checkpoint.Loaded(config, objective, params, None, mesh, 0, {})
 
 
 def _refuse_files(*paths: epath.Path) -> None:

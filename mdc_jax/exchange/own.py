@@ -5,6 +5,7 @@
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -34,6 +35,9 @@ def write(loaded: checkpoint.Loaded, out: epath.Path) -> None:
 def load(folder: epath.Path, mesh: jax.sharding.Mesh | None = None) -> checkpoint.Loaded:
     """Loads a folder that `write` made; raises ConfigError where a file is missing, damaged or too new."""
     meta = json.loads((folder / CONFIG).read_text())
+    for name in (WEIGHTS, checkpoint.TOKENIZER):
+        if not (folder / name).exists():
+            raise ConfigError(f"{folder / name} is missing: copy it from where this export was made")
     if meta["format_version"] > checkpoint.FORMAT_VERSION:
         raise ConfigError(
             f"{folder} has format {meta['format_version']}, newer than this code reads ({checkpoint.FORMAT_VERSION}): "
@@ -45,7 +49,7 @@ def load(folder: epath.Path, mesh: jax.sharding.Mesh | None = None) -> checkpoin
     objective = checkpoint.build_objective(config, tokenizer, mesh)
     abstract = jax.eval_shape(objective.init, jax.random.key(0))
     tensors = safetensors.read(folder / WEIGHTS)
-    _check_same(folder / WEIGHTS, tensors, trees.flat(abstract))
+    check_same(folder, tensors, trees.flat(abstract))
     params = jax.tree.map(trees.placed, trees.nested(tensors), sharding.shardings(abstract, mesh))
     return checkpoint.Loaded(config, objective, params, tokenizer, mesh, meta["step"], meta)
 
@@ -60,12 +64,11 @@ def encoder_leaves(loaded: checkpoint.Loaded) -> dict[str, np.ndarray]:
     return leaves
 
 
-def _check_same(path: epath.Path, tensors: dict[str, np.ndarray], expected: dict[str, Any]) -> None:
-    found = {name: (array.shape, array.dtype) for name, array in tensors.items()}
-    wanted = {name: (leaf.shape, leaf.dtype) for name, leaf in expected.items()}
+def check_same(path: epath.PathLike, tensors: Mapping[str, np.ndarray], expected: Mapping[str, Any]) -> None:
+    """Raises ConfigError where arrays by name have not the shapes and types that their config asks for."""
+    found = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
+    wanted = {name: (leaf.shape, leaf.dtype.name) for name, leaf in expected.items()}
     wrong = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
     if wrong:
-        lines = "\n".join(
-            f"  {name}: {found.get(name, 'missing')}, expected {wanted.get(name, 'none')}" for name in wrong
-        )
-        raise ConfigError(f"{path} does not fit the config beside it:\n{lines}\nexport the run again")
+        lines = "\n".join(f"  {name}: {found.get(name, 'none')}, expected {wanted.get(name, 'none')}" for name in wrong)
+        raise ConfigError(f"the weights of {path} do not fit their config:\n{lines}\nfetch or export them again")

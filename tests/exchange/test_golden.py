@@ -217,10 +217,17 @@ def test_an_encoder_alone_is_loaded_and_encodes() -> None:
     assert "encoder/blocks/mlp/up/kernel" in describe(GOLDEN / "big_vision_siglip" / "weights.npz")
 
 
+@pytest.mark.parametrize("name", ["norm.bias", "blocks.1.mlp.fc1.weight", "pos_embed"])
+def test_shapes_that_do_not_fit_each_other(tmp_path: pathlib.Path, name: str) -> None:
+    folder = with_tensors(copy_of("timm_vit", tmp_path), lambda tensors: tensors.update({name: np.ones(3, np.float32)}))
+    with pytest.raises(ConfigError, match=r"timm_vit"):
+        loading.load(folder)
+
+
 def test_an_encoder_whose_preprocessing_is_not_known(tmp_path: pathlib.Path) -> None:
     folder = copy_of("transformers_vit", tmp_path)
     (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(ConfigError, match=r"add the preprocessor_config\.json"):
+    with pytest.raises(ConfigError, match=r"add the model's preprocessor_config\.json"):
         loading.load(folder)
 
 

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data.tokenizer import Tokenizer
-from mdc_jax.exchange import initial, loading, trees
+from mdc_jax.exchange import initial, loading, safetensors, trees
 from mdc_jax.training import checkpoint, loop, sharding
 from tests.exchange.make_golden import GOLDEN
 
@@ -113,6 +114,16 @@ def test_heads_and_tokens_that_mean_something_else_leave_the_decoder_fresh(tmp_p
 
     _, account = initial.start(settings, Other(), fresh(settings))
     assert "another tokenizer" in account
+
+
+@pytest.mark.parametrize(("name", "ours"), [("norm.bias", "norm/bias"), ("pos_embed", "positions")])
+def test_weights_of_a_wrong_shape_are_named(tmp_path: pathlib.Path, name: str, ours: str) -> None:
+    folder = epath.Path(shutil.copytree(GOLDEN / "timm_siglip_gap", tmp_path / "copy"))
+    tensors = safetensors.read(folder / "model.safetensors")
+    safetensors.write(folder / "model.safetensors", {**tensors, name: np.ones(3, np.float32)}, {})
+    settings = config(folder, TIMM, size=12, mean=(102.0,) * 3, std=(76.5,) * 3)
+    with pytest.raises(ConfigError, match=rf"encoder/{ours}: .*3,?\) there, .*16,?\) here"):
+        initial.start(settings, TOKENIZER, fresh(settings))
 
 
 def test_a_path_where_nothing_is() -> None:
