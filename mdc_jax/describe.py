@@ -9,14 +9,17 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, dumps
+from mdc_jax.exchange import loading
 from mdc_jax.training import checkpoint
 
 
 def describe(workdir: epath.PathLike) -> str:
-    """The latest checkpoint of a run as text: parameters, progress, hashes, config."""
-    loaded = checkpoint.load(workdir)
+    """The latest checkpoint of a run, or an export, as text: parameters, progress, hashes, config."""
+    loaded = loading.load(workdir)
+    if loaded.tokenizer is None:
+        return _parameters(loaded) + "\n" + dumps(loaded.config)
     meta = loaded.meta
-    steps = checkpoint.steps(workdir)
+    steps = checkpoint.steps(workdir) if (epath.Path(workdir) / checkpoint.CHECKPOINTS).exists() else [loaded.step]
     config, image = loaded.config, loaded.config.image
     head = {
         "checkpoints": ", ".join(f"{step:,}" for step in steps),
@@ -29,8 +32,11 @@ def describe(workdir: epath.PathLike) -> str:
         "training data": f"{config.data.train}, fingerprint {meta['data'][:16]}",
     }
     lines = [f"{name:<16}{value}" for name, value in head.items()]
-    table = parameter_overview.get_parameter_overview(jax.device_get(loaded.params), include_stats=False)
-    return "\n".join([*lines, "", table, "", dumps(config)])
+    return "\n".join([*lines, "", _parameters(loaded), "", dumps(config)])
+
+
+def _parameters(loaded: checkpoint.Loaded) -> str:
+    return parameter_overview.get_parameter_overview(jax.device_get(loaded.params), include_stats=False)
 
 
 def main(argv: list[str]) -> None:

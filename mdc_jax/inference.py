@@ -25,6 +25,7 @@ import PIL.Image
 from mdc_jax.config import ConfigError, decoding, sections
 from mdc_jax.data import images as pixels
 from mdc_jax.data.batch import EOS_ID
+from mdc_jax.exchange import loading
 from mdc_jax.objectives.base import Features, Objective, Params, Score
 from mdc_jax.training import checkpoint, sharding
 
@@ -114,6 +115,8 @@ class Model:
         than the model reads, or numbers that do not fit each other.
         """
         known = self.loaded.objective.scorers
+        if not known:
+            raise ConfigError("an image encoder alone knows no captions, so it scores none")
         scorer = scorer or next(iter(known))
         if scorer not in known:
             raise ConfigError(f'scorer "{scorer}": choose one of {", ".join(known)}')
@@ -175,8 +178,8 @@ class Model:
 
 
 def load(path: str | os.PathLike[str], *, step: int | None = None, batch_size: int = 32) -> Model:
-    """Loads the latest checkpoint of a run, or that of `step`; raises ConfigError where there is none."""
-    return Model(checkpoint.load(path, step=step), batch_size)
+    """Loads the latest checkpoint of a run, or that of `step`, or an export; raises ConfigError where there is none."""
+    return Model(loading.load(path, step=step), batch_size)
 
 
 @functools.partial(jax.jit, static_argnums=0)

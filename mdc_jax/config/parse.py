@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -296,6 +297,13 @@ def _check(config: sections.Config) -> None:
         ),
     ):
         _require(fits, key, value, f"must be {range_}")
+    for pattern, factor in optimizer.lr_multipliers:
+        key = "optimizer.lr_multipliers"
+        _require(0 <= factor < math.inf, key, (pattern, factor), "factors must be 0 (frozen) or more")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"{key}: {pattern!r} is no regular expression: {error}") from None
     _require(0 <= config.optimizer.ema < 1, "optimizer.ema", config.optimizer.ema, "a decay in [0, 1); 0 turns it off")
     _check_objective(config.objective)
 

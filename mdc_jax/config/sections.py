@@ -228,6 +228,15 @@ class SigLip:
     duplicates: str = _field("left", _DUPLICATES)
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageEncoder:
+    """What a released encoder has for an objective: none, so it is no choice for a run."""
+
+    name: str = "image_encoder"
+    writes_captions: typing.ClassVar[bool] = False
+    decoding: typing.ClassVar[tuple[str, ...]] = ()
+
+
 # The names of the objectives, which stand nowhere else.
 Objective = MaskedDiffusion | MaskedLM | Parallel | Autoregressive | CapPa | Clip | SigLip
 OBJECTIVES: Mapping[str, type] = {section.name: section for section in typing.get_args(Objective)}
@@ -248,6 +257,9 @@ class Optimizer:
     warmup: str = "10000 steps"
     accumulation: int = 1  # micro-batches per step; the loss and its gradient do not depend on it
     ema: float = 0.0  # decay of the averaged parameters that evaluation uses; 0: none
+    # (pattern, factor) of learning rates, as in (("encoder/", 0.0), ("decoder/.*norm", 0.1)): a parameter takes the
+    # first pattern that is in its name, see `mdc_jax.describe`. 0 freezes; weight decay is multiplied too.
+    lr_multipliers: tuple[tuple[str, float], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -420,6 +432,9 @@ EVALUATORS: Mapping[str, type] = {section.type: section for section in typing.ge
 class Config:
     seed: int = 0
     duration: str = "1000 steps"
+    # Weights to start from: a workdir, an export, or an encoder of big_vision (.npz), timm or transformers (folders),
+    # see `mdc_jax/exchange/README.md`. Read by the first start of a run alone; empty: random ones.
+    init_from: str = ""
     image: Image = Image()
     tokenizer: Tokenizer = Tokenizer()
     data: Data = Data()

@@ -134,7 +134,7 @@ class Loaded:
     config: sections.Config
     objective: Objective
     params: Any  # the averaged ones where the run has them
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None  # None: an image encoder alone
     mesh: jax.sharding.Mesh
     step: int
     meta: Mapping[str, Any]

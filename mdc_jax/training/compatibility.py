@@ -8,6 +8,7 @@ from mdc_jax.config import ConfigError, parse, sections, to_dict
 # Changing these would make another run of it: refused.
 _STRUCTURAL = (
     "seed",
+    "init_from",
     "image",
     "tokenizer.algorithm",
     "tokenizer.vocab_size",
@@ -15,6 +16,7 @@ _STRUCTURAL = (
     "tokenizer.byte_fallback",
     "objective",
     "optimizer.name",
+    "optimizer.lr_multipliers",
     "model.encoder",
     "model.decoder",
     "model.text_encoder",

@@ -10,6 +10,7 @@ run on all hosts and never reaches a checkpoint.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import math
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -29,11 +31,12 @@ from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
+from mdc_jax.exchange import initial
 from mdc_jax.training import checkpoint, compatibility, distributed, files, lock, memory, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost, parameters
 from mdc_jax.training.metric_writer import MetricWriter, Progress, read, with_nan, without_nan
-from mdc_jax.training.optimizer import learning_rate
+from mdc_jax.training.optimizer import describe_rules, learning_rate
 from mdc_jax.training.step_trace import StepTrace
 from mdc_jax.training.train_log import TrainLog
 
@@ -175,14 +178,26 @@ class _Run:
         init, abstract, step = train_state.program(
             self.objective, config.optimizer, schedule, self.mesh, seed=config.seed
         )
-        state = self.checkpointer.restore(self.start, abstract) if self.start else init()
+        state = self.checkpointer.restore(self.start, abstract) if self.start else self._first_state(init)
         self.progress.say(
             f"{config.objective.name}, {parameters(state.params) / 1e6:.2f} M parameters, "
             f"{self.mesh.size} x {jax.devices()[0].device_kind}\n"
             f"{self.total:,} steps of {config.data.batch_size} images from {self.source.spec} ({len(self.source):,}), "
-            + (f"from step {self.start:,}" if self.start else "from scratch")
+            + (f"from step {self.start:,}" if self.start else f"from {config.init_from or 'scratch'}")
         )
+        if config.optimizer.lr_multipliers:
+            self.progress.say(describe_rules(config.optimizer.lr_multipliers, state.params))
         return state, step
+
+    def _first_state(self, init: Callable[[], train_state.State]) -> train_state.State:
+        """Random parameters, or those that the config starts from."""
+        state = init()
+        if not self.config.init_from:
+            return state
+        params, account = initial.start(self.config, self.tokenizer, state.params)
+        self.progress.say(account)
+        averaged = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(state, params=params, ema=averaged)
 
     # ------------------------------------------------------------------ the loop
 

@@ -1,6 +1,7 @@
 """The training state and the one compiled step that advances it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import optax
 from mdc_jax.config import sections
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import sharding
-from mdc_jax.training.optimizer import make_optimizer
+from mdc_jax.training.optimizer import Rules, make_optimizer, without_frozen
 
 INIT, CORRUPT, THIN = range(3)  # what a key is for; keys are folded from (seed, step, purpose)
 
@@ -62,6 +63,7 @@ def make_step(
     seed: int,
     accumulation: int,
     ema: float,
+    lr_multipliers: Rules = (),
 ) -> Callable[[State, Mapping[str, jax.Array]], tuple[State, dict[str, jax.Array]]]:
     """Returns step(state, global batch) → (state, metrics as float32 scalars)."""
 
@@ -70,9 +72,12 @@ def make_step(
         corrupted = objective.corrupt(batch, key_for(seed, state.step, CORRUPT))
         corrupted = objective.thin(corrupted, key_for(seed, state.step, THIN))
         grads, metrics = objective.gradient(state.params, corrupted, accumulation)
+        grads = without_frozen(lr_multipliers, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        averaged = None if state.ema is None else optax.incremental_update(params, state.ema, 1 - ema)
+        # In this form the average of what does not move does not either.
+        average = functools.partial(jax.tree.map, lambda old, new: old + (1 - ema) * (new - old))
+        averaged = None if state.ema is None else average(state.ema, params)
         metrics = {
             **metrics,
             "grad_norm": optax.tree.norm(grads),
@@ -107,7 +112,15 @@ def program(
     init = make_init(objective, optimizer, seed=seed, ema=section.ema > 0)
     abstract = sharded(init, mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    step = make_step(objective, optimizer, schedule, seed=seed, accumulation=section.accumulation, ema=section.ema)
+    step = make_step(
+        objective,
+        optimizer,
+        schedule,
+        seed=seed,
+        accumulation=section.accumulation,
+        ema=section.ema,
+        lr_multipliers=section.lr_multipliers,
+    )
     # It runs once: on a CPU, time to optimise it is not won back.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return Program(

@@ -1,0 +1,92 @@
+"""What lies at a path: the workdir of a run, an export of one, or an encoder of another library."""
+
+import functools
+import json
+from typing import Any
+
+import jax
+from etils import epath
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.exchange import big_vision, own, released, timm, transformers, trees
+from mdc_jax.objectives.image_encoder import ImageEncoder
+from mdc_jax.training import checkpoint, sharding
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def load(path: epath.PathLike, *, step: int | None = None, mesh: jax.sharding.Mesh | None = None) -> checkpoint.Loaded:
+    """Loads a run, at its latest checkpoint or that of `step`, an export, or a released encoder, on any devices.
+
+    An encoder comes without a tokenizer (None), at step 0, and encodes only. Raises ConfigError where there is nothing
+    of these, or it cannot be read.
+    """
+    folder = epath.Path(path)
+    exported = _description(folder).get("format") == own.FORMAT
+    encoder = None if exported else read_encoder(folder)
+    if not exported and encoder is None:
+        return checkpoint.load(folder, step=step, mesh=mesh)
+    if step is not None:
+        raise ConfigError(f"{path} is no run with several steps: leave out the step")
+    return own.load(folder, mesh) if encoder is None else _alone(encoder, path, mesh)
+
+
+def read_encoder(path: epath.PathLike) -> released.Encoder | None:
+    """Reads an encoder of big_vision, timm or transformers; None where the path is none of theirs.
+
+    Raises ConfigError for files that hold one in a form that is not read, and for what our encoder cannot be.
+    """
+    path = epath.Path(path)
+    about = _description(path)
+    if path.suffix == ".npz":
+        read = functools.partial(big_vision.read, path)
+    elif "architecture" in about:
+        read = functools.partial(timm.read, path, about)
+    elif "model_type" in about:
+        read = functools.partial(transformers.read, path, about)
+    else:
+        _refuse_files(path)
+        return None
+    if path.is_dir() and not (path / own.WEIGHTS).exists():
+        _refuse_files(*path.iterdir())
+        raise ConfigError(f"{path} has no {own.WEIGHTS}: fetch it, or join its parts into one file")
+    try:
+        return read()
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:  # whatever a made-up file leads to
+        raise ConfigError(f"{path} is no encoder that can be read: {error!r}") from error
+
+
+def _alone(encoder: released.Encoder, path: epath.PathLike, mesh: jax.sharding.Mesh | None) -> checkpoint.Loaded:
+    if encoder.image is None:
+        raise ConfigError(f"{path} does not say how pixels are normalised: add the model's preprocessor_config.json")
+    model = sections.Model(encoder.section)
+    config = sections.Config(image=encoder.image, model=model, objective=sections.ImageEncoder())
+    mesh = mesh or sharding.make_mesh(sections.Mesh())
+    objective = ImageEncoder(model=model, image=encoder.image)
+    leaves = {f"encoder/{name}": leaf for name, leaf in encoder.leaves.items()}
+    abstract = jax.eval_shape(objective.init, jax.random.key(0))
+    own.check_same(path, leaves, trees.flat(abstract))
+    params = jax.tree.map(trees.placed, trees.nested(leaves), sharding.shardings(abstract, mesh))
+    return checkpoint.Loaded(config, objective, params, None, mesh, 0, {})
+
+
+def _refuse_files(*paths: epath.Path) -> None:
+    for path in paths:
+        if path.suffix in _PICKLES:
+            raise ConfigError(
+                f"{path} is pickled, and reading it could run code: load it in the library that wrote it, and save it "
+                f"there as {own.WEIGHTS} (save_pretrained in transformers, timm.models.save_for_hf in timm)"
+            )
+        if path.suffix == ".safetensors" and len(paths) == 1:
+            raise ConfigError(f"{path}: give its folder, with the config.json that says what it is")
+
+
+def _description(folder: epath.Path) -> dict[str, Any]:
+    """The `config.json` of a folder; {} where there is none that can be read."""
+    try:
+        found = json.loads((folder / own.CONFIG).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

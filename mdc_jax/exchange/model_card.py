@@ -1,0 +1,104 @@
+"""The README.md of an export: what the model is, what it saw, how images must come, and how good its features are."""
+
+import json
+import re
+from collections.abc import Mapping
+
+from etils import epath
+
+from mdc_jax.config import sections
+from mdc_jax.training import checkpoint
+
+_USE = {
+    "mdc_jax": 'import mdc_jax\n\nmodel = mdc_jax.load("{folder}")\nfeatures = model.encode(["cat.png"])["pooled"]',
+    "timm": (
+        "import timm\n\n"
+        'model = timm.create_model("local-dir:{folder}", pretrained=True).eval()\n'
+        "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))\n"
+        "features = model(transform(image)[None])  # the mean of model.forward_features(...)"
+    ),
+    "transformers": (
+        "import transformers\n\n"
+        'model = transformers.SiglipVisionModel.from_pretrained("{folder}").eval()\n'
+        'processor = transformers.AutoImageProcessor.from_pretrained("{folder}")\n'
+        'tokens = model(**processor(image, return_tensors="pt")).last_hidden_state\n'
+        "features = tokens.mean(1)"
+    ),
+}
+_RESIZED = {
+    "resize": "is squashed to",
+    "crop": "is cut to its central square, which is resized to",
+}
+
+
+def card(loaded: checkpoint.Loaded, format_: str, folder: epath.Path, workdir: epath.Path, licence: str) -> str:
+    """The card of an export as `format_` into `folder`; probe tables are those of the same step in `workdir`."""
+    config, encoder = loaded.config, loaded.objective.encoder_sizes
+    return "\n\n".join(
+        part
+        for part in (
+            _front_matter(format_, licence),
+            f"# {folder.name}",
+            f"A vision transformer of {encoder.depth} layers of width {encoder.width} on patches of {encoder.patch} "
+            f"pixels, trained through captions by mdc_jax with the objective `{config.objective.name}`: "
+            f"{loaded.step:,} steps, {loaded.meta['position']:,} examples.",
+            f"```python\n{_USE[format_].format(folder=folder.name)}\n```",
+            "## Preprocessing",
+            _preprocessing(config.image),
+            "## Data",
+            f"Trained on `{config.data.train}` (fingerprint {loaded.meta['data'][:16]}).",
+            *_data(config.data.train),
+            "## Licence",
+            licence or "Not stated. It may depend on that of the training data.",
+            *_probes(config, workdir / "evaluations" / str(loaded.step)),
+        )
+    )
+
+
+def _front_matter(format_: str, licence: str) -> str:
+    """What Hugging Face's pages read."""
+    entries = {"license": licence or "unknown", "library_name": format_, "pipeline_tag": "image-feature-extraction"}
+    return "\n".join(["---", *(f"{key}: {value}" for key, value in entries.items()), "---"])
+
+
+def _preprocessing(image: sections.Image) -> str:
+    return (
+        f"An image {_RESIZED[image.resize]} {image.size} x {image.size} pixels (bilinear, antialiased). Its "
+        f"pixels, from 0 to 255, become (pixel - {_numbers(image.mean)}) / {_numbers(image.std)}."
+    )
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    """One number where all channels have the same."""
+    return " / ".join(f"{value:g}" for value in (values[:1] if len(set(values)) == 1 else values))
+
+
+def _data(spec: str) -> list[str]:
+    """What the manifests of prepared records say, where the folders of a source spec are still there."""
+    lines = []
+    for folder in re.split(r"[:+,]", spec):
+        manifest = _json(epath.Path(folder) / "manifest.json") if folder else {}
+        said = {key: manifest[key] for key in ("source", "licence", "attribution") if manifest.get(key)}
+        if said:
+            lines.append("\n".join(f"- {key}: {value}" for key, value in said.items()))
+    return lines
+
+
+def _probes(config: sections.Config, evaluations: epath.Path) -> list[str]:
+    """The tables of the run's linear probes; none where the run has not been probed at this step."""
+    names = [name for name, section in config.evaluators.items() if isinstance(section, sections.LinearProbe)]
+    files = [file for name in names for file in sorted((evaluations / name).glob("*.md"))]
+    # The tables of a run start with a title of their own.
+    return ["## Features\n\n" + re.sub("^#", "###", file.read_text().strip(), flags=re.MULTILINE) for file in files]
+
+
+def _json(path: epath.Path) -> Mapping[str, object]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write(loaded: checkpoint.Loaded, format_: str, out: epath.Path, workdir: epath.Path, licence: str) -> None:
+    (out / "README.md").write_text(card(loaded, format_, out, workdir, licence) + "\n")
