@@ -64,8 +64,9 @@ def test_micro_batches_change_neither_loss_nor_gradient(name):
 @pytest.mark.parametrize(
     ("mesh", "devices", "micro_batches"),
     [
-        (sections.Mesh(data=2), 2, 1),
         (sections.Mesh(data=8), 8, 1),
+        (sections.Mesh(data=2, fsdp=4), 8, 1),
+        (sections.Mesh(fsdp=2, tensor=2), 4, 1),
         (sections.Mesh(data=2, fsdp=2, tensor=2), 8, 2),
     ],
 )
