@@ -3,14 +3,16 @@
 With `--dry_compile=v5e:16x16` in place of the workdir it says what a step would take there, and trains nothing.
 """
 
+import shlex
 import sys
 
 from absl import app, flags
+from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse
 from mdc_jax.data.pipeline import TooManyBadRecords
-from mdc_jax.training import compilation_cache, distributed, dry_compile, loop
+from mdc_jax.training import compilation_cache, distributed, dry_compile, dry_report, loop
 from mdc_jax.training.train_log import NonFiniteError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and results go; a second start resumes.")
@@ -35,7 +37,11 @@ def main(argv: list[str]) -> None:
         raise ConfigError("give a config, as in --config=configs/scenes.py; --config=help lists them")
     config = parse(_CONFIG.value)
     if _DRY_COMPILE.value:
-        print(dry_compile.run(config, _DRY_COMPILE.value, _OUT.value, arguments=sys.argv[1:]))
+        plan = dry_compile.plan(config, _DRY_COMPILE.value)
+        if _OUT.value:
+            settings = [argument for argument in sys.argv[1:] if not argument.startswith("--out")]
+            dry_report.write(epath.Path(_OUT.value), plan, shlex.join(settings))
+        print(dry_report.text(plan))
         return
     if _WORKDIR.value is None:
         raise ConfigError("give --workdir=DIR, where checkpoints, logs and results go; a second start resumes")

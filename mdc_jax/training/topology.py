@@ -11,6 +11,13 @@ from mdc_jax.config import ConfigError
 
 _EXAMPLES = "v5e:1x1, v5e:4x4 and v5e:16x16 (one and more chips), v6e:4x4, v5p:2x2x1, or cpu:8 for fake CPU devices"
 
+_ALONE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
 
 def devices(name: str) -> list[jax.Device]:
     """The devices of a TPU topology as in "v5e:16x16", from the compiler of TPUs, or as many CPU devices as in "cpu:8".
@@ -42,7 +49,10 @@ def _tpus(name: str, sizes: list[int]) -> list[jax.Device]:
         raise ConfigError(
             f"--dry_compile={name}: the compiler of TPUs is not installed: pip install -r requirements-tpu-compile.txt"
         )
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or it asks the network which TPU this machine is a part of
+    # Nothing of this holds a chip: without these it asks the network which TPU this machine is a part of, complains,
+    # and refuses where another process uses it.
+    for variable, value in _ALONE.items():
+        os.environ.setdefault(variable, value)
     # A host has 2 x 2 chips, unless there are fewer.
     host = tuple(min(size, most) for size, most in zip((*sizes, 1, 1), (2, 2, 1), strict=False))
     try:

@@ -11,7 +11,7 @@ from etils import epath
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.report import tables
-from mdc_jax.training import dry_compile, topology
+from mdc_jax.training import dry_compile, dry_report, topology
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -33,14 +33,21 @@ def megabytes(report: str, kind: str) -> tuple[float, float]:
 
 @pytest.mark.slow
 def test_on_fake_devices(tmp_path: pathlib.Path) -> None:
-    out = tmp_path / "plans.csv"
-    report = dry_compile.run(tiny(), "cpu:8", out, arguments=["--config=tiny"])
+    out = epath.Path(tmp_path / "plans.csv")
+    plan = dry_compile.plan(tiny(), "cpu:8")
+    report = dry_report.text(plan)
     assert "mesh data=8 x fsdp=1 x tensor=1" in report and "float32" in report and "differ on GPUs and TPUs" in report
     sent, least = megabytes(report, "all-reduce")
     assert least <= sent < 1.1 * least + 0.1  # gradients are summed once, beside a few scalars
-    (row,) = tables.read_csv(epath.Path(out))
-    assert row["command"] == "--config=tiny" and row["mesh"] == "8x1x1" and row["capacity_bytes"] == ""
-    assert int(row["peak_bytes"]) >= int(row["temporaries_bytes"]) > 0
+    for command_ in ("a", "b", "a"):
+        dry_report.write(out, plan, command_)
+    rows = tables.read_csv(out)
+    assert [row["command"] for row in rows] == ["b", "a"]  # the same command again takes the place of its row
+    assert rows[0]["mesh"] == "8x1x1" and rows[0]["capacity_bytes"] == ""
+    assert int(rows[0]["peak_bytes"]) >= int(rows[0]["temporaries_bytes"]) > 0
+    tables.write_csv(out, ["command", "speed"], [["a", 1]])
+    with pytest.raises(ConfigError, match="other columns"):
+        dry_report.write(out, plan, "a")
 
 
 @pytest.mark.slow
@@ -49,7 +56,7 @@ def test_on_fake_devices(tmp_path: pathlib.Path) -> None:
     reason="no TPU program was compiled: install requirements-tpu-compile.txt",
 )
 def test_on_a_tpu_topology() -> None:
-    report = dry_compile.run(tiny(data=-1, fsdp=2), "v5e:2x2")
+    report = dry_report.text(dry_compile.plan(tiny(data=-1, fsdp=2), "v5e:2x2"))
     assert "4 x TPU v5 lite (v5e:2x2), mesh data=2 x fsdp=2 x tensor=1" in report
     assert "bfloat16" in report and "remat off: a step takes about" in report  # as on TPUs
     assert "of 16.9 GB" in report and "verdict: fits" in report
@@ -58,11 +65,12 @@ def test_on_a_tpu_topology() -> None:
 
 
 def test_a_program_that_does_not_fit_comes_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = dry_compile.Plan(refused="RESOURCE_EXHAUSTED: 21.13G exceeds available HBM (15.75G).")
+    refused = "RESOURCE_EXHAUSTED: 21.13G exceeds available HBM (15.75G)."
     monkeypatch.setattr(dry_compile, "_compile", lambda *_: refused)
     monkeypatch.setattr(dry_compile.memory, "capacity", lambda _: 1e6)
     config = tiny()
-    report = dry_compile.run(dataclasses.replace(config, model=dataclasses.replace(config.model, remat="off")), "cpu:8")
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, remat="off"))
+    report = dry_report.text(dry_compile.plan(config, "cpu:8"))
     assert "does not fit: RESOURCE_EXHAUSTED: 21.13G exceeds" in report
     assert "--config.mesh.data=1 --config.mesh.fsdp=8" in report  # the state is most of it
     assert "--config.optimizer.accumulation=2" in report and "--config.data.batch_size=8" in report
@@ -79,12 +87,3 @@ def test_without_the_compiler_of_tpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install -r requirements-tpu-compile\.txt"):
         topology.devices("v5e:4x4")
-
-
-def test_a_row_of_the_same_command_is_replaced(tmp_path: pathlib.Path) -> None:
-    path = epath.Path(tmp_path / "plans.csv")
-    for name, value in (("a", 1), ("b", 2), ("a", 3)):
-        dry_compile._write(path, {"command": name, "peak_bytes": value})
-    assert [tuple(row.values()) for row in tables.read_csv(path)] == [("b", "2"), ("a", "3")]
-    with pytest.raises(ConfigError, match="other columns"):
-        dry_compile._write(path, {"command": "a", "speed": 1})
