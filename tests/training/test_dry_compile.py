@@ -36,7 +36,11 @@ def test_on_fake_devices(tmp_path: pathlib.Path) -> None:
     out = epath.Path(tmp_path / "plans.csv")
     plan = dry_compile.plan(tiny(), "cpu:8")
     report = dry_report.text(plan)
-    assert "mesh data=8 x fsdp=1 x tensor=1" in report and "float32" in report and "differ on GPUs and TPUs" in report
+    assert (
+        "mesh data=8 x fsdp=1 x tensor=1" in report
+        and "float32" in report
+        and "those of GPUs and TPUs differ" in report
+    )
     sent, least = megabytes(report, "all-reduce")
     assert least <= sent < 1.1 * least + 0.1  # gradients are summed once, beside a few scalars
     for command_ in ("a", "b", "a"):
