@@ -1,18 +1,25 @@
-"""Trains a model: `python -m mdc_jax.main --config=configs/scenes.py --workdir=runs/scenes`."""
+"""Trains a model: `python -m mdc_jax.main --config=configs/scenes.py --workdir=runs/scenes`.
 
+With `--dry_compile=v5e:16x16` in place of the workdir it says what a step would take there, and trains nothing.
+"""
+
+import shlex
 import sys
 
 from absl import app, flags
+from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse
 from mdc_jax.data.pipeline import TooManyBadRecords
-from mdc_jax.training import compilation_cache, distributed, loop
+from mdc_jax.training import compilation_cache, distributed, dry_compile, dry_report, loop
 from mdc_jax.training.train_log import NonFiniteError
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Where checkpoints, logs and results go; a second start resumes.", required=True
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and results go; a second start resumes.")
+_DRY_COMPILE = flags.DEFINE_string(
+    "dry_compile", "", "Only compile the step for these devices, as in v5e:16x16 or cpu:8, and say what it takes."
 )
+_OUT = flags.DEFINE_string("out", "", "With --dry_compile: a CSV file that gets a row of what it says.")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "HOST:PORT of process 0 where the run has several; auto on TPU pods and Slurm."
 )
@@ -29,6 +36,15 @@ def main(argv: list[str]) -> None:
     if _CONFIG.value is None:
         raise ConfigError("give a config, as in --config=configs/scenes.py; --config=help lists them")
     config = parse(_CONFIG.value)
+    if _DRY_COMPILE.value:
+        plan = dry_compile.plan(config, _DRY_COMPILE.value)
+        if _OUT.value:
+            settings = [argument for argument in sys.argv[1:] if not argument.startswith("--out")]
+            dry_report.write(epath.Path(_OUT.value), plan, shlex.join(settings))
+        print(dry_report.text(plan))
+        return
+    if _WORKDIR.value is None:
+        raise ConfigError("give --workdir=DIR, where checkpoints, logs and results go; a second start resumes")
     distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     compilation_cache.enable()
     loop.train(config, _WORKDIR.value)

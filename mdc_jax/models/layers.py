@@ -4,6 +4,7 @@ Parameters are float32; `dtype` is that of the computation. Kernels are [in, out
 together. Shapes: B batch, Q queries, S keys, D width, H heads.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,6 +12,23 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+
+def split_rows(x: jax.Array, rows: NamedSharding | None) -> jax.Array:
+    """Keeps the leading axis of activations [B, ...] over devices as `rows` says; None: one device has all.
+
+    Left alone, XLA splits the width where kernels are split over axes that the batch has too, and every device computes
+    the rows of others. A B that the devices do not divide, as that of initialisation, is left alone.
+    """
+    if rows is None or len(x) % math.prod(rows.mesh.shape[axis] for axis in rows.spec[0]):
+        return x
+    return jax.lax.with_sharding_constraint(x, rows)
+
+
+def whole(table: jax.Array, rows: NamedSharding | None) -> jax.Array:
+    """A table on every device of `rows`, which then look up their own rows; None: one device has all."""
+    return table if rows is None else jax.lax.with_sharding_constraint(table, NamedSharding(rows.mesh, PartitionSpec()))
 
 
 class Dense(nn.Module):

@@ -7,6 +7,7 @@ tokens, V vocabulary, H heads.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from mdc_jax.models import layers
 
@@ -20,6 +21,7 @@ class Block(nn.Module):
     heads: int
     mlp_dim: int
     dtype: jnp.dtype
+    rows: NamedSharding | None
 
     def setup(self) -> None:
         self.self_norm, self.cross_norm, self.mlp_norm = (
@@ -37,6 +39,7 @@ class Block(nn.Module):
         return x, self.cross_attention.project(memory)
 
     def read(self, x: jax.Array, image: layers.KeysValues, mask: jax.Array | None) -> tuple[jax.Array, None]:
+        x = layers.split_rows(x, self.rows)
         # Each text looks at itself.
         y = _texts_apart(self.self_norm(x))
         return self._look(x + self.self_attention(y, y, mask).reshape(x.shape), image), None
@@ -120,6 +123,7 @@ class TextDecoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
     scan: bool = True
     remat: bool = False
+    rows: NamedSharding | None = None  # of activations, see `layers.split_rows`
 
     def setup(self) -> None:
         if self.width % self.heads:
@@ -131,7 +135,7 @@ class TextDecoder(nn.Module):
         self.head = Head(self.vocab_size)
         self.head(self.width)
         blocks = layers.stack(Block, self.depth, scan=self.scan, remat=self.remat, methods=_METHODS)
-        self.blocks = blocks(self.width, self.heads, self.mlp_dim, self.dtype)
+        self.blocks = blocks(self.width, self.heads, self.mlp_dim, self.dtype, self.rows)
         self.norm = nn.LayerNorm(EPSILON, dtype=self.dtype)
 
     def __call__(
@@ -150,7 +154,7 @@ class TextDecoder(nn.Module):
         if null is not None:
             memory = jnp.where(null[:, None, None], self.null_memory.astype(self.dtype)[None, None], memory)
         x, _ = self.blocks(self._embed(tokens), memory, _by_text(mask, tokens))
-        return self.norm(x)
+        return self.norm(layers.split_rows(x, self.rows))
 
     def project(self, memory: jax.Array) -> layers.KeysValues:
         """Keys and values of image tokens [B, N, E] for every layer, [depth, B, N, H, D / H] each."""
@@ -194,7 +198,7 @@ class TextDecoder(nn.Module):
     def _embed(self, tokens: jax.Array, start: jax.Array | int = 0) -> jax.Array:
         """i32[B, T, L], tokens at the places from `start` on → [B, T, L, D]."""
         positions = jax.lax.dynamic_slice_in_dim(self.positions.astype(self.dtype), start, tokens.shape[-1])
-        return self.embedding.astype(self.dtype)[tokens] + positions[None, None]
+        return layers.whole(self.embedding.astype(self.dtype), self.rows)[tokens] + positions[None, None]
 
 
 def _by_text(mask: jax.Array | None, tokens: jax.Array) -> jax.Array | None:

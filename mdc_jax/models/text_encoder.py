@@ -6,6 +6,7 @@ Shapes: B texts, L tokens, D width, V vocabulary.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from mdc_jax.models import layers
 
@@ -18,12 +19,14 @@ class Block(nn.Module):
     heads: int
     mlp_dim: int
     dtype: jnp.dtype
+    rows: NamedSharding | None
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
         def norm(name: str) -> nn.LayerNorm:
             return nn.LayerNorm(EPSILON, use_bias=False, dtype=self.dtype, name=name)
 
+        x = layers.split_rows(x, self.rows)
         y = norm("self_norm")(x)
         attention = layers.Attention(x.shape[-1], self.heads, use_bias=False, dtype=self.dtype, name="self_attention")
         x = x + attention(y, y, mask)
@@ -44,6 +47,7 @@ class TextEncoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
     scan: bool = True
     remat: bool = False
+    rows: NamedSharding | None = None  # of activations, see `layers.split_rows`
 
     @nn.compact
     def __call__(self, tokens: jax.Array, length: jax.Array) -> jax.Array:
@@ -59,9 +63,11 @@ class TextEncoder(nn.Module):
         positions = self.param("positions", initial, (self.max_tokens, self.width))
         last = jnp.maximum(length - 1, 0)
         mask = (jnp.arange(tokens.shape[1])[None] <= last[:, None])[:, None, None]
-        x = embedding.astype(self.dtype)[tokens] + positions.astype(self.dtype)[None, : tokens.shape[1]]
+        table = layers.whole(embedding.astype(self.dtype), self.rows)
+        x = table[tokens] + positions.astype(self.dtype)[None, : tokens.shape[1]]
         blocks = layers.stack(Block, self.depth, scan=self.scan, remat=self.remat)
-        x, _ = blocks(self.heads, self.mlp_dim, self.dtype, name="blocks")(x, mask)
+        x, _ = blocks(self.heads, self.mlp_dim, self.dtype, self.rows, name="blocks")(x, mask)
+        x = layers.split_rows(x, self.rows)
         x = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
         return nn.LayerNorm(EPSILON, dtype=self.dtype, name="norm")(x).astype(jnp.float32)
 

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from mdc_jax.models import layers
 
@@ -63,9 +64,11 @@ class Block(nn.Module):
     exact_gelu: bool
     epsilon: float
     dtype: jnp.dtype
+    rows: NamedSharding | None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = layers.split_rows(x, self.rows)
         y = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="attention_norm")(x)
         x = x + layers.Attention(x.shape[-1], self.heads, dtype=self.dtype, name="attention")(y, y)
         y = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="mlp_norm")(x)
@@ -95,6 +98,7 @@ class ViT(nn.Module):
     dtype: jnp.dtype = jnp.float32
     scan: bool = True
     remat: bool = False
+    rows: NamedSharding | None = None  # of activations, see `layers.split_rows`
 
     @nn.compact
     def __call__(self, images: jax.Array, kept: jax.Array | None = None) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -128,8 +132,9 @@ class ViT(nn.Module):
 
         blocks = layers.stack(Block, self.depth, scan=self.scan, remat=self.remat)
         stem = x
-        x, outputs = blocks(self.heads, self.mlp_dim, self.exact_gelu, self.epsilon, self.dtype, name="blocks")(stem)
-        x = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="norm")(x)
+        settings = self.heads, self.mlp_dim, self.exact_gelu, self.epsilon, self.dtype, self.rows
+        x, outputs = blocks(*settings, name="blocks")(stem)
+        x = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="norm")(layers.split_rows(x, self.rows))
         return x, {"stem": stem, "blocks": outputs}
 
     def _positions(self, rows: int, columns: int) -> jax.Array:

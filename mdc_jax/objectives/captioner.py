@@ -32,7 +32,7 @@ class Captioner(Vision):
         max_tokens: int,
         split: cross_entropy.Split | None = None,
     ):
-        super().__init__(model=model, image=image)
+        super().__init__(model=model, image=image, split=split)
         self.section = settings  # as the config has it
         self.settings, self.vocab_size, self.max_tokens, self.split = settings, vocab_size, max_tokens, split
         self.mask_id = vocab_size  # the input-only row of the embedding
@@ -44,7 +44,7 @@ class Captioner(Vision):
             self.encoder_sizes.width,
             **self.decoder_sizes,
             embedding_std=model.decoder.embedding_std,
-            **sizes.computation(model),
+            **sizes.computation(model, split),
         )
 
     def init(self, key: jax.Array) -> base.Params:

@@ -37,8 +37,8 @@ class Contrastive(Vision):
         max_tokens: int,
         split: Split | None = None,
     ) -> None:
-        """The loss is left to the compiler to split: `split` is not used."""
-        super().__init__(model=model, image=image)
+        """The loss is left to the compiler to split: of `split` the towers alone make use."""
+        super().__init__(model=model, image=image, split=split)
         self.settings, self.max_tokens = settings, max_tokens
         self.text_sizes = sizes.text_encoder_sizes(model)
         self.text_encoder = text_encoder.TextEncoder(
@@ -46,7 +46,7 @@ class Contrastive(Vision):
             max_tokens,
             **self.text_sizes,
             embedding_std=model.text_encoder.embedding_std,
-            **sizes.computation(model),
+            **sizes.computation(model, split),
         )
 
     @property

@@ -5,14 +5,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mdc_jax.config import sections
 from mdc_jax.models import vit
+from mdc_jax.ops.cross_entropy import Split
 
 
-def computation(model: sections.Model) -> dict[str, Any]:
-    """How a model is computed, which does not change what it is."""
-    return {"dtype": compute_dtype(model.dtype), "scan": model.scan, "remat": model.remat == "on"}
+def computation(model: sections.Model, split: Split | None) -> dict[str, Any]:
+    """How and where a model is computed, which does not change what it is."""
+    rows = NamedSharding(split.mesh, PartitionSpec(split.batch)) if split else None
+    return {"dtype": compute_dtype(model.dtype), "scan": model.scan, "remat": model.remat == "on", "rows": rows}
 
 
 def compute_dtype(name: str) -> jnp.dtype:

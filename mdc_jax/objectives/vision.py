@@ -14,10 +14,11 @@ import numpy as np
 from mdc_jax.config import sections
 from mdc_jax.models import vit
 from mdc_jax.objectives import base, sizes
+from mdc_jax.ops.cross_entropy import Split
 
 
 class Vision(base.Objective):
-    def __init__(self, *, model: sections.Model, image: sections.Image) -> None:
+    def __init__(self, *, model: sections.Model, image: sections.Image, split: Split | None) -> None:
         self.image = image
         self.class_token = model.encoder.class_token
         self.encoder_sizes = sizes.encoder_sizes(model.encoder)
@@ -33,7 +34,7 @@ class Vision(base.Objective):
             class_token=model.encoder.class_token,
             exact_gelu=model.encoder.gelu == "exact",
             epsilon=model.encoder.layer_norm_epsilon,
-            **sizes.computation(model),
+            **sizes.computation(model, split),
         )
 
     def encode(self, params: base.Params, images: jax.Array) -> base.Features:

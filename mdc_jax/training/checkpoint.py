@@ -163,7 +163,7 @@ def _load(workdir: epath.Path, step: int, mesh: jax.sharding.Mesh | None) -> Loa
     config = parse(meta["config"])
     tokenizer = load_tokenizer(workdir, meta["tokenizer"])
     mesh = mesh or sharding.make_mesh(sections.Mesh())
-    objective = build_objective(config, tokenizer, mesh)
+    objective = build_objective(config, tokenizer.vocab_size, mesh)
     abstract = jax.eval_shape(objective.init, jax.random.key(0))
     places = sharding.shardings(abstract, mesh)
     abstract = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract, places)
@@ -184,14 +184,14 @@ def steps(workdir: epath.PathLike) -> list[int]:
     return saved
 
 
-def build_objective(config: sections.Config, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> Objective:
+def build_objective(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) -> Objective:
     """The objective of a run, on the devices of `mesh`; raises ConfigError for sizes that do not fit each other."""
     try:
         objective = objectives.build(
             config.objective,
             model=config.model,
             image=config.image,
-            vocab_size=tokenizer.vocab_size,
+            vocab_size=vocab_size,
             max_tokens=config.data.max_tokens,
             split=sharding.split(mesh),
         )

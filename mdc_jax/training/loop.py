@@ -136,8 +136,8 @@ class _Run:
         self.finished = self._finished()
         if self.finished is not None:
             return
-        config, why = memory.with_remat(self.config, self.tokenizer, self.mesh)
-        self.objective = checkpoint.build_objective(config, self.tokenizer, self.mesh)
+        config, why = memory.with_remat(self.config, self.tokenizer.vocab_size, self.mesh)
+        self.objective = checkpoint.build_objective(config, self.tokenizer.vocab_size, self.mesh)
         self.state, self.step_fn = self._state_and_step()
         if why:
             self.progress.say(why)
@@ -182,6 +182,7 @@ class _Run:
         self.progress.say(
             f"{config.objective.name}, {parameters(state.params) / 1e6:.2f} M parameters, "
             f"{self.mesh.size} x {jax.devices()[0].device_kind}\n"
+            f"{memory.describe(state)}\n"
             f"{self.total:,} steps of {config.data.batch_size} images from {self.source.spec} ({len(self.source):,}), "
             + (f"from step {self.start:,}" if self.start else f"from {config.init_from or 'scratch'}")
         )

@@ -9,7 +9,6 @@ import jax.extend
 import numpy as np
 
 from mdc_jax.config import sections
-from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import checkpoint, distributed, sharding
 from mdc_jax.training import state as train_state
@@ -18,17 +17,37 @@ from mdc_jax.training.optimizer import make_optimizer
 _USABLE = 0.9  # of the memory; the rest is for batches, the workspace of kernels, and fragments
 
 
-def with_remat(config: sections.Config, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> tuple[sections.Config, str]:
+# Bytes that programs have, by the device kinds of JAX, where there is no device to ask: what the compiler of
+# libtpu 0.0.42 states where it refuses a program.
+_CAPACITIES: Mapping[str, float] = {
+    "TPU v5 lite": 15.75 * 2**30,
+    "TPU v5": 95.74 * 2**30,
+    "TPU v6 lite": 31.25 * 2**30,
+    "TPU7x": 94.75 * 2**30,
+}
+
+
+def capacity(device: jax.Device) -> float | None:
+    """Bytes of a device that programs have; None where that is not known, as of CPUs."""
+    try:
+        stats = device.memory_stats()
+    except jax.errors.JaxRuntimeError:  # a device of a topology, for which programs can only be compiled
+        return _CAPACITIES.get(device.device_kind)
+    return (stats or {}).get("bytes_limit")
+
+
+def with_remat(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) -> tuple[sections.Config, str]:
     """The config with `model.remat` decided where it is "auto", and a line that says why, else an empty one.
 
     It is on where the step would not fit without. Where the memory is not known, as on CPUs, it is off.
     """
     if config.model.remat != "auto":
         return config, ""
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    device = next(device for device in mesh.devices.flat if device.process_index == jax.process_index())
+    limit = capacity(device)
     if limit is None:
-        return _set(config, "off"), f"remat off: the memory of a {jax.devices()[0].device_kind} is not known"
-    without, with_ = estimate(config, tokenizer, mesh)
+        return _set(config, "off"), f"remat off: the memory of a {device.device_kind} is not known"
+    without, with_ = estimate(config, vocab_size, mesh)
     # Hosts whose memory differs by a little must run the same program.
     choice = "on" if distributed.any_process(without > _USABLE * limit) else "off"
     return _set(config, choice), (
@@ -37,7 +56,7 @@ def with_remat(config: sections.Config, tokenizer: Tokenizer, mesh: jax.sharding
     )
 
 
-def estimate(config: sections.Config, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> tuple[float, float]:
+def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) -> tuple[float, float]:
     """Bytes of a device in a training step (without, with) rematerialisation.
 
     They are the state, the gradients, and what the backward pass of a micro-batch keeps; with rematerialisation, also
@@ -45,13 +64,13 @@ def estimate(config: sections.Config, tokenizer: Tokenizer, mesh: jax.sharding.M
     counted as if `mesh.tensor` split none of them.
     """
     one = sharding.make_mesh(sections.Mesh(), jax.local_devices()[:1])
-    off, on = (checkpoint.build_objective(_set(config, remat), tokenizer, one) for remat in ("off", "on"))
+    off, on = (checkpoint.build_objective(_set(config, remat), vocab_size, one) for remat in ("off", "on"))
     optimizer = make_optimizer(config.optimizer, lambda _: config.optimizer.lr)
     init = train_state.make_init(off, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
     state = train_state.sharded(init, mesh)
     fixed = bytes_on_a_device(state) + bytes_on_a_device(state.params)
     rows = config.data.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"] * config.optimizer.accumulation)
-    batch = _batch(config, rows)
+    batch = batch_shapes(config, rows)
     all_, inputs = (kept_bytes(objective, batch) for objective in (off, on))
     layers = sum(jax.tree.leaves(part["blocks"])[0].shape[0] for part in state.params.values() if "blocks" in part)
     return fixed + all_, fixed + inputs + (all_ - inputs) / layers
@@ -77,7 +96,18 @@ def bytes_on_a_device(tree: Any) -> int:
     )
 
 
-def _batch(config: sections.Config, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+def describe(state: Any) -> str:
+    """One line: bytes of a state that are split over devices, that each has whole, and that each has in all."""
+    sizes = [(leaf.size * leaf.dtype.itemsize, leaf.sharding.is_fully_replicated) for leaf in jax.tree.leaves(state)]
+    split, whole = (sum(size for size, replicated in sizes if replicated is is_whole) for is_whole in (False, True))
+    return (
+        f"state: {split / 1e6:,.1f} MB split over devices, {whole / 1e6:,.1f} MB whole on each: "
+        f"{bytes_on_a_device(state) / 1e6:,.1f} MB a device"
+    )
+
+
+def batch_shapes(config: sections.Config, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """A batch of so many rows as the data has it, without arrays; with data.buckets, the longest."""
     data, size = config.data, config.image.size
     return {
         "image": jax.ShapeDtypeStruct((rows, size, size, 3), "uint8"),

@@ -49,20 +49,33 @@ def make_mesh(section: sections.Mesh, devices: Sequence[jax.Device] | None = Non
         shape[AXES.index(free[0])] = len(devices) // given
     elif len(free) > 0 or given != len(devices) or min(shape) < 1:
         asked = " x ".join(f"{axis}={size}" for axis, size in zip(AXES, shape, strict=True))
+        needed = f"a multiple of {given}" if free else str(given)
+        fitting = ", ".join(f"mesh.{axis}={size}" for axis, size in _nearest(section, len(devices)).items())
         raise ConfigError(
-            f"mesh {asked} does not fit {len(devices)} devices; "
-            f"mesh.data={len(devices)}, mesh.fsdp=1, mesh.tensor=1 does, and one axis may be -1"
+            f"mesh {asked} needs {needed}, but there are {len(devices)} devices: {fitting} fits, "
+            "and one axis may be -1, which takes what is left"
         )
     return jax.make_mesh(tuple(shape), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3, devices=devices)
+
+
+def _nearest(section: sections.Mesh, devices: int) -> dict[str, int]:
+    """A mesh of so many devices that keeps what it can of `section`, first the tensor axis."""
+    rest = next((axis for axis in AXES if getattr(section, axis) == -1), "data")
+    shape = dict.fromkeys(AXES, 1)
+    for axis in reversed(AXES):
+        if axis != rest:
+            shape[axis] = math.gcd(max(getattr(section, axis), 1), devices // math.prod(shape.values()))
+    return {**shape, rest: devices // math.prod(shape.values())}
 
 
 def check_batch(batch_size: int, accumulation: int, mesh: jax.sharding.Mesh) -> None:
     """Raises ConfigError where a micro-batch cannot be split evenly over the mesh, or its rows not over the hosts."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    if ways % jax.process_count():
+    processes = len({device.process_index for device in mesh.devices.flat})
+    if ways % processes:
         raise ConfigError(
             f"mesh.tensor={mesh.shape['tensor']} would spread one row of the batch over several of the "
-            f"{jax.process_count()} processes: mesh data x fsdp = {ways} must be a multiple of their number"
+            f"{processes} processes: mesh data x fsdp = {ways} must be a multiple of their number"
         )
     unit = ways * accumulation
     if batch_size % unit:

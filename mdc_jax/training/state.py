@@ -122,7 +122,8 @@ def program(
         lr_multipliers=section.lr_multipliers,
     )
     # It runs once: on a CPU, time to optimise it is not won back.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    cpu = mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 0} if cpu else None
     return Program(
         jax.jit(init, out_shardings=places, compiler_options=options),
         abstract,

@@ -56,6 +56,11 @@ def get_config():
             ["scnes", "scenes"],
             id="unknown source",
         ),
+        pytest.param(
+            [f"--config={TINY}", "--dry_compile=v5e"],
+            ["--dry_compile=v5e", "v5e:16x16", "cpu:8"],
+            id="topology without a layout",
+        ),
         pytest.param(["--config=configs/scene.py"], ["configs/scene.py", "configs/scenes.py"], id="no such config"),
         pytest.param(["--config=configs/scenes.py:runlocl"], ["runlocl", '"runlocal"'], id="unknown argument"),
         pytest.param([], ["--config"], id="no config"),

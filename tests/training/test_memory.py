@@ -9,7 +9,7 @@ from mdc_jax import objectives
 from mdc_jax.config import parse, sections
 from mdc_jax.training import memory, sharding
 
-TOKENIZER = types.SimpleNamespace(vocab_size=100)
+VOCAB = 100
 
 
 def config(remat: str = "auto", **settings) -> sections.Config:
@@ -22,13 +22,13 @@ def config(remat: str = "auto", **settings) -> sections.Config:
 def build(remat: str) -> objectives.Objective:
     settings = config(remat)
     return objectives.build(
-        settings.objective, model=settings.model, image=settings.image, vocab_size=100, max_tokens=8
+        settings.objective, model=settings.model, image=settings.image, vocab_size=VOCAB, max_tokens=8
     )
 
 
 @pytest.mark.slow
 def test_what_the_backward_pass_keeps_is_what_the_compiler_plans():
-    objective, batch = build("off"), memory._batch(config(), 32)
+    objective, batch = build("off"), memory.batch_shapes(config(), 32)
 
     def gradient(params, batch, key):
         return objective.gradient(params, objective.corrupt(batch, key))
@@ -40,31 +40,41 @@ def test_what_the_backward_pass_keeps_is_what_the_compiler_plans():
 
 @pytest.mark.slow
 def test_activations_grow_with_the_batch_and_remat_keeps_what_enters_the_layers():
-    small, large = (memory.kept_bytes(build("off"), memory._batch(config(), rows)) for rows in (16, 32))
+    small, large = (memory.kept_bytes(build("off"), memory.batch_shapes(config(), rows)) for rows in (16, 32))
     assert large == pytest.approx(2 * small, rel=0.02)
-    inputs = memory.kept_bytes(build("on"), memory._batch(config(), 32))
+    inputs = memory.kept_bytes(build("on"), memory.batch_shapes(config(), 32))
     assert 4 * 32 * 64 * 48 * 4 < inputs < large / 4  # layers, rows, tokens, width, bytes
 
 
 @pytest.mark.slow
 def test_remat_is_on_where_a_step_would_not_fit(monkeypatch):
     mesh = sharding.make_mesh(sections.Mesh())
-    without, with_ = memory.estimate(config(), TOKENIZER, mesh)
+    without, with_ = memory.estimate(config(), VOCAB, mesh)
     assert without > with_
     for limit, choice in ((without / 0.89, "off"), (without / 0.91, "on")):
-        device = types.SimpleNamespace(memory_stats=lambda limit=limit: {"bytes_limit": limit})
         monkeypatch.setattr(memory, "estimate", lambda *_: (without, with_))
-        monkeypatch.setattr(jax, "local_devices", lambda device=device: [device])
-        decided, why = memory.with_remat(config(), TOKENIZER, mesh)
+        monkeypatch.setattr(memory, "capacity", lambda _, limit=limit: limit)
+        decided, why = memory.with_remat(config(), VOCAB, mesh)
         assert decided.model.remat == choice and why.startswith(f"remat {choice}: ")
         monkeypatch.undo()
 
 
 def test_remat_is_off_where_the_memory_is_unknown_and_what_is_given_where_it_is_given():
     mesh = sharding.make_mesh(sections.Mesh())
-    decided, why = memory.with_remat(config(), TOKENIZER, mesh)
+    decided, why = memory.with_remat(config(), VOCAB, mesh)
     assert decided.model.remat == "off" and "not known" in why
-    assert memory.with_remat(config("on"), TOKENIZER, mesh) == (config("on"), "")
+    assert memory.with_remat(config("on"), VOCAB, mesh) == (config("on"), "")
+
+
+def test_the_capacity_is_what_a_device_says_and_else_what_the_compiler_of_its_kind_says():
+    def says_nothing():
+        raise jax.errors.JaxRuntimeError("MemoryStats is only supported for addressable devices")
+
+    real = types.SimpleNamespace(memory_stats=lambda: {"bytes_limit": 7}, device_kind="TPU v5 lite")
+    planned = types.SimpleNamespace(memory_stats=says_nothing, device_kind="TPU v5 lite")
+    assert memory.capacity(real) == 7
+    assert memory.capacity(planned) == 15.75 * 2**30
+    assert memory.capacity(jax.devices()[0]) is None
 
 
 def test_older_configs_say_true_and_false():

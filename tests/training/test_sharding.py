@@ -34,6 +34,27 @@ def test_a_mesh_that_does_not_fit(section: sections.Mesh) -> None:
         sharding.make_mesh(section)
 
 
+@pytest.mark.parametrize(
+    ("section", "numbers", "fitting"),
+    [
+        (sections.Mesh(data=4, tensor=4), "needs 16,", "mesh.data=2, mesh.fsdp=1, mesh.tensor=4"),
+        (sections.Mesh(data=3, fsdp=4, tensor=2), "needs 24,", "mesh.data=1, mesh.fsdp=4, mesh.tensor=2"),
+        (sections.Mesh(data=3, fsdp=-1), "needs a multiple of 3,", "mesh.data=1, mesh.fsdp=8, mesh.tensor=1"),
+        (sections.Mesh(data=0), "needs 0,", "mesh.data=8, mesh.fsdp=1, mesh.tensor=1"),
+    ],
+)
+def test_the_mesh_that_is_proposed_keeps_what_it_can(section: sections.Mesh, numbers: str, fitting: str) -> None:
+    with pytest.raises(ConfigError, match=numbers) as error:
+        sharding.make_mesh(section)
+    assert fitting in str(error.value)
+    sharding.make_mesh(sections.Mesh(**{axis[5:-2]: int(axis[-1]) for axis in fitting.split(", ")}))
+
+
+def test_without_a_setting_all_devices_share_the_batch() -> None:
+    mesh = sharding.make_mesh(sections.Mesh())
+    assert dict(mesh.shape) == {"data": jax.device_count(), "fsdp": 1, "tensor": 1}
+
+
 def test_a_batch_that_does_not_fit() -> None:
     mesh = sharding.make_mesh(sections.Mesh())
     sharding.check_batch(48, 2, mesh)
