@@ -75,7 +75,7 @@ class Encoder:
         Layer 0 is what enters the first block, i what leaves the i-th; the last (-1), after the encoder's final
         LayerNorm, is what the decoder sees. Raises ConfigError for another kind or layer, and as `prepare` does.
         """
-        return self._run(self._function(kind, layer), images)
+        return self._run(self.function(kind, layer), images)
 
     def stream(
         self,
@@ -87,9 +87,10 @@ class Encoder:
         on_fault: Callable[[int, BaseException], None],
     ) -> Iterator[np.ndarray]:
         """As a call, a batch of `rows` images after the other; see `batching.stream` for those that are bad."""
-        return batching.stream(self.loaded, self._function(kind, layer), images, rows=rows, on_fault=on_fault)
+        return batching.stream(self.loaded, self.function(kind, layer), images, rows=rows, on_fault=on_fault)
 
-    def _function(self, kind: str, layer: int) -> batching.Function:
+    def function(self, kind: str = "pooled", layer: int = -1) -> batching.Function:
+        """What a call runs on each batch; raises ConfigError for another kind or layer."""
         if kind not in KINDS:
             raise ConfigError(f'features "{kind}": choose one of {", ".join(KINDS)}')
         return functools.partial(_encode, kind=kind, layer=self.layer(layer))

@@ -21,6 +21,7 @@ from mdc_jax.config import ConfigError, decoding, sections
 from mdc_jax.data.batch import EOS_ID
 from mdc_jax.features import Encoder
 from mdc_jax.objectives.base import Features, Objective, Params, Score
+from mdc_jax.report.denoising import Token
 
 _DEFAULT = sections.Decoding()
 
@@ -40,6 +41,12 @@ class Written:
     score: float  # by the first of the model's scorers
     standard_error: float
     kind: str
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """As the page of emerging captions takes them."""
+        each = zip(self.texts, self.steps, self.log_probs, self.attention, strict=True)
+        return tuple(Token(text, int(step), float(log_prob), looked) for text, step, log_prob, looked in each)
 
 
 class Model(Encoder):
