@@ -92,7 +92,8 @@ class Page:
 
     def frame(self, height: int) -> str:
         """The page as a part of another one, so many pixels high, that its style and script leave alone."""
-        return f'<iframe srcdoc="{html.escape(self.text())}" width="100%" height="{height}" frameborder="0"></iframe>'
+        page = html.escape(self.text())
+        return f'<div><iframe srcdoc="{page}" width="100%" height="{height}" frameborder="0"></iframe></div>'
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:
