@@ -58,14 +58,8 @@ def readable(model: inference.Model, files: Iterable[pathlib.Path]) -> dict[path
 
 def lines(written: inference.Written, show_steps: bool) -> list[str]:
     """A caption for the terminal, and above it what was there after each step."""
-    tokens = _tokens(written)
-    steps = range(denoising.steps(tokens)) if show_steps else ()
-    return [*(f"{step:>4}  {denoising.after(tokens, step)}" for step in steps), written.text]
-
-
-def _tokens(written: inference.Written) -> list[denoising.Token]:
-    each = zip(written.texts, written.steps, written.log_probs, written.attention, strict=True)
-    return [denoising.Token(text, int(step), float(log_prob), looked) for text, step, log_prob, looked in each]
+    steps = range(denoising.steps(written.tokens)) if show_steps else ()
+    return [*(f"{step:>4}  {denoising.after(written.tokens, step)}" for step in steps), written.text]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -81,9 +75,9 @@ def main(arguments: Sequence[str]) -> None:
         error = f" ± {caption.standard_error:.2f}" if caption.standard_error else ""
         note = f"log p {caption.score:.2f}{error} nats ({model.scorers[0]}, {caption.kind})"
         print("\n    ".join([str(file), *lines(caption, options.show_steps), note]), end="\n\n")
-        emerging.append(denoising.Emerging(str(file), image, _tokens(caption), [note]))
+        emerging.append(denoising.Emerging(str(file), image, caption.tokens, [note]))
     if options.html:
-        denoising.write(epath.Path(options.html), "Captions", emerging)
+        denoising.page("Captions", emerging).write(epath.Path(options.html))
         print(f"page: {options.html}")
 
 

@@ -10,27 +10,18 @@ Shapes: B images, C captions of an image, L tokens, N image tokens, P patches, D
 
 import dataclasses
 import functools
-import io
-import math
-import os
-import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import PIL.Image
 
+from mdc_jax.batching import Image
 from mdc_jax.config import ConfigError, decoding, sections
-from mdc_jax.data import images as pixels
 from mdc_jax.data.batch import EOS_ID
-from mdc_jax.exchange import loading
+from mdc_jax.features import Encoder
 from mdc_jax.objectives.base import Features, Objective, Params, Score
-from mdc_jax.training import checkpoint, sharding
-
-# A file's name, its bytes, pixels u8[H, W, 3], or what Pillow makes of it.
-Image = str | os.PathLike[str] | bytes | np.ndarray | PIL.Image.Image
+from mdc_jax.report.denoising import Token
 
 _DEFAULT = sections.Decoding()
 
@@ -51,30 +42,20 @@ class Written:
     standard_error: float
     kind: str
 
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """As the page of emerging captions takes them."""
+        each = zip(self.texts, self.steps, self.log_probs, self.attention, strict=True)
+        return tuple(Token(text, int(step), float(log_prob), looked) for text, step, log_prob, looked in each)
 
-class Model:
-    """Everything takes lists of images, prepared as the checkpoint says and run in batches of at most `batch_size`."""
 
-    def __init__(self, loaded: checkpoint.Loaded, batch_size: int = 32) -> None:
-        self.loaded = loaded
-        self._ways = loaded.mesh.shape["data"] * loaded.mesh.shape["fsdp"]
-        self._batch_size = -(-batch_size // self._ways) * self._ways
+class Model(Encoder):
+    """An encoder that also captions and scores; everything takes lists of images, as that does."""
 
     @property
     def scorers(self) -> tuple[str, ...]:
         """The names of the ways to score."""
         return tuple(self.loaded.objective.scorers)
-
-    def prepare(self, image: Image) -> np.ndarray:
-        """What the encoder sees of an image, u8[S, S, 3].
-
-        Raises OSError where a file cannot be read, and `data.images.BadImage` where it is no image.
-        """
-        if isinstance(image, str | os.PathLike):
-            image = pathlib.Path(image).read_bytes()
-        elif isinstance(image, PIL.Image.Image):
-            image = _as_png(image)
-        return pixels.prepare(image, self.loaded.config.image)
 
     def encode(self, images: Sequence[Image]) -> dict[str, np.ndarray]:
         """Returns `pooled` f32[B, D], `tokens` f32[B, N, D], and `blocks` f32[B, depth, N, D], those of every layer."""
@@ -137,31 +118,6 @@ class Model:
             raise ValueError(f"a caption has {length} tokens, and the model reads {most}: {caption[:80]!r}")
         return self.loaded.tokenizer.encode(caption, most)
 
-    def _run(
-        self,
-        fn: Callable[..., Any],
-        images: Sequence[Image],
-        seed: int = 0,
-        more: Mapping[str, np.ndarray] | None = None,
-    ) -> Any:
-        """Runs `fn` on batches of images and of the rows of `more`, and joins the trees that it returns."""
-        if isinstance(images, str | bytes | os.PathLike | PIL.Image.Image) or getattr(images, "ndim", 4) == 3:
-            raise ValueError("give a list of images, also where it is one")
-        if not len(images):
-            raise ValueError("there is no image")
-        size = min(self._batch_size, self._ways * 2 ** math.ceil(math.log2(-(-len(images) // self._ways))))
-        loaded, results = self.loaded, []
-        for start in range(0, len(images), size):
-            rows = slice(start, start + size)
-            batch = {"image": np.stack([self.prepare(image) for image in images[rows]])}
-            batch |= {name: value[rows] for name, value in (more or {}).items()}
-            count = len(batch["image"])
-            batch = {name: _padded(value, size) for name, value in batch.items()}
-            key = jax.random.fold_in(jax.random.key(seed), start)
-            found = jax.device_get(fn(loaded.objective, loaded.params, sharding.to_global(batch, loaded.mesh), key))
-            results.append(jax.tree.map(lambda rows, count=count: rows[:count], found))
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
-
     def _written(self, found: Mapping[str, np.ndarray], score: Score, row: int) -> Written:
         decode, ids = self.loaded.tokenizer.decode, found["tokens"].tolist()
         length = ids.index(EOS_ID)
@@ -177,15 +133,13 @@ class Model:
         )
 
 
-def load(path: str | os.PathLike[str], *, step: int | None = None, batch_size: int = 32) -> Model:
-    """Loads the latest checkpoint of a run, or that of `step`, or an export; raises ConfigError where there is none."""
-    return Model(loading.load(path, step=step), batch_size)
+load = Model.load
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(objective: Objective, params: Params, batch: Features, key: jax.Array) -> dict[str, jax.Array]:
-    features = dict(objective.encode(params, batch["image"]))
-    return {**features, "blocks": features["blocks"].swapaxes(0, 1)}
+    features = objective.encode(params, batch["image"])
+    return {"pooled": features["pooled"], "tokens": features["tokens"], "blocks": features["blocks"].swapaxes(0, 1)}
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("settings", "tokens"))
@@ -219,20 +173,6 @@ def _replicates_at(score: Score, axis: int, to: int) -> Score:
     """The axis of the replicates at another place: behind that of the images, batches can be joined."""
     moved = None if score.replicates is None else np.moveaxis(score.replicates, axis, to)
     return dataclasses.replace(score, replicates=moved)
-
-
-def _padded(rows: np.ndarray, count: int) -> np.ndarray:
-    """The first row stands where there are too few."""
-    return np.concatenate([rows, np.repeat(rows[:1], count - len(rows), axis=0)])
-
-
-def _as_png(picture: PIL.Image.Image) -> bytes:
-    """So that transparency, palettes and rotation are treated as in a file."""
-    file = io.BytesIO()
-    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):
-        picture = picture.convert("RGB")
-    picture.save(file, "PNG", exif=picture.getexif())
-    return file.getvalue()
 
 
 def additions(decode: Callable[[Sequence[int]], str], ids: Sequence[int]) -> Iterator[str]:

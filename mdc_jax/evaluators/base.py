@@ -4,6 +4,7 @@ Shapes: B examples of a global batch, N examples of a split.
 """
 
 import dataclasses
+import datetime
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -200,15 +201,24 @@ def to_host(tree: Any) -> Any:
 class Progress:
     """A line on the terminal for what takes longer than two seconds."""
 
-    def __init__(self, name: str, total: int) -> None:
-        self._name, self._total = name, total
+    def __init__(self, name: str, total: int, done: int = 0) -> None:
+        """Begins where `done` of `total` are done already."""
+        self._name, self._total, self._first = name, total, done
         self._active = jax.process_index() == 0 and sys.stderr.isatty()
-        self._shown_at = time.monotonic() + 1.5
+        self._began = time.monotonic()
+        self._shown_at = self._began + 1.5
 
     def report(self, done: int) -> None:
-        if self._active and time.monotonic() > self._shown_at + 0.5:
-            self._shown_at = time.monotonic()
-            print(f"\r{self._name}: {min(done, self._total):,} of {self._total:,}", end="", file=sys.stderr, flush=True)
+        now = time.monotonic()
+        if self._active and now > self._shown_at + 0.5:
+            self._shown_at = now
+            print(f"\r{self.line(done, now - self._began)}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def line(self, done: int, seconds: float) -> str:
+        """What is done after so many seconds, and how long the rest takes at that rate."""
+        done = min(done, self._total)
+        left = datetime.timedelta(seconds=round(seconds * (self._total - done) / max(done - self._first, 1)))
+        return f"{self._name}: {done:,} of {self._total:,}, {left} left"
 
     def clear(self) -> None:
         if self._active:

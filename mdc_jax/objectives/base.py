@@ -87,8 +87,9 @@ class Objective(abc.ABC):
     def encode(self, params: Params, images: jax.Array) -> Features:
         """Encodes u8[B, H, W, 3].
 
-        Returns `tokens` f32[B, N, D] after the final LayerNorm, `pooled` f32[B, D] (their mean)
-        and `blocks` f32[depth, B, N, D]. What is not used is not computed under `jax.jit`.
+        Returns `tokens` f32[B, N, D] after the final LayerNorm, `pooled` f32[B, D] (their mean),
+        `stem` f32[B, N, D], what enters the first block, and `blocks` f32[depth, B, N, D], what leaves
+        each. What is not used is not computed under `jax.jit`.
         """
 
     @property

@@ -40,7 +40,8 @@ class Vision(base.Objective):
     def encode(self, params: base.Params, images: jax.Array) -> base.Features:
         tokens, intermediates = self._encode(params, images)
         tokens = tokens.astype(jnp.float32)
-        return {"tokens": tokens, "pooled": tokens.mean(1), "blocks": intermediates["blocks"].astype(jnp.float32)}
+        layers = {name: intermediates[name].astype(jnp.float32) for name in ("stem", "blocks")}
+        return {"tokens": tokens, "pooled": tokens.mean(1), **layers}
 
     def thin(self, corrupted: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
         """See `Objective.thin`; adds `patches` i32[B, any number], those that are encoded."""

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from etils import epath
 
 from mdc_jax.report.html import Page, picture
 
@@ -98,8 +97,7 @@ def steps(tokens: Sequence[Token]) -> int:
     return 1 + max((token.step for token in tokens), default=-1)
 
 
-def write(path: epath.Path, title: str, captions: Sequence[Emerging]) -> None:
-    """Writes the page, and the folder that it lies in."""
+def page(title: str, captions: Sequence[Emerging]) -> Page:
     page = Page(title, style=_STYLE, script=_SCRIPT)
     page.paragraph(
         "Move a slider to watch a caption emerge: black is masked. The greener a word, the surer the model was when it "
@@ -107,7 +105,7 @@ def write(path: epath.Path, title: str, captions: Sequence[Emerging]) -> None:
     )
     for caption in captions:
         page.markup(_figure(caption))
-    page.write(path)
+    return page
 
 
 def _figure(caption: Emerging) -> str:

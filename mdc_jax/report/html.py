@@ -82,10 +82,18 @@ class Page:
     def write(self, path: epath.Path) -> None:
         """Writes the file, and the folder that it lies in."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.text())
+
+    def text(self) -> str:
         head = f'<head><meta charset="utf-8"><title>{self._title}</title><style>{self._style}</style></head>'
         script = [f"<script>{self._script}</script>"] if self._script else []
         body = "\n".join(("<body>", *self._parts, *script, "</body>"))
-        path.write_text(f'<!doctype html>\n<html lang="en">\n{head}\n{body}\n</html>\n')
+        return f'<!doctype html>\n<html lang="en">\n{head}\n{body}\n</html>\n'
+
+    def frame(self, height: int) -> str:
+        """The page as a part of another one, so many pixels high, that its style and script leave alone."""
+        page = html.escape(self.text())
+        return f'<div><iframe srcdoc="{page}" width="100%" height="{height}" frameborder="0"></iframe></div>'
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:

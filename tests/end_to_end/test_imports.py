@@ -16,7 +16,7 @@ FLOORS = {
     "models": 1, "data": 1, "report": 1,
     "decoding": 2, "scoring": 2,
     "objectives": 3,
-    "training": 4, "evaluators": 4, "exchange": 4, "features": 4, "inference": 4,
+    "training": 4, "evaluators": 4, "exchange": 4, "batching": 4, "features": 4, "feature_file": 4, "inference": 4,
 }  # fmt: skip
 COMMANDS = 5
 COMMANDS_WITHIN = {"mdc_jax.data.preview"}  # that lie beside what they show; nothing below may import them

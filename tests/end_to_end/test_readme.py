@@ -48,6 +48,8 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
         ["--set=compositionality.examples=2", "--set=compositionality.blind_images=2"],
     ),
     "python -m mdc_jax.caption": ({}, []),
+    "python -m mdc_jax.extract": ({}, []),
+    "python -m mdc_jax.benchmarks.extract": ({".py": ".py:runlocal"}, ["--images=2", "--batch_size=1", "--repeats=1"]),
     "python -m mdc_jax.benchmarks.decoding --config": (
         {".py": ".py:runlocal"},
         ["--config.data.max_tokens=6", "--repeats=1", "--batches=1"],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mdc_jax.config import ConfigError
-from mdc_jax.evaluators.base import Interrupted, extract
+from mdc_jax.evaluators.base import Interrupted, Progress, extract
 from tests.evaluators.fakes import BAD, FakeSource, make_subject
 
 
@@ -53,3 +53,10 @@ def test_a_split_may_be_a_source_spec_and_a_mistyped_one_is_named(tmp_path):
     assert subject.spec("fake:train") == "fake:train"
     with pytest.raises(ConfigError, match='split "tset": choose validation or test'):
         subject.spec("tset")
+
+
+def test_progress_says_how_long_the_rest_takes():
+    progress = Progress("scenes", total=1_500, done=500)  # of an earlier start, which took none of these seconds
+    assert progress.line(750, seconds=60) == "scenes: 750 of 1,500, 0:03:00 left"
+    assert progress.line(500, seconds=60).startswith("scenes: 500 of 1,500")
+    assert progress.line(1_600, seconds=60) == "scenes: 1,500 of 1,500, 0:00:00 left"

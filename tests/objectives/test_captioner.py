@@ -190,6 +190,7 @@ def test_features():
     assert {key: value.shape for key, value in features.items()} == {
         "tokens": (3, 4, 16),
         "pooled": (3, 16),
+        "stem": (3, 4, 16),
         "blocks": (2, 3, 4, 16),
     }
     assert {value.dtype for value in features.values()} == {jnp.dtype("float32")}

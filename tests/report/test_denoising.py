@@ -24,7 +24,7 @@ def emerging():
 @pytest.fixture
 def page(tmp_path):
     path = epath.Path(tmp_path) / "page.html"
-    denoising.write(path, "Captions", [emerging()])
+    denoising.page("Captions", [emerging()]).write(path)
     return path
 
 

@@ -48,3 +48,10 @@ def test_a_page_shows_what_it_was_given_and_nothing_from_elsewhere(tmp_path):
     assert len(found.sources) == 2
     assert all(source.startswith("data:image/") for source in found.sources)
     assert not re.search(r"https?://", path.read_text())
+
+
+def test_a_frame_holds_the_whole_page():
+    page = pages.Page("A & B", script="if (1 < 2) {}")
+    page.paragraph('"quoted"')
+    [held] = re.findall(r'srcdoc="([^"]*)"', page.frame(height=300))
+    assert html.unescape(held) == page.text()

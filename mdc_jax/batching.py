@@ -1,0 +1,138 @@
+"""Images of any form through a function of a model, in batches, while threads prepare the next one.
+
+The device is given a batch before the results of the one before are fetched, so that neither it nor the host waits
+for the other.
+
+Shapes: B images of a batch, S pixels.
+"""
+
+import concurrent.futures
+import io
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+import PIL.Image
+
+from mdc_jax.config import sections
+from mdc_jax.data import images as pixels
+from mdc_jax.objectives.base import Features, Objective, Params
+from mdc_jax.training import checkpoint, sharding
+
+# A file's name, its bytes, pixels u8[H, W, 3], or what Pillow makes of it.
+Image = str | os.PathLike[str] | bytes | np.ndarray | PIL.Image.Image
+
+# (objective, params, {"image": u8[B, S, S, 3], ...}, key) → a tree of arrays with B rows; compiled by whoever gives it.
+Function = Callable[[Objective, Params, Features, jax.Array], Any]
+
+_THREADS = min(os.cpu_count() or 1, 32)
+
+
+def prepare(image: Image, settings: sections.Image, out: np.ndarray | None = None) -> np.ndarray:
+    """What the encoder sees of an image, u8[S, S, 3], in `out` where that is given.
+
+    Raises OSError where a file cannot be read, and `data.images.BadImage` where it is no image.
+    """
+    if isinstance(image, str | os.PathLike):
+        image = pathlib.Path(image).read_bytes()
+    elif isinstance(image, PIL.Image.Image):
+        image = _as_png(image)
+    return pixels.prepare(image, settings, out=out)
+
+
+def ways(mesh: jax.sharding.Mesh) -> int:
+    """The number of parts that a batch is split into."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def batch_rows(images: int, most: int, ways: int) -> int:
+    """Rows of the batches for so many images: of few sizes, since a program is compiled for each.
+
+    A power of two for each of `ways`, or `most`, rounded up to a multiple of `ways`.
+    """
+    return min(-(-most // ways) * ways, ways * 2 ** math.ceil(math.log2(-(-images // ways))))
+
+
+def _raise(_: int, error: BaseException) -> None:
+    raise error
+
+
+def stream(
+    loaded: checkpoint.Loaded,
+    fn: Function,
+    images: Sequence[Image],
+    *,
+    rows: int,
+    seed: int = 0,
+    more: Mapping[str, np.ndarray] = MappingProxyType({}),
+    on_fault: Callable[[int, BaseException], None] = _raise,
+) -> Iterator[Any]:
+    """Yields what `fn` returns for each batch, as numpy arrays; no more than three batches exist at a time.
+
+    Args:
+      loaded: the model.
+      fn: see `Function`.
+      images: in any form.
+      rows: of a batch, as `batch_rows` finds them; the last batch is filled up for `fn`, and cut again.
+      seed: of the keys, one for each batch.
+      more: what `fn` takes beside images, a row for each.
+      on_fault: is told which image cannot be prepared, and why (see `prepare`), before the results of its batch come.
+        Where it does not raise, the image has no row in these.
+    """
+    pending = None
+    for start, batch, faults in _prepared(images, loaded.config.image, rows):
+        for row, error in faults.items():
+            on_fault(start + row, error)
+        kept = [row for row in range(min(rows, len(images) - start)) if row not in faults]
+        given = {name: _filled_up(value[start : start + rows], rows) for name, value in more.items()}
+        inputs = sharding.to_global({"image": batch, **given}, loaded.mesh)
+        found = fn(loaded.objective, loaded.params, inputs, jax.random.fold_in(jax.random.key(seed), start))
+        if pending is not None:
+            yield _fetched(*pending)
+        pending = found, kept
+    if pending is not None:
+        yield _fetched(*pending)
+
+
+def _prepared(
+    images: Sequence[Image], settings: sections.Image, rows: int
+) -> Iterator[tuple[int, np.ndarray, dict[int, BaseException]]]:
+    """Yields the index of the first image of a batch, u8[rows, S, S, 3], and what is wrong with which row."""
+    pool = concurrent.futures.ThreadPoolExecutor(_THREADS, "prepare")
+
+    def begin(start: int) -> tuple[np.ndarray, list[concurrent.futures.Future]]:
+        batch = np.zeros((rows, settings.size, settings.size, 3), np.uint8)
+        some = zip(images[start : start + rows], batch, strict=False)
+        return batch, [pool.submit(prepare, image, settings, row) for image, row in some]
+
+    try:
+        following = begin(0)
+        for start in range(0, len(images), rows):
+            (batch, prepared), following = following, begin(start + rows)
+            faults = {row: error for row, each in enumerate(prepared) if (error := each.exception()) is not None}
+            yield start, batch, faults
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _fetched(found: Any, kept: Sequence[int]) -> Any:
+    return jax.tree.map(lambda rows: rows[np.asarray(kept, int)], jax.device_get(found))
+
+
+def _filled_up(values: np.ndarray, rows: int) -> np.ndarray:
+    """The first row stands where there are too few."""
+    return np.concatenate([values, np.repeat(values[:1], rows - len(values), axis=0)])
+
+
+def _as_png(picture: PIL.Image.Image) -> bytes:
+    """So that transparency, palettes and rotation are treated as in a file."""
+    file = io.BytesIO()
+    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):
+        picture = picture.convert("RGB")
+    picture.save(file, "PNG", exif=picture.getexif())
+    return file.getvalue()

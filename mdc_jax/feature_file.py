@@ -1,0 +1,103 @@
+"""A file of features that comes about in parts: what is done stays done, and the whole is never in memory.
+
+Shapes: N images, in all or of a part.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from mdc_jax.config import ConfigError
+from mdc_jax.training import files
+
+NAMES, FEATURES, SKIPPED = "names", "features", "skipped"
+
+
+class Parts:
+    """The folder OUT.parts, which is there until OUT is whole."""
+
+    def __init__(self, out: pathlib.Path, description: Mapping[str, Any]) -> None:
+        """Finds the parts that there are.
+
+        Args:
+          out: the file that comes about.
+          description: all that the parts follow from, as JSON.
+
+        Raises:
+          ConfigError: the file is there, or parts with another description.
+        """
+        self._out, self._description = out, dict(description)
+        self._folder = out.with_name(f"{out.name}.parts")
+        if out.exists():
+            raise ConfigError(f"{out} is there already: remove it, or give another --out")
+        described = self._folder / "description.json"
+        before = json.loads(described.read_text()) if described.exists() else self._description
+        changed = [name for name, value in self._description.items() if before.get(name) != value]
+        if changed:
+            raise ConfigError(
+                f"{self._folder} holds parts made of other {', '.join(changed)}: remove it, or give another --out"
+            )
+
+    @property
+    def done(self) -> int:
+        """How many there are."""
+        return len(list(self._folder.glob("*.npz")))
+
+    def add(self, names: Sequence[str], features: np.ndarray, skipped: Sequence[str]) -> None:
+        """Writes the next part: N names, [N, ...] features, and the names of images that have none."""
+        part = self._part(self.done)
+        if not self._folder.exists():
+            self._folder.mkdir(parents=True)
+            files.write(epath.Path(self._folder / "description.json"), json.dumps(self._description, indent=2))
+        temporary = part.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            np.savez(file, **{NAMES: np.array(names, str), FEATURES: features, SKIPPED: np.array(skipped, str)})
+        temporary.replace(part)
+
+    def finish(self, **about: Any) -> tuple[int, int]:
+        """Joins the parts and removes them; returns how many images have features, and how many were skipped.
+
+        The file has `names` str[N], `features` [N, ...], `skipped` str[any number], and `about`. Its bytes follow from
+        the parts alone.
+
+        Raises:
+          ConfigError: no image has features.
+        """
+        parts = [self._part(index) for index in range(self.done)]
+        names, skipped = (np.concatenate([_read(part, array) for part in parts]) for array in (NAMES, SKIPPED))
+        if not len(names):
+            shutil.rmtree(self._folder)
+            raise ConfigError("none of the images can be read")
+        first = _read(parts[0], FEATURES)
+        header = {
+            "descr": np.lib.format.dtype_to_descr(first.dtype),
+            "fortran_order": False,
+            "shape": (len(names), *first.shape[1:]),
+        }
+        whole = self._folder / "whole"
+        with zipfile.ZipFile(whole, "w") as archive:
+            for name, array in {NAMES: names, SKIPPED: skipped, **about}.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+            with archive.open(f"{FEATURES}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for part in parts:
+                    file.write(np.ascontiguousarray(_read(part, FEATURES)).data)
+        os.replace(whole, self._out)
+        shutil.rmtree(self._folder)
+        return len(names), len(skipped)
+
+    def _part(self, index: int) -> pathlib.Path:
+        return self._folder / f"{index:06}.npz"
+
+
+def _read(part: pathlib.Path, name: str) -> np.ndarray:
+    with np.load(part, allow_pickle=False) as arrays:
+        return arrays[name]
