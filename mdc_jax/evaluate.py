@@ -3,6 +3,9 @@
     python -m mdc_jax.evaluate --workdir=runs/scenes [--step=N] [--evaluator=NAME ...] [--set=NAME.KEY=VALUE ...] \\
         [--out=DIR]
 
+WORKDIR is a run, an export of one, or an encoder of another library, as `mdc_jax/exchange` reads them; an encoder alone
+can be probed, on the sources that --set names.
+
 NAME is an evaluator of the run's config, or a type of evaluator, which then runs at its defaults. --set changes a
 setting of one, as in --set=compositionality.examples=50; without --out the files are then in
 WORKDIR/evaluations/STEP_changed.
@@ -18,9 +21,10 @@ from etils import epath
 from mdc_jax import command, evaluators
 from mdc_jax.config import ConfigError, parse, sections, to_dict
 from mdc_jax.evaluators.base import Subject
-from mdc_jax.training import checkpoint, compilation_cache
+from mdc_jax.exchange import loading
+from mdc_jax.training import compilation_cache
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "A run, an export of one, or a released encoder.", required=True)
 _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest if not given.")
 _EVALUATOR = flags.DEFINE_multi_string("evaluator", [], "What to run; all of the run's config if not given.")
 _SET = flags.DEFINE_multi_string("set", [], "NAME.KEY=VALUE: a setting of an evaluator that is run.")
@@ -62,13 +66,15 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments {arguments[1:]}")
     compilation_cache.enable()
-    loaded = checkpoint.load(_WORKDIR.value, step=_STEP.value)
+    workdir = epath.Path(_WORKDIR.value)
+    loaded = loading.load(workdir, step=_STEP.value)
     chosen = override(loaded.config, choose(loaded.config.evaluators, _EVALUATOR.value), _SET.value)
     config = dataclasses.replace(loaded.config, evaluators=chosen)
     evaluators.check(config)
     # The files of the run's own evaluation stay as they are where settings are others.
     folder = f"{loaded.step}_changed" if _SET.value else str(loaded.step)
-    out = epath.Path(_OUT.value or epath.Path(_WORKDIR.value) / "evaluations" / folder)
+    beside = workdir.with_suffix("") if workdir.suffix == ".npz" else workdir
+    out = epath.Path(_OUT.value or beside / "evaluations" / folder)
     subject = dataclasses.replace(Subject.of(loaded, out), config=config)
     values = dict(evaluators.run(chosen, subject))
     print(

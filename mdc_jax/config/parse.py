@@ -146,6 +146,8 @@ def _value(hint: Any, value: Any, name: str) -> Any:
     if name in ("objective", "evaluators") and not all(isinstance(entry, Mapping) for entry in sections_):
         raise ConfigError(f"{name}={value!r}: expected a section, as `defaults` and `evaluator` make it")
     if name == "objective":
+        if value.get("name") == sections.ImageEncoder.name:  # to be evaluated, not chosen
+            return sections.ImageEncoder()
         return _section(_variant(sections.OBJECTIVES, value.get("name"), "objective.name"), value, name)
     if name == "evaluators":
         return {
@@ -236,7 +238,8 @@ def _check(config: sections.Config) -> None:
         f"the last one must be data.max_tokens={data.max_tokens}",
     )
     _require(data.readers >= 0, "data.readers", data.readers, "a number of records; 0: measured")
-    _require(bool(data.train), "data.train", data.train, 'name a source, as in "scenes:train"')
+    untrainable = isinstance(config.objective, sections.ImageEncoder)
+    _require(bool(data.train) or untrainable, "data.train", data.train, 'name a source, as in "scenes:train"')
     _require(0 < image.random_crop <= 1, "image.random_crop", image.random_crop, "a share of the area, in (0, 1]")
     _require(0 <= image.color_jitter < 1, "image.color_jitter", image.color_jitter, "a share, in [0, 1)")
     for key in ("mean", "std"):

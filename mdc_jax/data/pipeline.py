@@ -280,7 +280,7 @@ class _Assembler:
     """Rows to a batch; a damaged example becomes a masked row of zeros and a fault."""
 
     def __init__(
-        self, source: Source, tokenizer: Tokenizer, config: sections.Config, labels: Sequence[str] = ()
+        self, source: Source, tokenizer: Tokenizer | None, config: sections.Config, labels: Sequence[str] = ()
     ) -> None:
         unknown = [family for family in labels if family not in source.families]
         if unknown:
@@ -382,6 +382,8 @@ class _Assembler:
         return [caption for caption in captions[:count] if has_words(caption)]
 
     def _tokenize(self, captions: Sequence[str]) -> list[list[int]]:
+        if self._tokenizer is None:
+            return []
         texts = (self._tokenizer.encode(caption, self._config.data.max_tokens) for caption in captions)
         return [ids for ids in texts if len(ids) > 1]
 

@@ -39,7 +39,7 @@ class Subject:
     objective: Objective
     params: Params  # on `mesh`; the averaged ones where the run has them
     config: sections.Config
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None  # None: an image encoder alone
     mesh: jax.sharding.Mesh
     step: int
     out: epath.Path  # an existing folder for the files of this evaluation

@@ -64,7 +64,7 @@ def _alone(encoder: released.Encoder, path: epath.PathLike, mesh: jax.sharding.M
     model = sections.Model(encoder.section)
     config = sections.Config(image=encoder.image, model=model, objective=sections.ImageEncoder())
     mesh = mesh or sharding.make_mesh(sections.Mesh())
-    objective = ImageEncoder(model=model, image=encoder.image)
+    objective = ImageEncoder(model=model, image=encoder.image, split=sharding.split(mesh))
     leaves = {f"encoder/{name}": leaf for name, leaf in encoder.leaves.items()}
     abstract = jax.eval_shape(objective.init, jax.random.key(0))
     own.check_same(path, leaves, trees.flat(abstract))

@@ -13,6 +13,8 @@ from etils import epath
 import mdc_jax
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.describe import describe
+from mdc_jax.evaluators import build
+from mdc_jax.evaluators.base import Subject
 from mdc_jax.exchange import loading, positions, released, safetensors, timm, trees
 from mdc_jax.models import vit
 from mdc_jax.objectives import sizes
@@ -215,6 +217,15 @@ def test_an_encoder_alone_is_loaded_and_encodes() -> None:
     with pytest.raises(ConfigError, match="leave out the step"):
         loading.load(GOLDEN / "timm_vit", step=1)
     assert "encoder/blocks/mlp/up/kernel" in describe(GOLDEN / "big_vision_siglip" / "weights.npz")
+
+
+def test_an_encoder_alone_is_probed(tmp_path: pathlib.Path) -> None:
+    splits = {split: f"scenes:{split},size=48" for split in ("train", "validation", "test")}
+    counts = {f"{split}_examples": 40 for split in splits}
+    section = sections.LinearProbe(**splits, **counts, families=("background",), batch_size=8, baselines=False)
+    subject = Subject.of(loading.load(GOLDEN / "timm_siglip_gap"), epath.Path(tmp_path))
+    ((name, accuracy),) = build(section).run(subject)
+    assert name == "background" and accuracy > 0.8  # chance is a third
 
 
 @pytest.mark.parametrize("name", ["norm.bias", "blocks.1.mlp.fc1.weight", "pos_embed"])
