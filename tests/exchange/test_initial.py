@@ -36,7 +36,7 @@ def config(path: object, encoder: sections.Encoder, **image: object) -> sections
 
 def fresh(settings: sections.Config) -> dict:
     """Parameters of zeros where they would be random, so that what was loaded shows."""
-    objective = checkpoint.build_objective(settings, TOKENIZER, sharding.make_mesh(sections.Mesh()))
+    objective = checkpoint.build_objective(settings, TOKENIZER.vocab_size, sharding.make_mesh(sections.Mesh()))
     return jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(objective.init, jax.random.key(0)))
 
 
