@@ -1,4 +1,4 @@
-"""Every command that the README shows works, in the order in which it shows them."""
+"""Every command that the READMEs of the project and of its benchmarks show works, in the order in which they do."""
 
 import os
 import pathlib
@@ -13,6 +13,7 @@ import pytest
 
 from tests.end_to_end.command_line import ROOT
 
+READMES = (ROOT / "README.md", ROOT / "mdc_jax" / "benchmarks" / "README.md")
 # What keeps a command short here: by how it begins, the text to put in and the arguments to add.
 SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "bash launch/demo.sh": ({}, ["--config=configs/scenes.py:runlocal"]),
@@ -47,20 +48,35 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
         {},
         ["--set=compositionality.examples=2", "--set=compositionality.blind_images=2"],
     ),
+    "python -m mdc_jax.evaluate --workdir=runs/scenes --evaluator=retrieval": ({}, ["--set=retrieval.examples=10"]),
     "python -m mdc_jax.caption": ({}, []),
+    "python -m mdc_jax.export": ({}, []),
     "python -m mdc_jax.extract": ({}, []),
     "python -m mdc_jax.benchmarks.extract": ({".py": ".py:runlocal"}, ["--images=2", "--batch_size=1", "--repeats=1"]),
     "python -m mdc_jax.benchmarks.decoding --config": (
         {".py": ".py:runlocal"},
         ["--config.data.max_tokens=6", "--repeats=1", "--batches=1"],
     ),
+    "python -m mdc_jax.benchmarks.probe": (
+        {},
+        [
+            "--examples=500",
+            "--validation=200",
+            "--width=32",
+            "--classes=5",
+            "--values=6",
+            "--compare=2",
+            "--imagenet_rows=200",
+        ],
+    ),
     "python -m mdc_jax.describe": ({}, []),
 }
 
 
 def commands() -> list[str]:
-    """The lines of the README's blocks marked bash, without comments; continued lines are joined."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    """The lines of the READMEs' blocks marked bash, without comments; continued lines are joined."""
+    text = "".join(path.read_text() for path in READMES)
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.join(words) for line in lines if (words := shlex.split(line, comments=True))]
 
