@@ -1,4 +1,7 @@
-"""Trains a model: `python -m mdc_jax.main --config=configs/scenes.py --workdir=runs/scenes`."""
+"""Trains a model: `python -m mdc_jax.main --config=configs/scenes.py --workdir=runs/scenes`.
+
+Exit codes: 0 finished, 143 saved on a signal and not finished, anything else failed. The same command continues.
+"""
 
 import sys
 
@@ -31,11 +34,21 @@ def main(argv: list[str]) -> None:
     config = parse(_CONFIG.value)
     distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     compilation_cache.enable()
-    loop.train(config, _WORKDIR.value)
+    if loop.train(config, _WORKDIR.value) is None:
+        sys.exit(distributed.STOPPED)
+
+
+def run(argv: list[str]) -> None:
+    """main, where what a user can mend comes without a traceback, and no process is left waiting for another."""
+    with distributed.ending_together():
+        try:
+            command.reported(main, NonFiniteError, TooManyBadRecords)(argv)
+        except KeyboardInterrupt:
+            sys.exit("interrupted; the same command continues from the last checkpoint")
 
 
 if __name__ == "__main__":
     if command.wants_help(sys.argv):
         print(command.describe_configs())
     else:
-        app.run(command.reported(main, NonFiniteError, TooManyBadRecords), flags_parser=command.parse_flags)
+        app.run(run, flags_parser=command.parse_flags)

@@ -40,11 +40,11 @@ from mdc_jax.training.train_log import TrainLog
 CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
 
 
-def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, float]:
+def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, float] | None:
     """Trains, or continues, the run of `workdir`, evaluates it and returns the final results.
 
     Resumes from the latest checkpoint that can be read; a finished run prints its results again. On SIGTERM it saves
-    and returns early, with no results. Raises ConfigError for settings that cannot work or belong to
+    and returns early: None. Raises ConfigError for settings that cannot work or belong to
     another run, and for a workdir in which another run is at work; NonFiniteError, and what the data raises.
     """
     workdir = epath.Path(workdir)
@@ -139,7 +139,7 @@ class _Run:
         if why:
             self.progress.say(why)
 
-    def execute(self) -> Mapping[str, float]:
+    def execute(self) -> Mapping[str, float] | None:
         for warning in self.warnings:
             self.progress.say(f"warning: {warning}")
         if self.finished is not None:
@@ -159,12 +159,12 @@ class _Run:
             if stopped:
                 saved = ", saved" if done else ""
                 self.progress.say(f"stopped at step {done:,} of {self.total:,}{saved}; the same command continues")
-                return {}
+                return None
             try:
                 results = self._final_evaluation()
             except Interrupted:
                 self.progress.say("stopped during the final evaluation; the same command continues")
-                return {}
+                return None
         self.progress.say(self._summary(results, self.total))
         return results
 
