@@ -29,13 +29,14 @@ from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
-from mdc_jax.training import checkpoint, compatibility, distributed, files, lock, memory, sharding
+from mdc_jax.training import checkpoint, compatibility, distributed, failures, files, lock, memory, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost, parameters
 from mdc_jax.training.metric_writer import MetricWriter, Progress, read, with_nan, without_nan
 from mdc_jax.training.optimizer import learning_rate
 from mdc_jax.training.step_trace import StepTrace
 from mdc_jax.training.train_log import TrainLog
+from mdc_jax.training.watchdog import Watchdog
 
 CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
 
@@ -44,8 +45,8 @@ def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, floa
     """Trains, or continues, the run of `workdir`, evaluates it and returns the final results.
 
     Resumes from the latest checkpoint that can be read; a finished run prints its results again. On SIGTERM it saves
-    and returns early: None. Raises ConfigError for settings that cannot work or belong to
-    another run, and for a workdir in which another run is at work; NonFiniteError, and what the data raises.
+    and returns early: None. Raises ConfigError for settings that cannot work or belong to another run, and for a
+    workdir in which another run is at work; Failure where memory or disk end; NonFiniteError; and what the data raises.
     """
     workdir = epath.Path(workdir)
     try:
@@ -62,7 +63,8 @@ def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, floa
         checkpointer = checkpoint.Checkpointer(workdir, **keep)
         with contextlib.closing(checkpointer), distributed.StopSignal() as stop:
             start_at = functools.partial(_Run, config, workdir, mesh, source, checkpointer, stop)
-            return _start(start_at, checkpointer).execute()
+            with failures.explained():
+                return _start(start_at, checkpointer).execute()
 
 
 def _start(start_at: Callable[[int], "_Run"], checkpointer: checkpoint.Checkpointer) -> "_Run":
@@ -121,6 +123,7 @@ class _Run:
         else:
             self.tokenizer = _share_tokenizer(config, source, workdir)
 
+        self.watchdog = Watchdog(config.log.watchdog)
         self.total = _total_steps(config, self.start, self.meta["position"], len(source))
         self.progress = Progress(self.total, config.data.batch_size)
         # The order of the data stays that of the first start, also with another batch size.
@@ -213,7 +216,12 @@ class _Run:
         step, position, saved = self.start, self.meta["position"], self.start
         evaluated = self.meta["evaluated"]
         trace = StepTrace(duration.window(config.log.profile), self.workdir / "profile")
-        with contextlib.closing(batches), contextlib.closing(trace), jax.transfer_guard("disallow"):
+        with (
+            contextlib.closing(batches),
+            contextlib.closing(trace),
+            contextlib.closing(self.watchdog),
+            jax.transfer_guard("disallow"),
+        ):
             while True:
                 # EVALUATE ON THE OLD STATE
                 metric = None
@@ -254,6 +262,7 @@ class _Run:
 
                 # READ THE METRICS OF THE STEP BEFORE
                 log.read_pending()
+                self.watchdog.step_finished()
                 log.pend(step, metrics, waited)
 
     # ------------------------------------------------------------------ evaluation
@@ -286,6 +295,7 @@ class _Run:
         return results
 
     def _evaluate(self, chosen: Mapping[str, Any], step: int) -> dict[str, float]:
+        self.watchdog.pause()
         subject = Subject(
             objective=self.objective,
             params=self.state.evaluated,
