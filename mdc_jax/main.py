@@ -9,7 +9,7 @@ from absl import app, flags
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse
-from mdc_jax.data.pipeline import TooManyBadRecords
+from mdc_jax.data.pipeline import ReadError, TooManyBadRecords
 from mdc_jax.training import compilation_cache, distributed, loop
 from mdc_jax.training.failures import Failure
 from mdc_jax.training.train_log import NonFiniteError
@@ -43,7 +43,7 @@ def run(argv: list[str]) -> None:
     """main, where what a user can mend comes without a traceback, and no process is left waiting for another."""
     with distributed.ending_together():
         try:
-            command.reported(main, Failure, NonFiniteError, TooManyBadRecords)(argv)
+            command.reported(main, Failure, NonFiniteError, ReadError, TooManyBadRecords)(argv)
         except KeyboardInterrupt:
             sys.exit("interrupted; the same command continues from the last checkpoint")
 
