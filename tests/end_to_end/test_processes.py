@@ -13,31 +13,29 @@ import pytest
 
 from tests.end_to_end.command_line import TINY, finish, outcome, start, train
 
-SHORT = (
-    "--config.duration=100 steps",
+EVALUATED = (
     "--config.evaluators.held_out.every=25 steps",
     "--config.evaluators.held_out.examples=13",  # in batches of 8 rows over all processes: the last one is uneven
 )
 
 
 @pytest.mark.slow
-def test_runs_of_several_processes_stop_and_go_on_as_one(tmp_path: pathlib.Path) -> None:
+def test_runs_of_several_processes_stop_and_go_on_as_one(undisturbed: pathlib.Path, tmp_path: pathlib.Path) -> None:
     # Two processes, joined as Slurm tells, and then four, joined by flags, of which one is asked to stop: all save the
     # same step.
     stopped = 0
     for count, slurm in ((2, True), (4, False)):
-        processes = start_all(tmp_path / "run", *SHORT, count=count, slurm=slurm)
+        processes = start_all(tmp_path / "run", *EVALUATED, count=count, slurm=slurm)
         wait_for_step(tmp_path / "run", stopped + 3)
         processes[-1].send_signal(signal.SIGTERM)
         results = finish_all(processes)
         assert [code for code, _ in results] == [143] * count, results
         assert (f"from step {stopped}\n" if stopped else "from scratch\n") in results[0][1]
-        stopped = int(re.search(r"stopped at step (\d+) of 100, saved", results[0][1])[1])
+        stopped = int(re.search(r"stopped at step (\d+) of 200, saved", results[0][1])[1])
         assert outcome(tmp_path / "run").step == stopped
     # One ends it as one that was alone from the start does.
-    train(tmp_path / "run", *SHORT)
-    train(tmp_path / "alone", *SHORT)
-    got, expected = outcome(tmp_path / "run"), outcome(tmp_path / "alone")
+    train(tmp_path / "run", *EVALUATED)
+    got, expected = outcome(tmp_path / "run"), outcome(undisturbed)
     assert [step for step, _ in got.losses] == [step for step, _ in expected.losses]
     # Sums over devices round differently, and training amplifies that.
     np.testing.assert_allclose(*([loss for _, loss in run.losses] for run in (got, expected)), rtol=2e-3)
