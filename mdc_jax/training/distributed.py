@@ -11,7 +11,6 @@ from typing import NoReturn
 
 import jax
 import numpy as np
-from jax._src.clusters import ClusterEnv  # JAX shows what it finds out about clusters nowhere else
 from jax.experimental import multihost_utils
 
 from mdc_jax.config import ConfigError
@@ -33,6 +32,8 @@ def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
         return
     devices = None
     if coordinator == "auto":
+        from jax._src.clusters import ClusterEnv  # JAX shows what it finds out about a cluster nowhere else
+
         nothing = (None, None, None, None, None)
         coordinator, num_processes, process_id, devices = ClusterEnv.auto_detect_unset_distributed_params(
             *nothing, _START_TIMEOUT
