@@ -6,15 +6,13 @@
 #   bash launch/worker.sh status                           "running", "exit CODE", or "lost" where it ended unseen
 #   bash launch/worker.sh stop                             asks it to save and end
 #
-# The trainer ends with code 0 when it has saved after a SIGTERM as when it is finished. Whoever starts it again must
-# tell these apart, so the code here is 143 (128 + SIGTERM) where a signal came. --dry_run prints the trainer's command.
+# The codes are those of the trainer: 0 finished, 143 saved on a signal and not finished, else failed.
+# --dry_run prints the trainer's command.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly FOLDER=runs/worker STOPPED=143
+readonly FOLDER=runs/worker
 trainer=(.venv/bin/python -m mdc_jax.main)
-trainer_pid=
-stopped=
 
 # The lock is inherited by the trainer: it tells that one is alive, whatever became of this script.
 lock() {
@@ -23,25 +21,9 @@ lock() {
   flock --nonblock 9
 }
 
-ask_to_stop() {
-  stopped=yes
-  if [[ -n $trainer_pid ]]; then kill -TERM "$trainer_pid" 2>/dev/null || true; fi
-}
-
-train() {
-  echo $$ >"$FOLDER/pid"
-  rm -f "$FOLDER/exit"
-  trap ask_to_stop TERM
-  "${trainer[@]}" "$@" &
-  trainer_pid=$!
-  local code=0
-  wait "$trainer_pid" || code=$?
-  if [[ -n $stopped ]]; then
-    wait "$trainer_pid" || true # a signal ends the first wait, not the trainer
-    code=$STOPPED
-  fi
-  echo "$code" >"$FOLDER/exit"
-  return "$code"
+train() { # in place of this shell, so that signals reach the trainer
+  echo "$BASHPID" >"$FOLDER/pid"
+  exec "${trainer[@]}" "$@"
 }
 
 verb=${1:-}
@@ -59,7 +41,11 @@ case $verb in
     rm -f "$FOLDER/exit"
     setsid bash "launch/worker.sh" inherit "$@" >"$FOLDER/log" 2>&1 </dev/null &
     ;;
-  inherit) train "$@" ;; # holds the lock of `start`
+  inherit) # holds the lock of `start`
+    code=0
+    (train "$@") || code=$?
+    echo "$code" >"$FOLDER/exit"
+    ;;
   run)
     lock || { echo "a run is at work already: bash $0 stop" >&2; exit 1; }
     train "$@"

@@ -1,6 +1,8 @@
 """Trains a model: `python -m mdc_jax.main --config=configs/scenes.py --workdir=runs/scenes`.
 
 With `--dry_compile=v5e:16x16` in place of the workdir it says what a step would take there, and trains nothing.
+
+Exit codes: 0 finished, 143 saved on a signal and not finished, anything else failed. The same command continues.
 """
 
 import shlex
@@ -11,8 +13,9 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse
-from mdc_jax.data.pipeline import TooManyBadRecords
+from mdc_jax.data.pipeline import ReadError, TooManyBadRecords
 from mdc_jax.training import compilation_cache, distributed, dry_compile, dry_report, loop
+from mdc_jax.training.failures import Failure
 from mdc_jax.training.train_log import NonFiniteError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and results go; a second start resumes.")
@@ -47,11 +50,21 @@ def main(argv: list[str]) -> None:
         raise ConfigError("give --workdir=DIR, where checkpoints, logs and results go; a second start resumes")
     distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     compilation_cache.enable()
-    loop.train(config, _WORKDIR.value)
+    if loop.train(config, _WORKDIR.value) is None:
+        sys.exit(distributed.STOPPED)
+
+
+def run(argv: list[str]) -> None:
+    """main, where what a user can mend comes without a traceback, and no process is left waiting for another."""
+    with distributed.ending_together():
+        try:
+            command.reported(main, Failure, NonFiniteError, ReadError, TooManyBadRecords)(argv)
+        except KeyboardInterrupt:
+            sys.exit("interrupted; the same command continues from the last checkpoint")
 
 
 if __name__ == "__main__":
     if command.wants_help(sys.argv):
         print(command.describe_configs())
     else:
-        app.run(command.reported(main, NonFiniteError, TooManyBadRecords), flags_parser=command.parse_flags)
+        app.run(run, flags_parser=command.parse_flags)

@@ -135,7 +135,7 @@ def run(variants: Mapping[str, ml_collections.ConfigDict], workdir: epath.Path, 
         eta = f"; {clock(statistics.fmean(took) * left)} left for {left} runs" if took and left else ""
         print(f"\nrun {number} of {len(runs)}: {name}, seed {seed}{eta}", flush=True)
         started = time.monotonic()
-        if not loop.train(settings, folders[name, seed]):
+        if loop.train(settings, folders[name, seed]) is None:
             return False
         if (name, seed) in to_do:
             took.append(time.monotonic() - started)

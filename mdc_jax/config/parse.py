@@ -278,6 +278,7 @@ def _check(config: sections.Config) -> None:
         ),
         ("data.max_bad_share", data.max_bad_share, 0 <= data.max_bad_share <= 1, "a share, from 0 to 1"),
         ("checkpoint.keep_best", config.checkpoint.keep_best, config.checkpoint.keep_best >= 0, "0 or more"),
+        ("log.watchdog", config.log.watchdog, 0 <= config.log.watchdog < math.inf, "0 (never) or more"),
         ("image.std", image.std, all(0 < value < math.inf for value in image.std), "above 0"),
         ("tokenizer.train_captions", config.tokenizer.train_captions, config.tokenizer.train_captions > 0, "above 0"),
         ("seed", config.seed, config.seed >= 0, "0 or more"),

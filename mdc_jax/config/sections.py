@@ -284,6 +284,8 @@ class Log:
     every: str = "50 steps"
     tensorboard: bool = True
     wandb: str = ""  # project at Weights & Biases, which needs its package; empty: none
+    # Seconds without a finished step, evaluation left out, after which the stacks of all threads are printed; 0: never.
+    watchdog: float = 600.0
     profile: str = ""  # steps to trace into WORKDIR/profile, as in "10:15"; empty: none
 
 

@@ -28,7 +28,7 @@ from mdc_jax.data.tokenizer import train as train_tokenizer
 
 _T = TypeVar("_T")
 
-_RETRY_AFTER = (0.1, 0.5, 2.0)  # seconds; then the read error stops the run
+_RETRY_AFTER = (0.1, 0.5, 2.0, 10.0, 30.0)  # seconds: a file system may come back; then the read error stops the run
 _CHECK_AFTER = 1_000  # examples seen, or all of fewer, before the share of bad ones is judged
 _MAX_WARNINGS = 20
 _NO_ID = -1  # of rows that only fill up the last evaluation batch
@@ -37,6 +37,10 @@ _AUGMENTATION, _CAPTIONS = 0, 1  # purposes of random numbers
 
 class TooManyBadRecords(RuntimeError):
     """More records than `data.max_bad_share` could not be used."""
+
+
+class ReadError(OSError):
+    """A record could not be read, after several attempts."""
 
 
 class _Row(NamedTuple):
@@ -146,7 +150,7 @@ class TrainBatches:
         """The next local batch.
 
         Raises:
-          OSError: a record could not be read, after several attempts.
+          ReadError: a record could not be read, after several attempts.
           TooManyBadRecords: see there; judged from 1,000 examples on, or once all records were seen.
         """
         batch, faults = next(self._batches)
@@ -197,7 +201,7 @@ def eval_batches(
 
     Raises:
       ValueError: the batch size or a family does not fit.
-      OSError: a record could not be read, after several attempts.
+      ReadError: a record could not be read, after several attempts.
       TooManyBadRecords: see there; judged after the last batch.
     """
     assemble = _Assembler(source, tokenizer, config, labels)
@@ -450,7 +454,7 @@ def _retried(read: Callable[[int], _T], spec: str, index: int) -> _T:
         return read(index)
     except OSError as error:
         attempts = len(_RETRY_AFTER) + 1
-        raise OSError(f"{spec}: record {index} could not be read in {attempts} attempts: {error}") from error
+        raise ReadError(f"{spec}: record {index} could not be read in {attempts} attempts: {error}") from error
 
 
 def _warn(spec: str, fault: _Fault, total: int) -> None:

@@ -5,8 +5,11 @@ stopwatch, resolved config with its preprocessing, hashes of tokenizer and data)
 lies beside the checkpoints in `workdir/tokenizer.model`.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,16 +17,19 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+import mdc_jax
 from mdc_jax import objectives
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import distributed, sharding
+from mdc_jax.training.failures import Failure
 from mdc_jax.training.state import State
 
 FORMAT_VERSION = 1
 CHECKPOINTS, DAMAGED, TOKENIZER = "checkpoints", "checkpoints_damaged", "tokenizer.model"
 _BEST = "best"
+_SEAL = "sha256"  # of all else in `meta`, in every format that has `version` there
 
 
 class DamagedCheckpoint(Exception):
@@ -56,16 +62,22 @@ class Checkpointer:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: State, meta: Mapping[str, Any], *, metric: float | None = None) -> None:
-        """Starts saving; `metric` (smaller is better) ranks the checkpoint among the best."""
+        """Starts saving; `metric` (smaller is better) ranks the checkpoint among the best.
+
+        Raises Failure where this save or the one before, which ran in the background, cannot be written.
+        """
         items = {
             "params": ocp.args.StandardSave(state.params),
             "optimizer": ocp.args.StandardSave(state.opt_state),
-            "meta": ocp.args.JsonSave({"format_version": FORMAT_VERSION, "step": step, **meta}),
+            "meta": ocp.args.JsonSave(
+                _sealed({"format_version": FORMAT_VERSION, "version": mdc_jax.__version__, "step": step, **meta})
+            ),
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
         metrics = None if metric is None else {_BEST: metric}
-        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+        with self._writing():
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
     def set_aside(self, step: int) -> epath.Path:
         """Moves a checkpoint to where it is not looked for, and returns the place; every process must call it."""
@@ -82,12 +94,14 @@ class Checkpointer:
     def meta(self, step: int) -> dict[str, Any]:
         """Everything about the run that is no array; raises ConfigError for a newer format, and DamagedCheckpoint."""
         meta = self._read(step, {"meta": ocp.args.JsonRestore()})["meta"]
-        version = meta["format_version"]
-        if version > FORMAT_VERSION:
+        if not _is_whole(meta):
+            raise DamagedCheckpoint(f"checkpoint {step} cannot be read: its meta is not what was written")
+        if meta["format_version"] > FORMAT_VERSION:
             raise ConfigError(
-                f"checkpoint format {version} is newer than this code reads ({FORMAT_VERSION}): update mdc_jax"
+                f"checkpoint {step} has format {meta['format_version']} of mdc_jax {meta['version']}; this is mdc_jax "
+                f"{mdc_jax.__version__}, which reads up to format {FORMAT_VERSION}: update it"
             )
-        return meta
+        return {name: value for name, value in meta.items() if name != _SEAL}
 
     def restore(self, step: int, abstract: State) -> State:
         """Restores onto the shardings of `abstract`, whatever mesh the checkpoint was written on.
@@ -120,11 +134,45 @@ class Checkpointer:
         return restored
 
     def wait(self) -> None:
-        self._manager.wait_until_finished()
+        """Waits until what was saved is on disk; raises Failure where it cannot be written."""
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        self._manager.wait_until_finished()
+        """Waits, and ends; raises as `wait`."""
+        self.wait()
         self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever Orbax and TensorStore say to disks that are full, read-only or gone
+            reason = " ".join(str(error).split())
+            raise Failure(
+                f"a checkpoint could not be written to {self._workdir}: {reason[:300]}. Free space there, or make it "
+                "writable; the same command continues from the last checkpoint that is whole"
+            ) from error
+
+
+def _sealed(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """With a digest of it, as JSON has it."""
+    return {**meta, _SEAL: _digest(json.loads(json.dumps(meta)))}
+
+
+def _is_whole(meta: Any) -> bool:
+    """Whether this is a `meta` as it was sealed; or of older code, which had no seal."""
+    if not isinstance(meta, dict):
+        return False
+    seal = meta.get(_SEAL)
+    unsealed = {name: value for name, value in meta.items() if name != _SEAL}
+    if seal is None and "version" not in meta:
+        return isinstance(meta.get("format_version"), int)
+    return seal == _digest(unsealed)
+
+
+def _digest(meta: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,30 +1,84 @@
-"""Processes: starting them, agreeing, and being asked to stop."""
+"""Processes: starting them, agreeing, being asked to stop, and ending together."""
 
+import contextlib
+import os
 import signal
+import sys
+import traceback
+from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from mdc_jax.config import ConfigError
+from mdc_jax.training import roll_call
+
+STOPPED = 143  # exit code of a run that a signal ended, saved but not finished: 128 + SIGTERM, as shells have it
+_START_TIMEOUT = 300  # seconds that processes wait for each other
+_ASKED = "saves and ends after the present step (the first one is compiled before); Ctrl-C again ends at once"
+_HEARTBEAT_TIMEOUT = 45  # seconds without a sign of life after which a process is taken for dead, and the run ends
 
 
 def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
     """Joins the processes of a run; without a coordinator the run is this process alone.
 
-    `coordinator` is HOST:PORT of process 0, or "auto" where the cluster tells (TPU pods, Slurm).
+    `coordinator` is HOST:PORT of process 0, or "auto" where the cluster tells (TPU pods, Slurm). Raises ConfigError
+    for flags that do not fit, and where processes do not come.
     """
     if not coordinator:
         return
+    devices = None
     if coordinator == "auto":
-        jax.distributed.initialize()
-        return
+        from jax._src.clusters import ClusterEnv  # JAX shows what it finds out about a cluster nowhere else
+
+        nothing = (None, None, None, None, None)
+        coordinator, num_processes, process_id, devices = ClusterEnv.auto_detect_unset_distributed_params(
+            *nothing, _START_TIMEOUT
+        )
+        if coordinator is None:
+            raise ConfigError(
+                "--coordinator=auto: this is no TPU pod, Slurm or Open MPI job; give --coordinator=HOST:PORT, "
+                "--num_processes and --process_id"
+            )
     if not 0 <= process_id < num_processes:
         raise ConfigError(
             f"--process_id={process_id}: must be in 0..{num_processes - 1} (--num_processes={num_processes})"
         )
-    jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=60)
+    roll_call.hold(coordinator, num_processes, process_id, timeout=_START_TIMEOUT)
+    jax.distributed.initialize(
+        coordinator,
+        num_processes,
+        process_id,
+        devices,
+        initialization_timeout=_START_TIMEOUT,
+        heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT,
+    )
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """In a run of several processes, what ends one of them unforeseen ends it at once.
+
+    At its usual end a process waits for the others, which may be waiting for it, in a step.
+    """
+    try:
+        yield
+    except BaseException as error:
+        foreseen = isinstance(error, SystemExit) and isinstance(error.code, int)
+        if foreseen or not jax.distributed.is_initialized():
+            raise
+        leave(error.code if isinstance(error, SystemExit) else "".join(traceback.format_exception(error)))
+
+
+def leave(reason: object) -> NoReturn:
+    """Ends this process with its reason, and waits for no other."""
+    print(reason, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def barrier(name: str) -> None:
@@ -56,4 +110,7 @@ class StopSignal:
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not self.requested:
+            # Not by print, which a signal may have interrupted.
+            os.write(2, f"\n{signal.Signals(number).name}: {_ASKED}\n".encode())
         self.requested = True

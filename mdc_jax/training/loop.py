@@ -32,23 +32,24 @@ from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
 from mdc_jax.exchange import initial
-from mdc_jax.training import checkpoint, compatibility, distributed, files, lock, memory, sharding
+from mdc_jax.training import checkpoint, compatibility, distributed, failures, files, lock, memory, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost, parameters
 from mdc_jax.training.metric_writer import MetricWriter, Progress, read, with_nan, without_nan
 from mdc_jax.training.optimizer import describe_rules, learning_rate
 from mdc_jax.training.step_trace import StepTrace
 from mdc_jax.training.train_log import TrainLog
+from mdc_jax.training.watchdog import Watchdog
 
 CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
 
 
-def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, float]:
+def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, float] | None:
     """Trains, or continues, the run of `workdir`, evaluates it and returns the final results.
 
     Resumes from the latest checkpoint that can be read; a finished run prints its results again. On SIGTERM it saves
-    and returns early, with no results. Raises ConfigError for settings that cannot work or belong to
-    another run, and for a workdir in which another run is at work; NonFiniteError, and what the data raises.
+    and returns early: None. Raises ConfigError for settings that cannot work or belong to another run, and for a
+    workdir in which another run is at work; Failure where memory or disk end; NonFiniteError; and what the data raises.
     """
     workdir = epath.Path(workdir)
     try:
@@ -65,7 +66,8 @@ def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, floa
         checkpointer = checkpoint.Checkpointer(workdir, **keep)
         with contextlib.closing(checkpointer), distributed.StopSignal() as stop:
             start_at = functools.partial(_Run, config, workdir, mesh, source, checkpointer, stop)
-            return _start(start_at, checkpointer).execute()
+            with failures.explained():
+                return _start(start_at, checkpointer).execute()
 
 
 def _start(start_at: Callable[[int], "_Run"], checkpointer: checkpoint.Checkpointer) -> "_Run":
@@ -124,6 +126,7 @@ class _Run:
         else:
             self.tokenizer = _share_tokenizer(config, source, workdir)
 
+        self.watchdog = Watchdog(config.log.watchdog)
         self.total = _total_steps(config, self.start, self.meta["position"], len(source))
         self.progress = Progress(self.total, config.data.batch_size)
         # The order of the data stays that of the first start, also with another batch size.
@@ -142,7 +145,7 @@ class _Run:
         if why:
             self.progress.say(why)
 
-    def execute(self) -> Mapping[str, float]:
+    def execute(self) -> Mapping[str, float] | None:
         for warning in self.warnings:
             self.progress.say(f"warning: {warning}")
         if self.finished is not None:
@@ -162,12 +165,12 @@ class _Run:
             if stopped:
                 saved = ", saved" if done else ""
                 self.progress.say(f"stopped at step {done:,} of {self.total:,}{saved}; the same command continues")
-                return {}
+                return None
             try:
                 results = self._final_evaluation()
             except Interrupted:
                 self.progress.say("stopped during the final evaluation; the same command continues")
-                return {}
+                return None
         self.progress.say(self._summary(results, self.total))
         return results
 
@@ -229,7 +232,12 @@ class _Run:
         step, position, saved = self.start, self.meta["position"], self.start
         evaluated = self.meta["evaluated"]
         trace = StepTrace(duration.window(config.log.profile), self.workdir / "profile")
-        with contextlib.closing(batches), contextlib.closing(trace), jax.transfer_guard("disallow"):
+        with (
+            contextlib.closing(batches),
+            contextlib.closing(trace),
+            contextlib.closing(self.watchdog),
+            jax.transfer_guard("disallow"),
+        ):
             while True:
                 # EVALUATE ON THE OLD STATE
                 metric = None
@@ -270,6 +278,7 @@ class _Run:
 
                 # READ THE METRICS OF THE STEP BEFORE
                 log.read_pending()
+                self.watchdog.step_finished()
                 log.pend(step, metrics, waited)
 
     # ------------------------------------------------------------------ evaluation
@@ -302,6 +311,7 @@ class _Run:
         return results
 
     def _evaluate(self, chosen: Mapping[str, Any], step: int) -> dict[str, float]:
+        self.watchdog.pause()
         subject = Subject(
             objective=self.objective,
             params=self.state.evaluated,

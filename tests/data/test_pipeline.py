@@ -303,7 +303,7 @@ def test_read_errors_are_retried_then_stop_the_run(words, monkeypatch):
         pipeline.TrainBatches(
             Fixed([*good[:3], OSError("disk on fire")]), words, _config(threads=0), position=0
         ) as batches,
-        pytest.raises(OSError, match="fixed: record 3 could not be read in 3 attempts: disk on fire"),
+        pytest.raises(pipeline.ReadError, match="fixed: record 3 could not be read in 3 attempts: disk on fire"),
     ):
         next(batches)
 

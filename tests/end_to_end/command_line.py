@@ -7,6 +7,8 @@ import random
 import subprocess
 import sys
 import time
+import types
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -18,12 +20,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 TINY = "tests/end_to_end/tiny.py"
 
 
-def start(*arguments: str, devices: int = 1) -> subprocess.Popen[str]:
-    """Starts the main command with these flags on fake CPU devices."""
+def start(
+    *arguments: str, devices: int = 1, environment: Mapping[str, str] = types.MappingProxyType({})
+) -> subprocess.Popen[str]:
+    """Starts the main command with these flags, and variables, on fake CPU devices."""
     return subprocess.Popen(
         [sys.executable, "-m", "mdc_jax.main", *arguments],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
+        env={**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -14,7 +14,7 @@ JOB = {"SLURM_JOB_ID": "7", "SLURM_NTASKS_PER_NODE": "4", "SLURM_GPUS_ON_NODE": 
 FLAGS = ["--config=configs/a.py", "--workdir=runs/a run"]
 ENDS = 'exit "$(<"$FAKE/code")"'
 TRAINS = r"""
-trap 'echo saved; exit 0' TERM
+trap 'echo saved; exit 143' TERM
 echo $$ >"$FAKE/step"
 for _ in $(seq 600); do sleep .05; done
 """

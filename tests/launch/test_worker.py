@@ -1,4 +1,4 @@
-"""launch/worker.sh with a trainer that obeys SIGTERM as the real one does: it ends with code 0."""
+"""launch/worker.sh with a trainer that obeys SIGTERM as the real one does: it saves and ends with code 143."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ from tests.launch.fakes import Place
 
 TRAINER = r"""
 echo $$ >"$FAKE/trainer"
-trap 'echo saved; exit 0' TERM
+trap 'echo saved; exit 143' TERM
 for _ in $(seq 600); do
   if [[ -e $FAKE/end ]]; then exit "$(<"$FAKE/end")"; fi
   sleep .05
@@ -76,7 +76,7 @@ def test_a_run_that_was_asked_to_stop_is_not_finished(machine: Place) -> None:
 def test_a_run_that_ends_unseen_is_lost(machine: Place) -> None:
     worker(machine, "start")
     trainer = int(wait_for(machine.fake / "trainer"))
-    wrapper = int(wait_for(machine.root / "runs" / "worker" / "pid"))
+    wrapper = int(pathlib.Path(f"/proc/{trainer}/stat").read_text().split()[3])
     os.kill(wrapper, signal.SIGKILL)
     assert worker(machine, "status").stdout.strip() == "running"  # the trainer still is
     os.kill(trainer, signal.SIGKILL)

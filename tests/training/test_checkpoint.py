@@ -1,6 +1,8 @@
 """Checkpoints keep the latest and the best, load on other meshes, and stay readable for ever."""
 
 import pathlib
+import random
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from etils import epath
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.describe import describe
 from mdc_jax.training import checkpoint, sharding
+from mdc_jax.training.failures import Failure
 from mdc_jax.training.state import State
 
 FORMAT_1 = pathlib.Path(__file__).parents[1] / "testdata" / "checkpoint_format_1"
@@ -48,6 +51,78 @@ def test_restores_on_any_mesh(tmp_path: pathlib.Path, mesh: sections.Mesh) -> No
         assert leaf.sharding == place
         np.testing.assert_array_equal(leaf, 3)
     assert meta["position"] == 12 and meta["format_version"] == checkpoint.FORMAT_VERSION
+
+
+def test_a_disk_that_is_full_loses_nothing_that_was_saved(tmp_path: pathlib.Path) -> None:
+    """Files that may not grow beyond a size fail as those on a full disk do, in background threads too."""
+    checkpointer = checkpoint.Checkpointer(epath.Path(tmp_path))
+    checkpointer.save(1, make_state(1), {"position": 4})
+    checkpointer.wait()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+        with pytest.raises(Failure, match=r"could not be written to .*Free space.*same command continues"):
+            checkpointer.save(2, make_state(2), {"position": 8})
+            checkpointer.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    again = checkpoint.Checkpointer(epath.Path(tmp_path))
+    assert again.steps() == [1] and again.meta(1)["position"] == 4
+    again.save(2, make_state(2), {"position": 8})
+    again.close()
+    assert checkpoint.steps(tmp_path) == [2]
+
+
+def test_a_newer_format_names_the_code_that_wrote_it(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpointer = checkpoint.Checkpointer(epath.Path(tmp_path))
+    with monkeypatch.context() as later:
+        later.setattr(checkpoint, "FORMAT_VERSION", 2)
+        later.setattr(checkpoint.mdc_jax, "__version__", "7.0.0")
+        checkpointer.save(3, make_state(3), {"position": 12})
+        checkpointer.wait()
+    with pytest.raises(ConfigError, match=r"format 2 of mdc_jax 7\.0\.0.*reads up to format 1"):
+        checkpointer.meta(3)
+    checkpointer.close()
+
+
+def test_damage_at_random_is_noticed_or_does_not_matter(tmp_path: pathlib.Path) -> None:
+    written = checkpoint.Checkpointer(epath.Path(tmp_path))
+    meta = {"position": 12, "seconds": 1.25, "config": {"seed": 0, "image": {"mean": (1.5, 2.0)}}}
+    written.save(3, make_state(3), meta)
+    written.close()
+    expected = checkpoint.Checkpointer(epath.Path(tmp_path)).meta(3)
+    files = sorted(path for path in (tmp_path / checkpoint.CHECKPOINTS / "3").rglob("*") if path.is_file())
+    file = tmp_path / checkpoint.CHECKPOINTS / "3" / "meta" / "metadata"
+    abstract = jax.eval_shape(lambda: make_state(3))
+    noticed, rng, checkpointer = 0, random.Random(0), checkpoint.Checkpointer(epath.Path(tmp_path))
+    for number in range(220):
+        anywhere = number % 11 == 0
+        damaged = rng.choice(files) if anywhere else file
+        content = damaged.read_bytes()
+        damaged.write_bytes(damage(content, rng))
+        try:
+            if anywhere:
+                checkpointer = checkpoint.Checkpointer(epath.Path(tmp_path))
+                jax.tree.map(np.testing.assert_array_equal, checkpointer.restore(3, abstract), make_state(3))
+            assert checkpointer.meta(3) == expected
+        except checkpoint.DamagedCheckpoint:
+            noticed += 1
+        damaged.write_bytes(content)
+    assert noticed > 190
+
+
+def damage(content: bytes, rng: random.Random) -> bytes:
+    """Cut off, one bit changed, one byte more, or another number, as writing, disks and people do it."""
+    place = rng.randrange(len(content) or 1)
+    before, after = content[:place], content[place + 1 :]
+    kind = rng.randrange(4)
+    if kind == 0 or not content:
+        return before
+    if kind == 1:
+        return before + bytes([content[place] ^ (1 << rng.randrange(8))]) + after
+    if kind == 2:
+        return before + bytes([content[place], rng.randrange(256)]) + after
+    return content.replace(b"1", b"2", 1)
 
 
 def test_a_workdir_without_a_checkpoint(tmp_path: pathlib.Path) -> None:

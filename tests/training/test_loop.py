@@ -168,7 +168,7 @@ def test_a_stop_during_evaluation_saves_and_the_evaluation_is_made_up_for(
         raise loop.Interrupted
 
     monkeypatch.setattr(loop.evaluators, "run", stopped)
-    assert loop.train(config, tmp_path) == {}
+    assert loop.train(config, tmp_path) is None
     assert checkpoint.steps(tmp_path) == [4]
     monkeypatch.setattr(loop.evaluators, "run", run)
     results = loop.train(config, tmp_path)

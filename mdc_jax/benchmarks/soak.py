@@ -1,0 +1,224 @@
+"""Kills a run again and again and compares it with one that was left alone:
+
+    python -m mdc_jax.benchmarks.soak --config=configs/scenes.py:runlocal --workdir=runs/soak --kills=50
+
+The signals are SIGKILL, SIGTERM, and SIGSTOP with SIGCONT some time later; kinds and moments are drawn from --seed, a
+part of them during the start of a process. Both runs must end with the same parameters, bit for bit, and the same
+`metrics.jsonl`, no step missing or twice, clocks left out. The same command continues a soak that was interrupted.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from etils import epath
+
+from mdc_jax import command
+from mdc_jax.config import ConfigError, parse
+from mdc_jax.report import tables
+from mdc_jax.training import checkpoint, distributed
+from mdc_jax.training.metric_writer import METRICS_FILE, read
+
+EVENTS = "events.jsonl"
+KINDS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
+_WHILE_STARTING = 0.2  # share of the signals that do not wait for a step
+_START_SECONDS = 8.0  # within which those come
+_STEP_SECONDS = 0.05  # after its step is logged, within which a signal comes
+_UNTIL = 0.8  # of the run; at its end it could be finished before the signal comes
+_PAUSE_SECONDS = 2.0  # at most, from SIGSTOP to SIGCONT
+# What is different in every run.
+_CLOCKS = ("data_wait_seconds", "seconds", "images_per_second", "step_seconds", "seconds_left", "goodput", "mfu")
+
+
+class SoakFailed(RuntimeError):
+    """The disturbed run is not what the other one is, or did not survive a signal."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One signal: sent `delay` seconds after the log has reached `step`, or after the start where that is None."""
+
+    kind: signal.Signals
+    step: int | None
+    delay: float
+    pause: float
+
+
+def plan(number: int, kills: int, steps: int, seed: int) -> Plan:
+    """The signal of a number in [0, kills): in its part of a run of so many steps, or while a process starts."""
+    rng = random.Random(f"{seed} {number}")
+    kind, pause = rng.choice(KINDS), rng.uniform(0, _PAUSE_SECONDS)
+    if rng.random() < _WHILE_STARTING:
+        return Plan(kind, None, rng.uniform(0, _START_SECONDS), pause)
+    step = (number + rng.random()) / kills * _UNTIL * steps
+    return Plan(kind, int(step), rng.uniform(0, _STEP_SECONDS), pause)
+
+
+class Run:
+    """A run in processes of their own, which are started again when they end before it is finished."""
+
+    def __init__(self, arguments: Sequence[str], workdir: pathlib.Path) -> None:
+        self._command = [sys.executable, "-m", "mdc_jax.main", *arguments, f"--workdir={workdir}"]
+        self._log = workdir / METRICS_FILE
+        self._output = workdir.parent / f"{workdir.name}.txt"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def disturb(self, what: Plan) -> dict[str, Any]:
+        """Waits for the moment, sends the signal and returns what followed; raises SoakFailed."""
+        begin, at_work = time.monotonic(), self._process is not None
+        process = self._start()
+        while what.step is not None and process.poll() is None and self._step() < what.step:
+            time.sleep(0.01)
+        if what.step is not None or not at_work:
+            time.sleep(what.delay)
+        step, sent = self._step(), time.monotonic()
+        process.send_signal(what.kind)
+        followed = {"signal": what.kind.name, "starting": what.step is None, "step": step}
+        if what.kind == signal.SIGSTOP:
+            time.sleep(what.pause)
+            process.send_signal(signal.SIGCONT)
+        else:
+            code, self._process = process.wait(), None
+            # A process that has not come as far as to have something to save ends at SIGTERM as any other does.
+            killed = code == -what.kind and (what.kind == signal.SIGKILL or what.step is None)
+            if code != distributed.STOPPED and not killed:
+                raise SoakFailed(
+                    f"{what.kind.name} at step {step}: exit code {code}, see {self._output}; 0: the run finished "
+                    "before, give it a longer --config.duration"
+                )
+            followed |= {"code": code, "exit_seconds": time.monotonic() - sent}
+        return {**followed, "seconds": time.monotonic() - begin}
+
+    def finish(self) -> float:
+        """Leaves the run alone until its end; returns the seconds."""
+        begin = time.monotonic()
+        code, self._process = self._start().wait(), None
+        if code:
+            raise SoakFailed(f"left alone, the run ended with code {code}, see {self._output}")
+        return time.monotonic() - begin
+
+    def close(self) -> None:
+        """Leaves no process behind."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._changed = self._log_changed()
+            with self._output.open("a") as output:
+                self._process = subprocess.Popen(self._command, stdout=output, stderr=output)
+        return self._process
+
+    def _log_changed(self) -> int:
+        return self._log.stat().st_mtime_ns if self._log.exists() else 0
+
+    def _step(self) -> int:
+        """The last step in the log, of which only the end is read; 0 until the present process has written there."""
+        if self._log_changed() == self._changed:
+            return 0
+        with open(self._log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 10_000))
+            steps = re.findall(rb'^{"step": (\d+), .*}$', file.read(), re.MULTILINE)
+        return int(steps[-1]) if steps else 0
+
+
+def soak(arguments: Sequence[str], workdir: pathlib.Path, *, kills: int, seed: int) -> list[dict[str, Any]]:
+    """Trains undisturbed and disturbed, and compares; returns the signals and what followed each.
+
+    Raises SoakFailed where the two differ, and where a run fails.
+    """
+    undisturbed, disturbed = workdir / "undisturbed", workdir / "disturbed"
+    workdir.mkdir(parents=True, exist_ok=True)
+    Run(arguments, undisturbed).finish()
+    steps = checkpoint.steps(undisturbed)[-1]
+    path = workdir / EVENTS
+    events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    with contextlib.closing(Run(arguments, disturbed)) as run, open(path, "a") as file:
+        for number in range(len(events), kills):
+            events.append(run.disturb(plan(number, kills, steps, seed)))
+            file.write(json.dumps(events[-1]) + "\n")
+            file.flush()
+            print(f"{number + 1} of {kills}: {json.dumps(events[-1])}", flush=True)
+        if len(events) == kills:
+            events.append({"signal": "", "seconds": run.finish()})
+            file.write(json.dumps(events[-1]) + "\n")
+    compare(undisturbed, disturbed)
+    return events
+
+
+def compare(expected: pathlib.Path, got: pathlib.Path) -> None:
+    """Raises SoakFailed for parameters or lines of the log that are not the same in two runs."""
+    for number, (line, other) in enumerate(itertools.zip_longest(_log(expected), _log(got))):
+        if line != other:
+            raise SoakFailed(f"line {number} of metrics.jsonl is {other}, not {line}")
+    params, others = (checkpoint.load(run) for run in (expected, got))
+    if params.step != others.step:
+        raise SoakFailed(f"the last checkpoint is of step {others.step}, not {params.step}")
+    leaves = jax.tree_util.tree_leaves_with_path(params.params)
+    for (path, leaf), other in zip(leaves, jax.tree.leaves(others.params), strict=True):
+        if not np.array_equal(np.asarray(leaf), np.asarray(other), equal_nan=True):
+            raise SoakFailed(f"the parameters {jax.tree_util.keystr(path)} differ")
+
+
+def _log(workdir: pathlib.Path) -> list[dict[str, float]]:
+    clocks = {f"train/{name}" for name in _CLOCKS}
+    return [{name: value for name, value in line.items() if name not in clocks} for line in read(epath.Path(workdir))]
+
+
+def describe(events: Sequence[dict[str, Any]], workdir: pathlib.Path) -> str:
+    """How long processes took to end, and what the interruptions cost."""
+    rows = []
+    for kind in KINDS:
+        sent = [event for event in events if event["signal"] == kind.name]
+        at_work = [event for event in sent if not event["starting"]]
+        times = [event["exit_seconds"] for event in at_work if "exit_seconds" in event]
+        ends = [f"{statistics.median(times):.2f} s", f"{max(times):.2f} s"] if times else ["", ""]
+        rows.append([kind.name, str(len(at_work)), str(len(sent) - len(at_work)), *ends])
+    header = ["signal", "at work", "while starting", "median time to end", "longest"]
+    wall = sum(event["seconds"] for event in events)
+    lines = len(read(epath.Path(workdir) / "disturbed"))
+    trained, alone = (_trained(workdir / name) for name in ("disturbed", "undisturbed"))
+    return (
+        f"{tables.markdown(header, rows)}\nidentical: the parameters, and {lines:,} lines of metrics.jsonl\n"
+        f"{wall:,.0f} s by this command's clock, with all starts; {trained:,.0f} s of training by the run's own, "
+        f"undisturbed {alone:,.0f} s"
+    )
+
+
+def _trained(workdir: pathlib.Path) -> float:
+    return max(line["train/seconds"] for line in read(epath.Path(workdir)) if "train/seconds" in line)
+
+
+def main(_: list[str]) -> None:
+    options = flags.FLAGS
+    if options.config is None:
+        raise ConfigError("give a config, as in --config=configs/scenes.py:runlocal")
+    parse(options.config)
+    arguments = [argument for argument in sys.argv[1:] if argument.startswith("--config")]
+    workdir = pathlib.Path(options.workdir).absolute()
+    events = soak(arguments, workdir, kills=options.kills, seed=options.seed)
+    print(f"\n{describe(events, workdir)}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Where both runs go, on a local disk.", required=True)
+    flags.DEFINE_integer("kills", 50, "Signals that are sent.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Of their kinds and moments.")
+    command.define_config()
+    app.run(command.reported(main, SoakFailed), flags_parser=command.parse_flags)

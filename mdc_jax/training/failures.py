@@ -1,0 +1,46 @@
+"""What JAX and the operating system say when memory, disk or processes are lost, in words that name the fix."""
+
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+
+import jax
+
+from mdc_jax.training import distributed
+
+
+class Failure(RuntimeError):
+    """What a run cannot get past, and what to do about it; all that was saved before is kept."""
+
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+# What Gloo (CPU), NCCL (GPU) and JAX's coordination say of a process that is gone.
+_LOST = re.compile(r"gloo|nccl|unavailable|connection (reset|closed)|heartbeat|coordination", re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Raises Failure where memory or disk ends; where another process is gone, ends this one with the reason.
+
+    In that case it does not return: all that would follow waits for the process that is gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK:
+            raise Failure(f"{error}: free space, or make it writable; {_CONTINUES}") from error
+        raise
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        if "RESOURCE_EXHAUSTED" in reason:
+            raise Failure(
+                f"out of memory on the device ({reason}). Lower data.batch_size, raise optimizer.accumulation, set "
+                f"model.remat=on, or mesh.fsdp to the number of devices; {_CONTINUES}"
+            ) from error
+        if jax.process_count() > 1 and _LOST.search(reason):
+            distributed.leave(f"error: another process of this run is gone ({reason}); {_CONTINUES}")
+        raise
+
+
+_CONTINUES = "the same command continues from the last checkpoint"
