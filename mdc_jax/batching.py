@@ -42,6 +42,8 @@ def prepare(image: Image, settings: sections.Image, out: np.ndarray | None = Non
         image = pathlib.Path(image).read_bytes()
     elif isinstance(image, PIL.Image.Image):
         image = _as_png(image)
+    elif isinstance(image, jax.Array):
+        image = jax.device_get(image)
     return pixels.prepare(image, settings, out=out)
 
 

@@ -30,8 +30,8 @@ def export(
     Raises ConfigError for a folder that holds something, and for a model that the format cannot express.
     """
     out = epath.Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"--out={out} holds files already: name a new folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out={out} is a file, or holds some already: name a new folder")
     loaded = loading.load(workdir, step=step)
     if loaded.tokenizer is None:
         raise ConfigError(f"{workdir} is an encoder of another library already: export a run")

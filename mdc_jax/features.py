@@ -36,6 +36,8 @@ class Encoder:
     """
 
     def __init__(self, loaded: checkpoint.Loaded, batch_size: int = 32) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size}: must be at least 1")
         self.loaded = loaded
         self._batch_size = batch_size
 
@@ -107,7 +109,8 @@ class Encoder:
         more: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> Any:
         """Runs `fn` on all images and joins the trees that it returns; see `batching.stream`."""
-        if isinstance(images, str | bytes | os.PathLike | PIL.Image.Image) or getattr(images, "ndim", 4) == 3:
+        one = isinstance(images, str | bytes | os.PathLike | PIL.Image.Image) or getattr(images, "ndim", 4) == 3
+        if one or not hasattr(images, "__len__"):
             raise ValueError("give a list of images, also where it is one")
         if not len(images):
             raise ValueError("there is no image")

@@ -294,9 +294,9 @@ def _check(config: sections.Config) -> None:
             for size in [getattr(entry, name, 1)]
         ),
         *(
-            (f"evaluators.{entry_name}.{name}", size, size >= 0, meaning)
+            (f"evaluators.{entry_name}.{name}", size, size >= 0 and size != alone, meaning)
             for entry_name, entry in config.evaluators.items()
-            for name, meaning in (("l2_values", "0 (a search) or more"), ("shots", "0 (all) or more"))
+            for name, alone, meaning in (("l2_values", 1, "0 (a search), 2 or more"), ("shots", -1, "0 (all) or more"))
             for size in [getattr(entry, name, 0)]
         ),
     ):

@@ -41,7 +41,7 @@ def write(
     about = _about(subject, section, specs, compared, families, tasks)
     (subject.out / "probe.json").write_text(json.dumps(about, indent=2) + "\n")
 
-    text = f"# Linear probes at step {subject.step}\n\n{probe_tables.markdown(lines)}"
+    text = f"# Probes at step {subject.step}\n\n{probe_tables.markdown(lines)}"
     text += "\nIn brackets: 95% bootstrap intervals over the test examples.\n"
     if section.baselines:
         text += probe_tables.missing_rows(lines)

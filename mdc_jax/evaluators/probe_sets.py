@@ -57,19 +57,21 @@ PROBE_SETS: Mapping[str, ProbeSet] = {
 def filled(section: sections.LinearProbe) -> sections.LinearProbe:
     """The section with the sources and the label family of its `dataset`; as it is where it names none.
 
-    Raises ConfigError for an unknown set, files that are not there, or another number of classes.
+    Raises ConfigError for an unknown set, files that are not there, another number of classes, or another metric.
     """
     if not section.dataset:
         return section
     if section.train or section.validation or section.test:
         raise ConfigError(f'linear probe: dataset="{section.dataset}" names its own train, validation and test')
+    metric = named(section.dataset).metric
+    if section.metric not in (TOP_1, metric):
+        raise ConfigError(f'linear probe: metric="{section.metric}", but papers give "{metric}" of {section.dataset}')
     specs, family = resolve(section.dataset)
     sizes = {f"{split}_examples": len(open_source(spec)) for split, spec in specs.items()}
     fewer = [f"{name}={size}" for name, size in sizes.items() if getattr(section, name) < size]
     if fewer:
         logging.warning("linear probe: all of %s, as papers probe it, would be %s", section.dataset, ", ".join(fewer))
-    family_and_metric = {"families": section.families or (family,), "metric": named(section.dataset).metric}
-    return dataclasses.replace(section, **specs, **family_and_metric)
+    return dataclasses.replace(section, **specs, families=section.families or (family,), metric=metric)
 
 
 def named(dataset: str) -> ProbeSet:

@@ -51,7 +51,7 @@ def read_encoder(path: epath.PathLike) -> released.Encoder | None:
         _refuse_files(*path.iterdir())
         raise ConfigError(f"{path} has no {own.WEIGHTS}: fetch it, or join its parts into one file")
     try:
-        return read()
+        return released.checked(read())
     except ConfigError:
         raise
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:  # whatever a made-up file leads to
@@ -87,6 +87,6 @@ def _description(folder: epath.Path) -> dict[str, Any]:
     """The `config.json` of a folder; {} where there is none that can be read."""
     try:
         found = json.loads((folder / own.CONFIG).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

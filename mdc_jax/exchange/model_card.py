@@ -57,7 +57,11 @@ def card(loaded: checkpoint.Loaded, format_: str, folder: epath.Path, workdir: e
 
 def _front_matter(format_: str, licence: str) -> str:
     """What Hugging Face's pages read."""
-    entries = {"license": licence or "unknown", "library_name": format_, "pipeline_tag": "image-feature-extraction"}
+    entries = {
+        "license": json.dumps(licence or "unknown"),
+        "library_name": format_,
+        "pipeline_tag": "image-feature-extraction",
+    }
     return "\n".join(["---", *(f"{key}: {value}" for key, value in entries.items()), "---"])
 
 

@@ -35,6 +35,9 @@ def write(loaded: checkpoint.Loaded, out: epath.Path) -> None:
 def load(folder: epath.Path, mesh: jax.sharding.Mesh | None = None) -> checkpoint.Loaded:
     """Loads a folder that `write` made; raises ConfigError where a file is missing, damaged or too new."""
     meta = json.loads((folder / CONFIG).read_text())
+    for name, kind in {"format_version": int, "step": int, "config": dict, "tokenizer": str}.items():
+        if not isinstance(meta.get(name), kind):
+            raise ConfigError(f"{folder / CONFIG} is damaged ({name}: {meta.get(name)!r}): export the run again")
     for name in (WEIGHTS, checkpoint.TOKENIZER):
         if not (folder / name).exists():
             raise ConfigError(f"{folder / name} is missing: copy it from where this export was made")

@@ -75,6 +75,28 @@ def with_class_position(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     return leaves
 
 
+def checked(encoder: Encoder) -> Encoder:
+    """The encoder; raises ConfigError for settings and weights that files may hold, but no model can have."""
+    section, image = encoder.section, encoder.image
+    wrong = {
+        f"{section.heads!r} heads at width {section.width}": not (
+            isinstance(section.heads, int) and section.heads > 0 and section.width % section.heads == 0
+        ),
+        f"the epsilon {section.layer_norm_epsilon!r} in its LayerNorms": not (
+            isinstance(section.layer_norm_epsilon, float) and 0 < section.layer_norm_epsilon < 1
+        ),
+        "weights that are not finite": not all(np.isfinite(leaf).all() for leaf in encoder.leaves.values()),
+    }
+    if image is not None:
+        fits = len(image.mean) == len(image.std) == 3 and np.isfinite([*image.mean, *image.std]).all()
+        fits = fits and min(image.std) > 0
+        wrong[f"pixels normalised by {image.mean} and {image.std}"] = not fits
+    for what, is_wrong in wrong.items():
+        if is_wrong:
+            raise refusal(what)
+    return encoder
+
+
 def sizes(leaves: Mapping[str, np.ndarray]) -> dict[str, int]:
     """The sizes that show in the shapes, as `config.sections.Encoder` calls them: all but the heads."""
     pixels, width = leaves["patch/kernel"].shape

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 from etils import epath
 
 from mdc_jax.config import ConfigError, sections
@@ -75,7 +76,10 @@ def read(folder: epath.Path, config: Mapping[str, Any]) -> released.Encoder:
     image = None
     if "mean" in shown and "std" in shown:
         mean, std = (tuple(255.0 * value for value in shown[key]) for key in ("mean", "std"))
-        image = sections.Image(size=released.image_size(leaves), mean=mean, std=std)
+        resize = "resize" if shown.get("crop_mode") == "squash" else "crop"
+        if resize == "crop" and shown.get("crop_pct", 1.0) != 1.0:
+            logging.warning("%s: its images are cut to %g of their side, ours to all of it", folder, shown["crop_pct"])
+        image = sections.Image(size=released.image_size(leaves), mean=mean, std=std, resize=resize)
     return released.Encoder(leaves, section, image, positions.antialiased_bicubic, tuple(sorted(left_out)))
 
 

@@ -153,4 +153,4 @@ def _image(folder: epath.Path, size: int) -> sections.Image | None:
     except FileNotFoundError:
         return None
     mean, std = (tuple(255.0 * value for value in found[key]) for key in ("image_mean", "image_std"))
-    return sections.Image(size=size, mean=mean, std=std)
+    return sections.Image(size=size, mean=mean, std=std, resize="crop" if found.get("do_center_crop") else "resize")

@@ -219,6 +219,34 @@ def test_an_encoder_alone_is_loaded_and_encodes() -> None:
     assert "encoder/blocks/mlp/up/kernel" in describe(GOLDEN / "big_vision_siglip" / "weights.npz")
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "value", "complaint"),
+    [
+        ("config.json", "num_attention_heads", 3, "3 heads at width"),
+        ("config.json", "num_attention_heads", 0, "0 heads at width"),
+        ("config.json", "layer_norm_eps", "small", "epsilon 'small'"),
+        ("config.json", "layer_norm_eps", -1.0, "epsilon -1.0"),
+        ("preprocessor_config.json", "image_std", [0, 0, 0], "pixels normalised by"),
+        ("preprocessor_config.json", "image_mean", [0.5], "pixels normalised by"),
+    ],
+)
+def test_settings_that_no_model_can_have(
+    tmp_path: pathlib.Path, file: str, key: str, value: object, complaint: str
+) -> None:
+    folder = copy_of("transformers_vit", tmp_path)
+    (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | {key: value}))
+    with pytest.raises(ConfigError, match=complaint):
+        loading.load(folder)
+
+
+def test_images_are_cut_or_squashed_as_the_files_say(tmp_path: pathlib.Path) -> None:
+    folder = copy_of("transformers_vit", tmp_path)
+    assert loading.load(folder).config.image.resize == "resize"
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"do_center_crop": True}))
+    assert loading.load(folder).config.image.resize == "crop"
+
+
 def test_an_encoder_alone_is_probed(tmp_path: pathlib.Path) -> None:
     splits = {split: f"scenes:{split},size=48" for split in ("train", "validation", "test")}
     counts = {f"{split}_examples": 40 for split in splits}

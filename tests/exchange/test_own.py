@@ -45,7 +45,7 @@ def test_an_export_of_an_export_is_the_same_file(exported: pathlib.Path, tmp_pat
 
 def test_the_card_says_where_it_comes_from(exported: pathlib.Path) -> None:
     card = (exported / "README.md").read_text()
-    for word in ("license: cc-by-4.0", "scenes:train", "48 x 48 pixels", "masked_diffusion", "mdc_jax.load"):
+    for word in ('license: "cc-by-4.0"', "scenes:train", "48 x 48 pixels", "masked_diffusion", "mdc_jax.load"):
         assert word in card
 
 

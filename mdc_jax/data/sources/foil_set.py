@@ -39,7 +39,16 @@ class FoilSet:
     families: Mapping[str, Family] = {}
 
     def __init__(self, spec: str, cases: Mapping[str, Sequence[Case]]) -> None:
-        """Raises FileNotFoundError where an image is not there: a part of a set is another set."""
+        """Raises FileNotFoundError where an image is not there: a part of a set is another set.
+
+        Raises ValueError where a kind has no case, or a caption is no text.
+        """
+        for kind, some in cases.items():
+            if not some:
+                raise ValueError(f"{spec} has no foil of the kind {kind}: its file is empty, or of another format")
+            for case in some:
+                if not all(isinstance(caption, str) and caption for caption in case.captions):
+                    raise ValueError(f"{spec} has a foil of the kind {kind} whose captions are {case.captions}")
         self.spec = spec
         self.foil_kinds = tuple(cases)
         self._cases = cases
