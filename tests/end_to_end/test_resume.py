@@ -14,8 +14,11 @@ SEED = 157  # of signals of all kinds, while the run is at work
 
 
 @pytest.mark.slow
-def test_disturbed_runs_end_bit_identical(undisturbed: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_disturbed_runs_end_bit_identical(
+    undisturbed: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A miniature of the soak, which raises where anything differs."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")  # as the undisturbed run has it
     shutil.copytree(undisturbed, tmp_path / "undisturbed")
     events = soak.soak([f"--config={TINY}"], tmp_path, kills=3, seed=SEED)
     assert [event["signal"] for event in events] == ["SIGKILL", "SIGSTOP", "SIGTERM", ""]

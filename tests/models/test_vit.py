@@ -46,7 +46,7 @@ def test_intermediates_are_the_layers_and_tokens_the_normalised_last_one():
     last = np.asarray(intermediates["blocks"][-1])
     np.testing.assert_allclose(normalised(last) * scale + bias, tokens, atol=1e-4)
     first = jax.tree.map(lambda x: x[0], params["blocks"])
-    block = vit.Block(2, 32, False, 1e-6, jnp.float32)
+    block = vit.Block(2, 32, False, 1e-6, jnp.float32, None)
     np.testing.assert_allclose(
         block.apply({"params": first}, intermediates["stem"])[0], intermediates["blocks"][0], atol=1e-5
     )

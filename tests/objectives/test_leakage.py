@@ -169,4 +169,4 @@ def test_length_buckets_give_away_the_bucket_and_nothing_within_it():
     # At the length of evaluation a short caption is as unlikely as it was there in training, and no less.
     assert accuracy(short, word=1) < 0.05
     law = np.exp(objective.length_law(params, objective.encode(params, short["image"]))).mean(0)
-    np.testing.assert_allclose(law[2:4].sum(), WHOLE / (1 + WHOLE), atol=0.05)
+    np.testing.assert_allclose(law[2:4].sum(), WHOLE / (1 + WHOLE), atol=0.1)  # half of them are short
