@@ -38,7 +38,7 @@ def draw(size: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def fit(objective, loss, steps: int, learning_rate: float):
+def fit(objective, loss, steps: int, learning_rate: float | optax.Schedule):
     """Parameters after that many steps on loss(params, key)."""
     optimizer = optax.adam(learning_rate)
 
@@ -153,7 +153,8 @@ def test_length_buckets_give_away_the_bucket_and_nothing_within_it():
             for (share, batch), key in zip(batches, keys, strict=True)
         )
 
-    params = fit(objective, loss, steps=500, learning_rate=5e-3)
+    # At a rate that stays high the law strays about its mean by as much as is allowed below.
+    params = fit(objective, loss, steps=500, learning_rate=optax.cosine_decay_schedule(5e-3, 500))
 
     def accuracy(batch: dict[str, np.ndarray], word: int) -> float:
         corrupted = dict(objective.corrupt(batch, jax.random.key(2)))
@@ -169,4 +170,4 @@ def test_length_buckets_give_away_the_bucket_and_nothing_within_it():
     # At the length of evaluation a short caption is as unlikely as it was there in training, and no less.
     assert accuracy(short, word=1) < 0.05
     law = np.exp(objective.length_law(params, objective.encode(params, short["image"]))).mean(0)
-    np.testing.assert_allclose(law[2:4].sum(), WHOLE / (1 + WHOLE), atol=0.1)  # half of them are short
+    np.testing.assert_allclose(law[2:4].sum(), WHOLE / (1 + WHOLE), atol=0.05)
