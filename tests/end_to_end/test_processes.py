@@ -38,7 +38,9 @@ def test_runs_of_several_processes_stop_and_go_on_as_one(undisturbed: pathlib.Pa
     got, expected = outcome(tmp_path / "run"), outcome(undisturbed)
     assert [step for step, _ in got.losses] == [step for step, _ in expected.losses]
     # Sums over devices round differently, and training amplifies that.
-    np.testing.assert_allclose(*([loss for _, loss in run.losses] for run in (got, expected)), rtol=2e-3)
+    losses, alone = ([loss for _, loss in run.losses] for run in (got, expected))
+    np.testing.assert_allclose(losses[:15], alone[:15], rtol=1e-4)
+    np.testing.assert_allclose(losses, alone, rtol=2e-3)
 
 
 @pytest.mark.slow

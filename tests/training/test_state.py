@@ -74,6 +74,7 @@ def run(name: str, mesh_section: sections.Mesh, devices: int, *, accumulation: i
     [
         ("masked_diffusion", sections.Mesh(), 1, 4),
         ("masked_diffusion", sections.Mesh(data=2, fsdp=2, tensor=2), 8, 1),
+        ("masked_diffusion", sections.Mesh(data=2, fsdp=2), 4, 2),
         ("masked_diffusion", sections.Mesh(data=1, fsdp=4, tensor=2), 8, 2),
         ("autoregressive", sections.Mesh(data=2), 2, 2),
         ("siglip", sections.Mesh(data=2), 2, 2),
