@@ -23,7 +23,7 @@ from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import distributed, sharding
-from mdc_jax.training.failures import Failure
+from mdc_jax.training.failures import Failure, is_of_disk
 from mdc_jax.training.state import State
 
 FORMAT_VERSION = 1
@@ -147,7 +147,9 @@ class Checkpointer:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever Orbax and TensorStore say to disks that are full, read-only or gone
+        except Exception as error:  # Orbax and TensorStore have many kinds of them
+            if not is_of_disk(error):
+                raise
             reason = " ".join(str(error).split())
             raise Failure(
                 f"a checkpoint could not be written to {self._workdir}: {reason[:300]}. Free space there, or make it "

@@ -19,6 +19,18 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _LOST = re.compile(r"gloo|nccl|unavailable|connection (reset|closed)|heartbeat|coordination", re.IGNORECASE)
 
 
+# The same by Orbax and TensorStore, whose errors have no number.
+_DISK_TEXT = re.compile("no space left|quota|file too large|read-only|permission denied|no such file", re.IGNORECASE)
+
+
+def is_of_disk(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, says that nothing can be written."""
+    if isinstance(error, OSError) or _DISK_TEXT.search(str(error)):
+        return True
+    before = error.__cause__ or error.__context__
+    return before is not None and is_of_disk(before)
+
+
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
     """Raises Failure where memory or disk ends; where another process is gone, ends this one with the reason.

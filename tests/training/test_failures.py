@@ -39,3 +39,11 @@ def test_other_errors_stay() -> None:
         raise FileNotFoundError(errno.ENOENT, "no such file")
     with pytest.raises(ValueError, match="of ours"), failures.explained():
         raise ValueError("of ours")
+
+
+def test_only_what_disks_say_is_called_a_disk() -> None:
+    full = RuntimeError("Error writing: No space left on device")
+    wrapped = ValueError("a commit failed")
+    wrapped.__cause__ = OSError(30, "Read-only file system")
+    assert failures.is_of_disk(full) and failures.is_of_disk(wrapped)
+    assert not failures.is_of_disk(ValueError("shapes (3,) and (4,) do not fit"))
