@@ -64,7 +64,7 @@ def fit(
     classes: int = 0,
     start: Heads | None = None,
     tolerance: float = 1e-6,
-    max_iterations: int = 300,
+    max_iterations: int = 1_000,
 ) -> Heads:
     """Minimises the objective until what is left to gain is at most `tolerance`.
 
