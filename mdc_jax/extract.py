@@ -64,9 +64,10 @@ def extract(
 
 
 def _hash_of_files(root: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
-    """Of names and sizes, as a link to nowhere has none."""
-    sizes = ((root / file).stat().st_size if (root / file).exists() else None for file in files)
-    return _sha256(repr([(file.as_posix(), size) for file, size in zip(files, sizes, strict=True)]).encode())
+    """Of names, sizes and times of change, as a link to nowhere has none of these."""
+    stats = ((root / file).stat() if (root / file).exists() else None for file in files)
+    seen = [(stat.st_size, stat.st_mtime_ns) if stat else None for stat in stats]
+    return _sha256(repr([(file.as_posix(), *(about or ())) for file, about in zip(files, seen, strict=True)]).encode())
 
 
 def _hash_of(encoder: features.Encoder) -> str:

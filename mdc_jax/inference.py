@@ -18,7 +18,7 @@ import numpy as np
 
 from mdc_jax.batching import Image
 from mdc_jax.config import ConfigError, decoding, sections
-from mdc_jax.data.batch import EOS_ID
+from mdc_jax.data.batch import EOS_ID, padded_captions
 from mdc_jax.features import Encoder
 from mdc_jax.objectives.base import Features, Objective, Params, Score
 from mdc_jax.report.denoising import Token
@@ -106,10 +106,8 @@ class Model(Encoder):
         if len(set(map(len, captions))) != 1 or not captions[0]:
             raise ValueError(f"images have {[len(row) for row in captions][:8]} captions: give each equally many")
         tokens = [[self._tokens(caption) for caption in row] for row in captions]
-        most = self.loaded.config.data.max_tokens
-        text = np.array([[ids + [0] * (most - len(ids)) for ids in row] for row in tokens], np.int32)
-        length = np.array([[len(ids) for ids in row] for row in tokens], np.int32)
-        score = self._run(functools.partial(_score, scorer=scorer), images, seed, {"text": text, "length": length})
+        padded = padded_captions(tokens, self.loaded.config.data.max_tokens)
+        score = self._run(functools.partial(_score, scorer=scorer), images, seed, padded)
         return _replicates_at(score, 1, 0)
 
     def _tokens(self, caption: str) -> list[int]:

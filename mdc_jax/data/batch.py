@@ -13,7 +13,7 @@ L is data.max_tokens, or less in a training batch with data.buckets. A bad or mi
 positions never shift.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,3 +21,11 @@ Batch = Mapping[str, np.ndarray]
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2  # the same in every tokenizer; MASK is no token: it is row V of the input embedding
 LABEL_PREFIX = "label/"
+
+
+def padded_captions(rows: Sequence[Sequence[Sequence[int]]], tokens: int) -> dict[str, np.ndarray]:
+    """`text` i32[B, C, tokens] and `length` i32[B, C] of the token ids of C captions of each of B images."""
+    return {
+        "text": np.array([[[*ids, *[PAD_ID] * (tokens - len(ids))] for ids in row] for row in rows], np.int32),
+        "length": np.array([[len(ids) for ids in row] for row in rows], np.int32),
+    }

@@ -97,6 +97,12 @@ def check_scorers(evaluator: str, names: Sequence[str], objective: Objective) ->
             raise ConfigError(f'{evaluator}: the objective has no scorer "{name}"{did_you_mean(name, known)}')
 
 
+def chosen_scorers(evaluator: str, names: Sequence[str], objective: Objective) -> tuple[str, ...]:
+    """The scorers `names`, or the first that the objective has; raises ConfigError as `check_scorers`."""
+    check_scorers(evaluator, names, objective)
+    return tuple(names) or tuple(objective.scorers)[:1]
+
+
 class Evaluator(Protocol):
     def check(self, config: sections.Config) -> None:
         """Raises ConfigError, before anything is trained, for data that is not there."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from mdc_jax.evaluators import metrics
 
-_RESAMPLES = 1000
 _PERCENTILES = (2.5, 97.5)
 _TAIL = 0.025
 
@@ -48,7 +47,7 @@ class Choice:
 @functools.lru_cache(maxsize=4)
 def _resamples(n: int) -> np.ndarray:
     """The same f32[n, R] for all that is counted of the same foils: hundreds of numbers."""
-    return metrics.resamples(n, _RESAMPLES)
+    return metrics.resamples(n)
 
 
 def choices(scores_NxSxC: np.ndarray) -> dict[str, Choice]:

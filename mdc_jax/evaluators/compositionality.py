@@ -16,11 +16,11 @@ from absl import logging
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data import images
-from mdc_jax.data.batch import PAD_ID
+from mdc_jax.data.batch import padded_captions
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Foil, Source
 from mdc_jax.evaluators import blind_decoder, choices, foil_tables
-from mdc_jax.evaluators.base import Interrupted, Progress, Subject, check_scorers, objective_of, spec_of, to_host
+from mdc_jax.evaluators.base import Interrupted, Progress, Subject, chosen_scorers, objective_of, spec_of, to_host
 from mdc_jax.evaluators.blind_decoder import BlindDecoder
 from mdc_jax.evaluators.foil_tables import Blind, Result, Scored
 from mdc_jax.evaluators.image_bank import encode, training_images
@@ -87,8 +87,7 @@ class Compositionality:
         return self._section.kinds or tuple(offered)
 
     def _scorers(self, objective: Objective) -> tuple[str, ...]:
-        check_scorers("compositionality", self._section.scorers, objective)
-        return self._section.scorers or tuple(objective.scorers)[:1]
+        return chosen_scorers("compositionality", self._section.scorers, objective)
 
     def _score(
         self,
@@ -164,8 +163,7 @@ def _local_rows(subject: Subject, foils: Sequence[Foil], size: int) -> dict[str,
         "image": np.stack(
             [[images.prepare(image, subject.config.image, None) for image in foil.images] for foil in rows]
         ),
-        "text": np.array([[ids + [PAD_ID] * (max_tokens - len(ids)) for ids in pair] for pair in captions], np.int32),
-        "length": np.array([[len(ids) for ids in pair] for pair in captions], np.int32),
+        **padded_captions(captions, max_tokens),
     }
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdc_jax.data.batch import PAD_ID
+from mdc_jax.data.batch import padded_captions
 from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, to_host
 from mdc_jax.evaluators.image_bank import encode
 from mdc_jax.objectives.base import Features, Objective, Params, Score
@@ -117,10 +117,7 @@ def _chunks(subject: Subject, texts: Sequence[Sequence[int]], size: int) -> list
     for start in range(0, len(texts), size):
         some = [*texts[start : start + size]]
         some += [texts[0]] * (size - len(some))
-        chunk = {
-            "text": np.array([[*ids, *[PAD_ID] * (most - len(ids))] for ids in some], np.int32),
-            "length": np.array([len(ids) for ids in some], np.int32),
-        }
+        chunk = {name: rows[0] for name, rows in padded_captions([some], most).items()}
         found.append(jax.device_put(chunk, everywhere))
     return found
 

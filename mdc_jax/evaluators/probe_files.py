@@ -46,7 +46,7 @@ def write(
     if section.baselines:
         text += probe_tables.missing_rows(lines)
     for line in lines:
-        if line["l2_at_edge"] and line["metric"] == tasks[line["family"]].metric:
+        if line["at_edge"] and line["metric"] == tasks[line["family"]].metric:
             where = f"{line['family']} on {probe_tables.row_label(line)}"
             note = f"{where}: the best setting ({line['chosen']}) is the last that was tried"
             logging.warning("linear probe: %s", note)
@@ -74,7 +74,7 @@ def _lines(
                 "high": high,
                 "l2": " ".join(f"{settings['l2']:g}" for settings in result.chosen if "l2" in settings),
                 "chosen": "; ".join(_text(settings) for settings in result.chosen),
-                "l2_at_edge": int(result.at_edge),
+                "at_edge": int(result.at_edge),
                 "names": len(task.names),
                 "step": subject.step,
             }

@@ -19,7 +19,7 @@ from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Source
 from mdc_jax.data.texts import has_words
 from mdc_jax.evaluators import image_bank, metrics, pair_scores
-from mdc_jax.evaluators.base import Subject, check_scorers, objective_of, spec_of
+from mdc_jax.evaluators.base import Subject, chosen_scorers, objective_of, spec_of
 from mdc_jax.evaluators.pair_scores import CAPTION, Column, Pairs
 from mdc_jax.objectives.base import Objective
 from mdc_jax.report import tables
@@ -28,7 +28,6 @@ from mdc_jax.scoring.blind import EXPONENTS
 PLACES = (1, 5, 10)
 TO_TEXT, TO_IMAGE = "image_to_text", "text_to_image"
 _FIRST = Column(EXPONENTS[0], CAPTION)
-_RESAMPLES = 1000
 
 
 class Retrieval:
@@ -78,8 +77,7 @@ class Retrieval:
                 yield f"{line['scorer']}/{line['direction']}/recall_{line['k']}", line["value"]
 
     def _scorers(self, objective: Objective) -> tuple[str, ...]:
-        check_scorers("retrieval", self._section.scorers, objective)
-        return self._section.scorers or tuple(objective.scorers)[:1]
+        return chosen_scorers("retrieval", self._section.scorers, objective)
 
 
 def ranks(scores_QxG: np.ndarray, right_QxG: np.ndarray) -> np.ndarray:
@@ -139,7 +137,7 @@ def _recalls(
     texts: int,
 ) -> Iterator[dict[str, Any]]:
     """By k, from the queries of each image: how many found what they should, how many would by chance, and all."""
-    weights_NxR = metrics.resamples(len(queries_N), _RESAMPLES)  # of images, whose captions are not independent
+    weights_NxR = metrics.resamples(len(queries_N))  # of images, whose captions are not independent
     for k in PLACES:
         resampled_R = (found[k] @ weights_NxR) / (queries_N @ weights_NxR)
         low, high = np.nanpercentile(resampled_R, [2.5, 97.5])

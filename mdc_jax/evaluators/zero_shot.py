@@ -19,14 +19,13 @@ from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family, Source
 from mdc_jax.evaluators import class_names, image_bank, metrics, pair_scores
-from mdc_jax.evaluators.base import Subject, check_scorers, objective_of, spec_of
+from mdc_jax.evaluators.base import Subject, chosen_scorers, objective_of, spec_of
 from mdc_jax.evaluators.pair_scores import CAPTION, Column, Pairs
 from mdc_jax.objectives.base import Objective
 from mdc_jax.report import tables
 from mdc_jax.scoring.blind import EXPONENTS
 
 _FIRST = Column(EXPONENTS[0], CAPTION)
-_RESAMPLES = 1000
 TOP_1, MEAN_PER_CLASS, CHANCE = "accuracy", "mean_per_class", "chance"
 
 
@@ -103,8 +102,7 @@ class ZeroShot:
         return name, families[name]
 
     def _scorers(self, objective: Objective) -> tuple[str, ...]:
-        check_scorers("zero_shot", self._section.scorers, objective)
-        return self._section.scorers or tuple(objective.scorers)[:1]
+        return chosen_scorers("zero_shot", self._section.scorers, objective)
 
 
 def _checked(subject: Subject, texts: list[str]) -> list[str]:
@@ -134,7 +132,7 @@ def _lines(
 ) -> Iterator[dict[str, Any]]:
     """One line of the CSV for each number."""
     once = np.ones((len(truth_N), 1), np.float32)
-    weights_NxR = np.concatenate([once, metrics.resamples(len(truth_N), _RESAMPLES)], axis=1)
+    weights_NxR = np.concatenate([once, metrics.resamples(len(truth_N))], axis=1)
     for scorer, columns in found.items():
         for column, chosen in columns.items():
             for metric, groups_N in ((TOP_1, np.zeros_like(truth_N)), (MEAN_PER_CLASS, truth_N)):

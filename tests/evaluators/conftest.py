@@ -16,24 +16,26 @@ from mdc_jax.evaluators import (
 )
 from tests.evaluators.fakes import FakeSource
 
+MODULES = (
+    base,
+    captioning,
+    compositionality,
+    image_bank,
+    lengths,
+    linear_probe,
+    probe_features,
+    probe_files,
+    retrieval,
+    zero_shot,
+)  # that open sources
+
 
 @pytest.fixture
 def use_source(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Puts sources in the place of specs: use_source(source) or use_source({"fake:test": source, ...})."""
 
     def use(sources: FakeSource | dict[str, FakeSource]) -> None:
-        for module in (
-            base,
-            captioning,
-            compositionality,
-            image_bank,
-            lengths,
-            linear_probe,
-            probe_features,
-            probe_files,
-            retrieval,
-            zero_shot,
-        ):
+        for module in MODULES:
             monkeypatch.setattr(
                 module, "open_source", sources.__getitem__ if isinstance(sources, dict) else lambda _: sources
             )
