@@ -32,7 +32,8 @@ def read(layout: Layout, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     Where the table of positions has a row for the class token, that row is added to the token.
     """
     pattern = re.escape(layout.block["mlp/up"]).replace(r"\{\}", r"(\d+)") + r"\.weight"
-    depth = 1 + max((int(match[1]) for name in tensors if (match := re.fullmatch(pattern, name))), default=-1)
+    # Their number, not the highest one: a name alone must not make a list of a thousand million layers.
+    depth = len({match[1] for name in tensors if (match := re.fullmatch(pattern, name))})
     optional = [name for name in ("patch_norm", "class_token") if _theirs(layout, name) in tensors]
     expected = _names(layout, depth, optional)
     theirs = {name for names in expected.values() for name in names}

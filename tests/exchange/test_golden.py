@@ -239,6 +239,13 @@ def test_settings_that_no_model_can_have(
         loading.load(folder)
 
 
+def test_a_name_makes_no_layers(tmp_path: pathlib.Path) -> None:
+    extra = {"blocks.999999999.mlp.fc1.weight": np.ones((1, 1), np.float32)}
+    folder = with_tensors(copy_of("timm_vit", tmp_path), lambda tensors: tensors.update(extra))
+    with pytest.raises(ConfigError, match="timm_vit|cannot express"):
+        loading.load(folder)
+
+
 def test_images_are_cut_or_squashed_as_the_files_say(tmp_path: pathlib.Path) -> None:
     folder = copy_of("transformers_vit", tmp_path)
     assert loading.load(folder).config.image.resize == "resize"
