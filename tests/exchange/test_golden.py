@@ -242,7 +242,7 @@ def test_settings_that_no_model_can_have(
 def test_a_name_makes_no_layers(tmp_path: pathlib.Path) -> None:
     extra = {"blocks.999999999.mlp.fc1.weight": np.ones((1, 1), np.float32)}
     folder = with_tensors(copy_of("timm_vit", tmp_path), lambda tensors: tensors.update(extra))
-    with pytest.raises(ConfigError, match="timm_vit|cannot express"):
+    with pytest.raises(ConfigError, match="cannot express"):
         loading.load(folder)
 
 
