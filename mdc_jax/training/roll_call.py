@@ -12,6 +12,7 @@ from mdc_jax.config import ConfigError
 _GREETING = "mdc_jax process"
 _READY = "ready"
 _NOTICE_AFTER = 10.0  # seconds of waiting, of which a user should hear
+_SLACK = 5.0  # seconds that others wait longer than process 0, so that they hear its reason and not their own clock
 _FIX = (
     "Start the same command on every host; on a TPU slice: gcloud compute tpus tpu-vm ssh NAME --worker=all "
     "--command=..."
@@ -97,7 +98,7 @@ def _report(host: str, port: int, count: int, process: int, timeout: float) -> N
         try:
             with socket.create_connection((host, port), timeout=5) as connection:
                 connection.sendall(f"{_GREETING} {process} of {count}\n".encode())
-                connection.settimeout(timeout)
+                connection.settimeout(timeout + _SLACK)
                 answer = connection.makefile(errors="replace").readline()
             if answer.startswith(_GREETING):
                 break
