@@ -93,7 +93,8 @@ class Autoregressive(Captioner):
         """log p(text, length | image); `key` is not used."""
         real = real_tokens(captions["length"], self.max_tokens)
         targets = jnp.where(real, captions["text"], PAD_ID)
-        hidden = self._hidden(params, self._shifted(targets), features["tokens"], self._causal(self.max_tokens))
+        image = self._image_of_each(params, features["tokens"], len(targets))
+        hidden = self._decode(params, self._shifted(targets), image, self._causal(self.max_tokens), method="read")
 
         def nll(where: jax.Array) -> jax.Array:
             return cross_entropy.cross_entropy(hidden, *self._head(params), targets, where, self.split)[0]

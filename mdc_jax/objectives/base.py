@@ -97,7 +97,8 @@ class Objective(abc.ABC):
     def scorers(self) -> Mapping[str, Scorer]:
         """Name → (params, features, {"text": i32[B, C, L], "length": i32[B, C]}, key) → Score.
 
-        `features` are those of `encode`, once per image whatever the number of captions, or of `null_features`.
+        `features` are those of `encode`, once per image whatever the number of captions, or of `null_features`; of
+        one image, all B rows of captions look at it.
         """
 
     def embed_images(self, params: Params, features: Features) -> jax.Array | None:

@@ -166,6 +166,11 @@ class Captioner(Vision):
         image = self._decode(params, memory, method="project")
         return (image, self._decode(params, len(memory), method="project_null")) if guidance else (image,)
 
+    def _image_of_each(self, params: base.Params, memory: jax.Array, rows: int) -> KeysValues:
+        """Keys and values that `rows` rows of captions look at; those of an image that all share are found once."""
+        (image,) = self._looks(params, memory, 0.0)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (x.shape[0], rows, *x.shape[2:])), image)
+
     def _watch(
         self, params: base.Params, image: KeysValues, texts: jax.Array, mask: jax.Array | None = None
     ) -> jax.Array:

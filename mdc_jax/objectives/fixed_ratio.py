@@ -78,7 +78,7 @@ class Parallel(MaskedDiffusion):
         """log p(length | image) + sum of log p(word | length, image), no word being EOS or PAD; `key` is not used."""
         text, length = captions["text"], captions["length"]
         words = real_tokens(length - 1, self.max_tokens)
-        hidden = self._all_masked(params, features["tokens"], text.shape[1])
+        hidden = self._all_masked(params, features["tokens"], text.shape[:2])
         head = self._head(params, (EOS_ID, PAD_ID))
         nll, _ = cross_entropy.cross_entropy(hidden, *head, jnp.where(words, text, PAD_ID), words, self.split)
         return exact(self._log_length(params, features, length) - nll.sum(-1))
@@ -86,7 +86,7 @@ class Parallel(MaskedDiffusion):
     def masked_losses(self, *_: Any, **__: Any) -> None:
         """None: the decoder has seen no text of which a part is visible."""
 
-    def _all_masked(self, params: base.Params, memory: jax.Array, texts: int) -> jax.Array:
-        """Hidden states [B, T, L, D] of texts of which nothing is visible, the length neither."""
+    def _all_masked(self, params: base.Params, memory: jax.Array, texts: tuple[int, int]) -> jax.Array:
+        """Hidden states [B, T, L, D] of B x T = `texts` of which nothing is visible, the length neither."""
         hidden = self._hidden(params, jnp.full((memory.shape[0], 1, self.max_tokens), self.mask_id), memory, None)
-        return jnp.repeat(hidden, texts, axis=1)
+        return jnp.broadcast_to(hidden, (*texts, *hidden.shape[2:]))

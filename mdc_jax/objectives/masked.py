@@ -216,7 +216,7 @@ class MaskedDiffusion(Captioner):
             maskable, forbidden = real_tokens(length - 1, self.max_tokens), (EOS_ID, PAD_ID)
 
         # Once per image, however many masks an estimator draws.
-        (image,) = self._looks(params, features["tokens"], 0.0)
+        image = self._image_of_each(params, features["tokens"], len(text))
         mask = self._attention_mask(length, self.max_tokens)
 
         def predict(masked: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -229,7 +229,7 @@ class MaskedDiffusion(Captioner):
         """log p(length | image), f32[B, C], of lengths i32[B, C] that are hidden; else 0, as for no caption."""
         if self.settings.padding != "hidden":
             return jnp.zeros(length.shape)
-        law = self.length_law(params, features)
+        law = jnp.broadcast_to(self.length_law(params, features), (len(length), self.max_tokens))
         return jnp.where(length > 0, jnp.take_along_axis(law, jnp.maximum(length - 1, 0), axis=1), 0.0)
 
     def _shown(self, tokens: jax.Array, real: jax.Array, masked: jax.Array) -> jax.Array:

@@ -42,11 +42,10 @@ def blind(
     Returns a score of the scorer's kind, f32[B, C], of the mixture over these M images; its
     replicates are linearised around the value. Raises ValueError for a scorer of similarities.
     """
-    batch = captions["text"].shape[0]
 
     def with_image(features: Mapping[str, jax.Array]) -> Score:
-        copies = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (batch, *x.shape)), features)
-        return scorer(params, copies, captions, key)
+        # One that all rows share, as the scorer then makes it ready once.
+        return scorer(params, jax.tree.map(lambda x: x[None], features), captions, key)
 
     scores = jax.lax.map(with_image, bank)
     if scores.kind == "similarity":

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
 from mdc_jax.diffusion import corruption
 from mdc_jax.scoring.score import Score, of_replicates
@@ -21,6 +20,8 @@ def size_law(max_tokens: int, interval: tuple[float, float]) -> np.ndarray:
     masks: P(l) = (I_b(l, n-l+1) - I_a(l, n-l+1)) / (n (b - a)) with the regularised incomplete beta
     function I, which is 1 / n on [0, 1].
     """
+    import scipy.special  # slow to import
+
     low, high = interval
     n, size = np.arange(max_tokens + 1)[:, None], np.arange(1, max_tokens + 1)[None]
     rest = np.maximum(n - size, 0)

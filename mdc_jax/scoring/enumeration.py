@@ -8,7 +8,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
 from mdc_jax.scoring.score import Score, exact
 
@@ -26,6 +25,8 @@ def exhaustive(nll: Callable[[jax.Array], jax.Array], maskable: jax.Array, *, mo
 
     Raises ValueError for a larger `most`.
     """
+    import scipy.special  # slow to import
+
     if most > MOST_TOKENS:
         raise ValueError(f"most={most}: {2**most - 1:,} masks are too many; at most {MOST_TOKENS}, or estimate: `elbo`")
     size = maskable.shape[-1]

@@ -92,6 +92,23 @@ def test_the_section_says_whether_captions_are_written(name):
 
 
 @each
+def test_an_image_that_all_captions_share_is_as_good_as_copies_of_it(name):
+    """With the same random numbers: those are of the row of captions, not of the image."""
+    objective, params, _ = setup(name)
+    batch = tiny.batch(2, captions=3)
+    one = objective.encode(params, batch["image"][:1])
+    one = {key: one[key] for key in ("tokens", "pooled")}
+    copies = jax.tree.map(lambda x: np.repeat(x, 2, axis=0), one)
+    for scorer in map(jax.jit, objective.scorers.values()):
+        shared, apart = (
+            scorer(params, features, {"text": batch["text"], "length": batch["length"]}, jax.random.key(1))
+            for features in (one, copies)
+        )
+        np.testing.assert_allclose(shared.value, apart.value, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(shared.standard_error, apart.standard_error, rtol=1e-3, atol=1e-5)
+
+
+@each
 def test_training_costs_less_than_three_forward_passes(name):
     flops = setup(name)[0].flops()
     assert 2.9 * flops["forward"] < flops["train"] < 3 * flops["forward"]
