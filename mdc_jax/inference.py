@@ -152,7 +152,7 @@ def _caption(
     features = objective.encode(params, batch["image"])
     length = None if tokens is None else jnp.full(len(batch["image"]), tokens)
     caption = objective.generate(params, features, key, settings, length=length)
-    attention = objective.attention(params, features, caption.tokens)
+    attention = objective.attention(params, features, caption)
     text = {"text": caption.tokens[:, None], "length": 1 + (caption.tokens == EOS_ID).argmax(-1)[:, None]}
     score = next(iter(objective.scorers.values()))(params, features, text, jax.random.fold_in(key, 1))
     score = _replicates_at(score, 0, 1)

@@ -82,10 +82,10 @@ class Autoregressive(Captioner):
         place = jnp.broadcast_to(jnp.arange(self.max_tokens)[None], tokens.shape)
         return base.Caption(tokens, log_prob, jnp.where(tokens == PAD_ID, -1, place))
 
-    def attention(self, params: base.Params, features: base.Features, tokens: jax.Array) -> jax.Array:
+    def attention(self, params: base.Params, features: base.Features, caption: base.Caption) -> jax.Array:
         """See `Objective.attention`; given the tokens before each."""
         (image,) = self._looks(params, features["tokens"], 0.0)
-        return self._watch(params, image, self._shifted(tokens), self._causal(self.max_tokens))
+        return self._watch(params, image, self._shifted(caption.tokens), self._causal(self.max_tokens))
 
     def _log_likelihood(
         self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array

@@ -150,10 +150,11 @@ class Objective(abc.ABC):
         """
         return None
 
-    def attention(self, params: Params, features: Features, tokens: jax.Array) -> jax.Array | None:
-        """Where in the image the prediction of each token of captions i32[B, L] looks; None without a decoder.
+    def attention(self, params: Params, features: Features, caption: Caption) -> jax.Array | None:
+        """Where in the image the prediction of each token looked when it was set; None without a decoder.
 
-        Returns f32[B, L, patches], row by row of the image: the mean of the decoder's heads and layers.
+        Returns f32[B, L, patches], row by row of the image: the mean of the decoder's heads and layers. Guidance is
+        left out, and so is what was there then and was masked and set again later.
         """
         return None
 

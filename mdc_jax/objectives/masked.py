@@ -136,14 +136,15 @@ class MaskedDiffusion(Captioner):
         decoding_settings.check(settings, self.section)
         return self._write(params, features["tokens"], key, settings, length)
 
-    def attention(self, params: base.Params, features: base.Features, tokens: jax.Array) -> jax.Array:
-        """See `Objective.attention`; given all other tokens."""
+    def attention(self, params: base.Params, features: base.Features, caption: base.Caption) -> jax.Array:
+        """See `Objective.attention`; given the tokens of earlier steps."""
+        tokens = caption.tokens
         (image,) = self._looks(params, features["tokens"], 0.0)
         length = 1 + (tokens == EOS_ID).argmax(-1)
         real, mask = real_tokens(length, self.max_tokens), self._attention_mask(length[:, None], self.max_tokens)
 
         def look(position: jax.Array) -> jax.Array:
-            masked = jnp.broadcast_to(jnp.arange(self.max_tokens)[None] == position, tokens.shape)
+            masked = caption.step >= caption.step[:, position, None]
             return self._watch(params, image, self._shown(tokens, real, masked), mask)[:, position]
 
         return jax.lax.map(look, jnp.arange(self.max_tokens)).swapaxes(0, 1)

@@ -101,7 +101,7 @@ def page(title: str, captions: Sequence[Emerging]) -> Page:
     page = Page(title, style=_STYLE, script=_SCRIPT)
     page.paragraph(
         "Move a slider to watch a caption emerge: black is masked. The greener a word, the surer the model was when it "
-        "set it. Point at a word to see where in the image its prediction looks, given the other words."
+        "set it. Point at a word to see where in the image its prediction looked when it was set."
     )
     for caption in captions:
         page.markup(_figure(caption))

@@ -1,4 +1,4 @@
-"""Where the prediction of a token looks: within the image, and not depending on the token itself."""
+"""Where the prediction of a token looked: within the image, and given what was there when it was set."""
 
 import jax
 import numpy as np
@@ -6,15 +6,18 @@ import pytest
 
 from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID
+from mdc_jax.objectives import base
 from tests.objectives import tiny
 
 TEXT = np.array([[5, 7, 9, 4, EOS_ID, PAD_ID], [3, 8, 6, EOS_ID, PAD_ID, PAD_ID]], np.int32)
+STEP = np.array([[2, 1, 0, 1, -1, -1], [0, 1, 2, -1, -1, -1]], np.int32)
 PATCHES = 4
 
 
 def look(objective, text, params):
     features = objective.encode(params, tiny.batch(2)["image"])
-    return np.asarray(jax.jit(objective.attention)(params, features, text))
+    caption = base.Caption(text, np.zeros(text.shape, np.float32), STEP)
+    return np.asarray(jax.jit(objective.attention)(params, features, caption))
 
 
 @pytest.mark.parametrize(
@@ -28,24 +31,29 @@ def look(objective, text, params):
     ],
     ids=lambda section: f"{section.name}-{getattr(section, 'padding', '')}",
 )
-def test_the_weights_are_of_the_patches_and_do_not_depend_on_the_token(section):
+def test_the_weights_are_of_the_patches_and_of_what_was_there_when_the_token_was_set(section):
     objective = tiny.build(section)
     params = tiny.trained(objective)
     weights = look(objective, TEXT, params)
     assert weights.shape == (*TEXT.shape, PATCHES)
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
-    # The second token changes where the others look, from left to right only those behind it, and nothing where
-    # nothing is visible.
-    before = isinstance(section, sections.MaskedDiffusion)
-    behind = not isinstance(section, sections.Parallel)
+    # The second token, set at step 1, changes where those look that were set later: from left to right those behind
+    # it, whatever the steps, and nothing where nothing is visible.
+    later = STEP > 1
+    if isinstance(section, sections.Autoregressive | sections.CapPa):
+        later = np.arange(6)[None] > np.array([[1], [1]])
+    elif isinstance(section, sections.Parallel):
+        later = np.zeros_like(later)
     changed = TEXT.copy()
     changed[:, 1] = 10
-    difference = np.abs(look(objective, changed, params) - weights)[:, :4].max((0, 2))
-    assert (difference > 1e-6).tolist() == [before, False, behind, behind]
+    difference = np.abs(look(objective, changed, params) - weights).max(-1)
+    real = TEXT != PAD_ID
+    np.testing.assert_array_equal((difference > 1e-6)[real], later[real])
 
 
 def test_a_contrastive_objective_has_no_decoder_to_look():
     objective = tiny.build(sections.Clip())
     params = tiny.trained(objective)
     features = objective.encode(params, tiny.batch(2)["image"])
-    assert objective.attention(params, features, TEXT) is None
+    caption = base.Caption(TEXT, np.zeros(TEXT.shape, np.float32), STEP)
+    assert objective.attention(params, features, caption) is None
