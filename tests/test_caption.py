@@ -1,9 +1,6 @@
 """The command: files, folders and patterns; bad ones are named and skipped; the page has what was written."""
 
-import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import PIL.Image
@@ -11,9 +8,9 @@ import pytest
 
 from mdc_jax import caption
 from mdc_jax.config import ConfigError
+from tests import commands
 
-ROOT = pathlib.Path(__file__).parents[1]
-CHECKPOINT = ROOT / "tests" / "testdata" / "checkpoint_format_1"
+CHECKPOINT = commands.ROOT / "tests" / "testdata" / "checkpoint_format_1"
 
 
 @pytest.fixture
@@ -40,8 +37,7 @@ def test_files_folders_and_patterns(folder):
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "mdc_jax.caption", f"--workdir={CHECKPOINT}", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return commands.run("mdc_jax.caption", f"--workdir={CHECKPOINT}", *arguments)
 
 
 @pytest.mark.slow

@@ -1,11 +1,10 @@
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluate import choose, override
+from tests import commands
 
 
 def test_evaluators_are_those_of_the_config_or_a_type_at_its_defaults():
@@ -37,8 +36,7 @@ def test_settings_of_evaluators_are_changed_and_checked():
 
 
 def test_a_missing_run_is_an_error_without_a_traceback(tmp_path: pathlib.Path):
-    command = [sys.executable, "-m", "mdc_jax.evaluate", f"--workdir={tmp_path / 'nothing'}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = commands.run("mdc_jax.evaluate", f"--workdir={tmp_path / 'nothing'}")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and "--workdir" in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,8 +4,6 @@ import collections
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import PIL.Image
@@ -16,6 +14,7 @@ from mdc_jax.data.prepare import collection, pictures, records, tuxpaint
 from mdc_jax.data.prepare.collection import Picture
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.texts import words
+from tests import commands
 
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="20mm" height="10mm">'
@@ -146,9 +145,8 @@ def test_pictures_of_one_concept_stay_in_one_split():
     assert sum(collection.SHARES.values()) == pytest.approx(1)
 
 
-def _run(*arguments, **environment):
-    command = [sys.executable, "-m", "mdc_jax.data.prepare.pictures", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment or None)
+def _run(*arguments):
+    return commands.run("mdc_jax.data.prepare.pictures", *arguments)
 
 
 def test_the_command_shows_counts(stamps, tmp_path):

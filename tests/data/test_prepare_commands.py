@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 
 import pyarrow
 import pyarrow.parquet
@@ -11,13 +9,12 @@ import pytest
 
 from mdc_jax.data.prepare.records import Manifest
 from mdc_jax.data.sources import open_source
+from tests import commands
 from tests.data.test_samples import picture, sample, write_tar
 
 
 def _run(command, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"mdc_jax.data.prepare.{command}", *map(str, arguments)], capture_output=True, text=True
-    )
+    return commands.run(f"mdc_jax.data.prepare.{command}", *arguments)
 
 
 def test_webdataset(tmp_path):

@@ -1,8 +1,5 @@
 """The command that trains a tokenizer on a source."""
 
-import subprocess
-import sys
-
 import pytest
 
 from mdc_jax.config import ConfigError, sections
@@ -10,7 +7,7 @@ from mdc_jax.data import tokenizer
 from mdc_jax.data.pipeline import read_captions
 from mdc_jax.data.prepare import tokenizer as prepare_tokenizer
 from mdc_jax.data.sources import open_source
-from tests.end_to_end.command_line import ROOT
+from tests import commands
 
 SOURCE = "mix:1*scenes:train,size=16,count=300+1*fake:train,size=8,words=5,count=200"
 SETTINGS = sections.Tokenizer(vocab_size=330, train_captions=200)
@@ -34,8 +31,7 @@ def test_settings_matter(tmp_path):
 
 
 def _run(*arguments):
-    command = [sys.executable, "-m", "mdc_jax.data.prepare.tokenizer", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return commands.run("mdc_jax.data.prepare.tokenizer", *arguments)
 
 
 def test_the_command(tmp_path):

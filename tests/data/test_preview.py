@@ -2,8 +2,6 @@
 
 import dataclasses
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import PIL.Image
@@ -15,6 +13,7 @@ from mdc_jax.data import preview
 from mdc_jax.data.pipeline import make_tokenizer
 from mdc_jax.data.sources import open_source
 from mdc_jax.report import tables
+from tests import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -99,9 +98,7 @@ def test_the_page_has_every_source_and_the_table_every_label(tmp_path):
 
 
 def _run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "mdc_jax.data.preview", *arguments], cwd=ROOT, capture_output=True, text=True
-    )
+    return commands.run("mdc_jax.data.preview", *arguments)
 
 
 def test_the_command_needs_none_of_the_data_of_its_config(tmp_path, photos):

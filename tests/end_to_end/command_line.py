@@ -15,8 +15,9 @@ import numpy as np
 from etils import epath
 
 from mdc_jax.training import checkpoint, metric_writer
+from tests import commands
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = commands.ROOT
 TINY = "tests/end_to_end/tiny.py"
 
 
@@ -27,11 +28,17 @@ def start(
     return subprocess.Popen(
         [sys.executable, "-m", "mdc_jax.main", *arguments],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **environment},
+        env={**os.environ, "XLA_FLAGS": commands.xla_flags(devices), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def run(*arguments: str, devices: int = 1) -> tuple[int, str]:
+    """The main command with these flags from start to end, without its start-up; returns as `finish`."""
+    done = commands.run("mdc_jax.main", *arguments, environment={"XLA_FLAGS": commands.xla_flags(devices)})
+    return done.returncode, done.stdout + done.stderr
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -46,7 +53,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def train(workdir: pathlib.Path, *arguments: str, devices: int = 1, config: str = TINY) -> str:
     """Trains to the end and returns what was printed; fails where the exit code is not 0."""
-    code, output = finish(start(f"--config={config}", f"--workdir={workdir}", *arguments, devices=devices))
+    code, output = run(f"--config={config}", f"--workdir={workdir}", *arguments, devices=devices)
     assert code == 0, output
     return output
 

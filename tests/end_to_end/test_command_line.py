@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from tests.end_to_end.command_line import ROOT, TINY, finish, start
+from tests.end_to_end.command_line import ROOT, TINY, run
 
 UNKNOWN_KEY_INSIDE = """
 from mdc_jax.config import defaults
@@ -91,7 +91,7 @@ def test_workdir_of_another_run(undisturbed: pathlib.Path) -> None:
 
 
 def test_help_describes_every_shipped_config() -> None:
-    code, output = finish(start("--config=help"))
+    code, output = run("--config=help")
     assert code == 0, output
     shipped = [path.name for path in (ROOT / "configs").glob("*.py")]
     assert shipped
@@ -101,7 +101,7 @@ def test_help_describes_every_shipped_config() -> None:
 
 
 def _assert_refused(arguments: list[str], expected: list[str]) -> None:
-    code, output = finish(start(*arguments, devices=8))
+    code, output = run(*arguments, devices=8)
     assert code not in (0, None), output
     assert "Traceback" not in output, output
     for part in expected:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mdc_jax.benchmarks import soak
+from tests import commands
 from tests.end_to_end.command_line import TINY, assert_identical, interrupt, outcome, train
 
 SEED = 157  # of signals of all kinds, while the run is at work
@@ -18,7 +19,7 @@ def test_disturbed_runs_end_bit_identical(
     undisturbed: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A miniature of the soak, which raises where anything differs."""
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")  # as the undisturbed run has it
+    monkeypatch.setenv("XLA_FLAGS", commands.xla_flags(devices=1))  # as the undisturbed run has it
     shutil.copytree(undisturbed, tmp_path / "undisturbed")
     events = soak.soak([f"--config={TINY}"], tmp_path, kills=3, seed=SEED)
     assert [event["signal"] for event in events] == ["SIGKILL", "SIGSTOP", "SIGTERM", ""]
