@@ -51,6 +51,7 @@ def batch(seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
+@functools.cache
 def run(name: str, mesh_section: sections.Mesh, devices: int, *, accumulation: int = 1, ema: float = 0.0) -> tuple:
     mesh = sharding.make_mesh(mesh_section, jax.devices()[:devices])
     schedule = learning_rate(SETTINGS, 1, 10)
