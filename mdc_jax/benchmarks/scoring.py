@@ -3,7 +3,8 @@
 Times every scorer of a run's objective on B images with C captions each, the image's own and those of
 the next images; the encoder runs once for the B images. Where a scorer is a Monte-Carlo estimate, the
 second table has its error against the number of masks: of a caption, and of its difference to the same
-caption with one other word, with random numbers that the two share, and of their own.
+caption with one other word, with random numbers that the two share, and of their own. Of captions that are short
+enough the bound itself is computed, from all their masks, and the estimate is held against it.
 
 Shapes: B images, C captions of an image, L tokens.
 """
@@ -23,7 +24,7 @@ from mdc_jax.data.pipeline import eval_batches
 from mdc_jax.data.sources import open_source
 from mdc_jax.objectives.base import Features, Objective, Params
 from mdc_jax.report import tables
-from mdc_jax.scoring import elbo
+from mdc_jax.scoring import elbo, enumeration
 from mdc_jax.training import checkpoint
 
 _REPLICATES = 8
@@ -89,6 +90,23 @@ def errors(objective: Objective, params: Params, features: Features, captions: C
     return rows
 
 
+def bias(objective: Objective, params: Params, features: Features, captions: Captions) -> tuple[int, float, float]:
+    """How far the scorer "elbo" is from the bound, which all masks of a caption give: nats, positive where it is above.
+
+    Returns the number of captions that are short enough for all their masks, their mean difference, and its standard
+    error over keys, whose draws are independent; (0, nan, nan) where none is.
+    """
+    every = objective.scorer(lambda read, _: enumeration.exhaustive(read.nll, read.maskable))
+    bound = np.asarray(jax.jit(every)(params, features, captions, jax.random.key(0)).value)
+    short = np.isfinite(bound) & (np.asarray(captions["length"]) > 0)
+    if not short.any():
+        return 0, np.nan, np.nan
+    estimate = jax.jit(objective.scorers["elbo"])
+    draws = [estimate(params, features, captions, jax.random.key(i)).value for i in range(_KEYS)]
+    means = [np.mean(np.asarray(value, np.float64)[short] - bound[short]) for value in draws]
+    return int(short.sum()), float(np.mean(means)), float(np.std(means, ddof=1) / np.sqrt(_KEYS))
+
+
 def _rms(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
 
@@ -123,6 +141,11 @@ def main(_: list[str]) -> None:
     found = errors(objective, params, features, with_one_word_changed(text, length))
     print("errors in nats, root mean squares:\n")
     print(tables.markdown(HEADER, [[str(row[0]), *(f"{value:.3f}" for value in row[1:])] for row in found]))
+    own = {key: value[:, :1] for key, value in captions.items()}
+    short, difference, error = bias(objective, params, features, own)
+    print(f"{short} of {count} captions have at most {enumeration.MOST_TOKENS} tokens to mask")
+    if short:
+        print(f"there elbo is on average {difference:+.3f} ± {error:.3f} nats from the bound that all masks give")
     if arguments.csv:
         tables.write_csv(epath.Path(arguments.csv), HEADER, found)
 

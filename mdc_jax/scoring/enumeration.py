@@ -17,6 +17,9 @@ MOST_TOKENS = 10  # whose 1,023 masks are scored
 def exhaustive(nll: Callable[[jax.Array], jax.Array], maskable: jax.Array, *, most: int = MOST_TOKENS) -> Score:
     """The bound that `mdc_jax.scoring.elbo.elbo` estimates, from all 2^n - 1 masks; kind "bound".
 
+    For holding the estimate against it, as `python -m mdc_jax.benchmarks.scoring` does; no scorer, as most captions are
+    too long for it.
+
     Args:
       nll: masked bool[B, C, L] → -log p of the masked tokens given the rest, f32[B, C, L], 0 elsewhere.
       maskable: bool[B, C, L], the first n tokens. A caption of which more than `most` can be masked has

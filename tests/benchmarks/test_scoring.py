@@ -1,11 +1,14 @@
 """The benchmark compares what it says."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 from mdc_jax.benchmarks import scoring
 from mdc_jax.config import sections
+from mdc_jax.scoring import enumeration
 from tests.objectives import tiny
 
 TEXT = np.array([[3, 4, 5, 1], [6, 1, 0, 0], [7, 8, 1, 0]])
@@ -24,6 +27,27 @@ def test_one_word_is_changed_into_one_of_the_next_caption():
     np.testing.assert_array_equal(captions["text"][:, 0], TEXT)
     np.testing.assert_array_equal(captions["text"][:, 1], [[3, 6, 5, 1], [7, 1, 0, 0], [7, 4, 1, 0]])
     np.testing.assert_array_equal(captions["length"][:, 1], LENGTH)
+
+
+def test_the_estimate_is_the_bound_of_all_masks_on_average():
+    objective = tiny.build(sections.MaskedDiffusion())
+    params, batch = tiny.trained(objective), tiny.batch(20)
+    batch["length"][3] = 0
+    captions = {name: batch[name] for name in ("text", "length")}
+    features = jax.device_get(objective.encode(params, batch["image"]))
+    count, difference, error = scoring.bias(objective, params, features, captions)
+    assert count == 19
+    assert abs(difference) < 4 * error < 0.5
+
+
+def test_captions_that_are_too_long_for_all_their_masks_are_left_out(monkeypatch):
+    monkeypatch.setattr(scoring.enumeration, "exhaustive", functools.partial(enumeration.exhaustive, most=2))
+    objective = tiny.build(sections.MaskedDiffusion())
+    params, batch = tiny.trained(objective), tiny.batch(8)
+    batch["length"][:] = 6
+    captions = {name: batch[name] for name in ("text", "length")}
+    features = jax.device_get(objective.encode(params, batch["image"]))
+    assert scoring.bias(objective, params, features, captions)[0] == 0
 
 
 @pytest.mark.slow
