@@ -20,4 +20,4 @@ if [[ $torch ]]; then
 fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/python -m pytest -n 2 ${fast[@]+"${fast[@]}"} "$@"  # most of the time is compilation, which uses one core
+.venv/bin/python -m pytest -n 2 --dist worksteal ${fast[@]+"${fast[@]}"} "$@"  # most of the time is compilation, which uses one core

@@ -66,7 +66,7 @@ def test_guided_hidden_states_have_the_guided_logits():
 
 
 @pytest.mark.slow
-def test_rare_tokens_are_drawn_as_often_as_they_should_be():
+def test_rare_tokens_are_drawn_as_often_as_they_should_be(optimized):
     """32,000 tokens of 3e-8 each, 1e-3 together: JAX's default Gumbel noise draws them 13 times too rarely."""
     rest, rows, vocabulary = 1e-3, 400, 32_000
     logits = jnp.log(jnp.full((rows, vocabulary + 1), rest / vocabulary).at[:, -1].set(1 - rest))
