@@ -1,5 +1,7 @@
 """Every command that the READMEs of the project and of its benchmarks show works, in the order in which they do."""
 
+import json
+import math
 import os
 import pathlib
 import re
@@ -11,9 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.end_to_end.command_line import ROOT
+from tests import commands
+from tests.commands import ROOT
 
 READMES = (ROOT / "README.md", ROOT / "mdc_jax" / "benchmarks" / "README.md")
+ONE_DEVICE = {"XLA_FLAGS": commands.xla_flags(devices=1)}
 # What keeps a command short here: by how it begins, the text to put in and the arguments to add.
 SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "bash launch/demo.sh": ({}, ["--config=configs/scenes.py:runlocal"]),
@@ -27,9 +31,12 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "python -m mdc_jax.report.collect": ({}, []),
     "python -m mdc_jax.benchmarks.train_step": (
         {".py": ".py:runlocal", "32000,256000": "500"},
-        ["--repeats=1", "--rows=plain"],
+        ["--config.image.size=32", "--repeats=1", "--rows=plain"],
     ),
-    "python -m mdc_jax.benchmarks.scaling": ({".py": ".py:runlocal"}, ["--repeats=1", "--factors=1"]),
+    "python -m mdc_jax.benchmarks.scaling": (
+        {".py": ".py:runlocal"},
+        ["--config.image.size=32", "--repeats=1", "--factors=1"],
+    ),
     "python -m mdc_jax.benchmarks.time_to_quality": (
         {":steps=6000": ":runlocal", "--seeds=3": "--seeds=1"},
         ["--points=1", "--only=as_configured"],
@@ -55,7 +62,7 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "python -m mdc_jax.benchmarks.extract": ({".py": ".py:runlocal"}, ["--images=2", "--batch_size=1", "--repeats=1"]),
     "python -m mdc_jax.benchmarks.decoding --config": (
         {".py": ".py:runlocal"},
-        ["--config.data.max_tokens=6", "--repeats=1", "--batches=1"],
+        ["--config.image.size=32", "--config.data.max_tokens=6", "--repeats=1", "--batches=1"],
     ),
     "python -m mdc_jax.benchmarks.probe": (
         {},
@@ -73,7 +80,7 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
 }
 
 
-def commands() -> list[str]:
+def shown_commands() -> list[str]:
     """The lines of the READMEs' blocks marked bash, without comments; continued lines are joined."""
     text = "".join(path.read_text() for path in READMES)
     blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -120,27 +127,32 @@ def clone(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path
 
 
+def run(command: str, clone: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(command)
+    if words[:2] == ["python", "-m"]:
+        return commands.run(*words[2:], cwd=clone, environment=ONE_DEVICE, timeout=600)
+    environment = {**os.environ, **ONE_DEVICE}
+    return subprocess.run(
+        ["bash", "-c", command], cwd=clone, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_every_command(clone: pathlib.Path) -> None:
-    shown = commands()
+    shown = shown_commands()
     assert shown[:2] == ["bash launch/demo.sh", "bash launch/test.sh --fast"]
-    activated = ""
     for command in shown:
-        if command.startswith("source"):
-            activated = f"{command} && "
-        result = subprocess.run(
-            ["bash", "-c", activated + shorter(command)],
-            cwd=clone,
-            env={**os.environ, "XLA_FLAGS": ""},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        result = run(shorter(command), clone)
         assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
         if "demo.sh" in command:
             picture = re.search(r"picture: (\S+)", result.stdout)
             assert picture and (clone / picture[1]).exists(), result.stdout
+    trained = list((clone / "runs").rglob("results.json"))
+    assert len(trained) >= sum(command.startswith("python -m mdc_jax.main --config=configs/") for command in shown)
+    for file in trained:
+        results = json.loads(file.read_text())["results"]
+        assert results and all(value is None or math.isfinite(value) for value in results.values()), file
     for code in snippets():
         result = subprocess.run(
             [sys.executable, "-c", code], cwd=clone, capture_output=True, text=True, timeout=300, check=False
