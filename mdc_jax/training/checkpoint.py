@@ -35,6 +35,8 @@ _KINDS = {  # of what loading takes from `meta`
     **{"format_version": int, "step": int, "position": int, "seconds": (int, float)},
     **{"config": dict, "tokenizer": str, "data": str},
 }
+# Orbax measures its patience by the wall clock: one that is set forward by less than this ends no save.
+_SAVE_TIMEOUT = 24 * 60 * 60  # seconds
 _SEAL = "sha256"  # of all else in `meta`, in every format that has `version` there
 
 
@@ -60,7 +62,12 @@ class Checkpointer:
         self._manager = ocp.CheckpointManager(
             self._workdir / CHECKPOINTS,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies), enable_async_checkpointing=True
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+                enable_async_checkpointing=True,
+                async_options=ocp.AsyncOptions(
+                    timeout_secs=_SAVE_TIMEOUT,
+                    create_directories_asynchronously=False,  # which has a patience of its own
+                ),
             ),
         )
 

@@ -79,8 +79,8 @@ def losses(workdir: pathlib.Path) -> dict[int, float]:
 
 def wait_for_step(workdir: pathlib.Path, step: int) -> None:
     """Until the present start has logged it; a start leaves only lines that its checkpoint knows."""
-    for _ in range(24_000):
+    for _ in range(2_400):
         if max(losses(workdir), default=0) >= step:
             return
-        time.sleep(0.01)
+        time.sleep(0.1)
     raise TimeoutError(workdir)

@@ -59,6 +59,8 @@ class ArrayRecordSource:
         except RuntimeError as error:
             if DAMAGE in str(error):
                 raise BadRecord("damaged shard") from error
+            with self._lock:  # a reader that could not open its file never tries again, also where the file came back
+                self._readers.pop(shard, None)
             raise OSError(f"{self._paths[shard]}: {error}") from error
         return Example.unpack(entry)
 
