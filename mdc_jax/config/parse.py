@@ -291,7 +291,6 @@ def _check(config: sections.Config) -> None:
         ("image.std", image.std, all(0 < value < math.inf for value in image.std), "above 0"),
         ("tokenizer.train_captions", config.tokenizer.train_captions, config.tokenizer.train_captions > 0, "above 0"),
         ("seed", config.seed, config.seed >= 0, "0 or more"),
-        ("image.size", image.size, image.size <= min(_LARGEST_IMAGE, _MOST_PATCHES * patch), _sides(patch)),
         ("data.max_tokens", data.max_tokens, data.max_tokens <= _MOST_TOKENS, f"at most {_MOST_TOKENS:,}"),
         *(
             (f"model.{part}.{name}", size, 0 <= size <= _LARGEST[name], f"0 (the default) to {_LARGEST[name]:,}")
@@ -299,6 +298,7 @@ def _check(config: sections.Config) -> None:
             for name in _LARGEST
             for size in [getattr(getattr(config.model, part), name, 0)]
         ),
+        ("image.size", image.size, image.size <= min(_LARGEST_IMAGE, _MOST_PATCHES * patch), _sides(patch)),
         *(
             (f"evaluators.{entry_name}.{name}", size, size >= 1, "at least 1")
             for entry_name, entry in config.evaluators.items()
