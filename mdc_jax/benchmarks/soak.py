@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,7 +34,7 @@ from mdc_jax.report import tables
 from mdc_jax.training import checkpoint, distributed
 from mdc_jax.training.metric_writer import METRICS_FILE, read
 
-EVENTS = "events.jsonl"
+EVENTS, PACE = "events.jsonl", "undisturbed.json"
 KINDS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
 _WHILE_STARTING = 0.2  # share of the signals that do not wait for a step
 _START_SECONDS = 8.0  # within which those come
@@ -42,7 +42,16 @@ _STEP_SECONDS = 0.05  # after its step is logged, within which a signal comes
 _UNTIL = 0.8  # of the run; at its end it could be finished before the signal comes
 _PAUSE_SECONDS = 2.0  # at most, from SIGSTOP to SIGCONT
 # What is different in every run.
-_CLOCKS = ("data_wait_seconds", "seconds", "images_per_second", "step_seconds", "seconds_left", "goodput", "mfu")
+_CLOCKS = (
+    "data_wait_seconds",
+    "seconds",
+    "productive_seconds",
+    "images_per_second",
+    "step_seconds",
+    "seconds_left",
+    "goodput",
+    "mfu",
+)
 
 
 class SoakFailed(RuntimeError):
@@ -104,13 +113,22 @@ class Run:
             followed |= {"code": code, "exit_seconds": time.monotonic() - sent}
         return {**followed, "seconds": time.monotonic() - begin}
 
-    def finish(self) -> float:
-        """Leaves the run alone until its end; returns the seconds."""
-        begin = time.monotonic()
-        code, self._process = self._start().wait(), None
+    def finish(self) -> tuple[float, float]:
+        """Leaves the run alone until its end; returns its seconds, and those of a step from its first to its last line.
+
+        0 seconds a step where there was no step left.
+        """
+        begin, process, seen = time.monotonic(), self._start(), []
+        while process.poll() is None:
+            step = self._step()
+            if step and (not seen or step > seen[-1][0]):
+                seen = [*seen[:1], (step, time.monotonic())]
+            time.sleep(0.01)
+        code, self._process = process.returncode, None
         if code:
             raise SoakFailed(f"left alone, the run ended with code {code}, see {self._output}")
-        return time.monotonic() - begin
+        (first, start), (last, end) = (seen[0], seen[-1]) if seen else ((0, 0.0), (0, 0.0))
+        return time.monotonic() - begin, (end - start) / max(last - first, 1)
 
     def close(self) -> None:
         """Leaves no process behind."""
@@ -145,8 +163,11 @@ def soak(arguments: Sequence[str], workdir: pathlib.Path, *, kills: int, seed: i
     """
     undisturbed, disturbed = workdir / "undisturbed", workdir / "disturbed"
     workdir.mkdir(parents=True, exist_ok=True)
-    Run(arguments, undisturbed).finish()
+    _, step_seconds = Run(arguments, undisturbed).finish()
     steps = checkpoint.steps(undisturbed)[-1]
+    pace = workdir / PACE
+    if not pace.exists():
+        pace.write_text(json.dumps({"steps": steps, "step_seconds": step_seconds}))
     path = workdir / EVENTS
     events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     with contextlib.closing(Run(arguments, disturbed)) as run, open(path, "a") as file:
@@ -156,7 +177,7 @@ def soak(arguments: Sequence[str], workdir: pathlib.Path, *, kills: int, seed: i
             file.flush()
             print(f"{number + 1} of {kills}: {json.dumps(events[-1])}", flush=True)
         if len(events) == kills:
-            events.append({"signal": "", "seconds": run.finish()})
+            events.append({"signal": "", "seconds": run.finish()[0]})
             file.write(json.dumps(events[-1]) + "\n")
     compare(undisturbed, disturbed)
     return events
@@ -191,18 +212,35 @@ def describe(events: Sequence[dict[str, Any]], workdir: pathlib.Path) -> str:
         ends = [f"{statistics.median(times):.2f} s", f"{max(times):.2f} s"] if times else ["", ""]
         rows.append([kind.name, str(len(at_work)), str(len(sent) - len(at_work)), *ends])
     header = ["signal", "at work", "while starting", "median time to end", "longest"]
-    wall = sum(event["seconds"] for event in events)
-    lines = len(read(epath.Path(workdir) / "disturbed"))
-    trained, alone = (_trained(workdir / name) for name in ("disturbed", "undisturbed"))
+    log = read(epath.Path(workdir) / "disturbed")
+    found = goodput(events, log, **json.loads((workdir / PACE).read_text()))
     return (
-        f"{tables.markdown(header, rows)}\nidentical: the parameters, and {lines:,} lines of metrics.jsonl\n"
-        f"{wall:,.0f} s by this command's clock, with all starts; {trained:,.0f} s of training by the run's own, "
-        f"undisturbed {alone:,.0f} s"
+        f"{tables.markdown(header, rows)}\nidentical: the parameters, and {len(log):,} lines of metrics.jsonl\n"
+        f"goodput over {found.seconds:,.0f} s with all starts: {found.by_the_log:.1%} by the log of the run, "
+        f"{found.by_the_clock:.1%} by this command's clock, difference {found.by_the_log - found.by_the_clock:+.1%}"
     )
 
 
-def _trained(workdir: pathlib.Path) -> float:
-    return max(line["train/seconds"] for line in read(epath.Path(workdir)) if "train/seconds" in line)
+@dataclasses.dataclass(frozen=True)
+class Goodput:
+    """The share of the `seconds` of a disturbed run, its starts and ends among them, that steps took which count."""
+
+    seconds: float
+    by_the_log: float
+    by_the_clock: float
+
+
+def goodput(
+    events: Sequence[Mapping[str, Any]], log: Sequence[Mapping[str, float]], *, steps: int, step_seconds: float
+) -> Goodput:
+    """Of a run with these events and this log; `step_seconds` are those of its `steps` by who watched them undisturbed.
+
+    The log counts what a step took, without waits for data and without the first step of a start, which compiles; the
+    clock takes each step for as long as undisturbed ones are, with their waits and saves.
+    """
+    seconds = sum(event["seconds"] for event in events)
+    productive = max(line["train/productive_seconds"] for line in log if "train/productive_seconds" in line)
+    return Goodput(seconds, productive / seconds, steps * step_seconds / seconds)
 
 
 def main(_: list[str]) -> None:

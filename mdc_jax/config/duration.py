@@ -10,7 +10,7 @@ def split(text: str) -> tuple[float, str]:
     """Splits a duration into its amount and unit; ValueError where it is none."""
     match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([a-z]*)\s*", str(text))
     unit = (match[2].rstrip("s") + "s" if match[2] else "steps") if match else ""
-    if not match or unit not in _UNITS:
+    if not match or unit not in _UNITS or math.isinf(float(match[1])):
         raise ValueError(
             f'"{text}" is no duration; write an amount and a unit ({", ".join(_UNITS)}), as in "9000 steps"'
         )

@@ -14,6 +14,12 @@ import ml_collections
 
 from mdc_jax.config import duration, sections
 
+# Far above those of any model. A config may come with a checkpoint from a stranger: what it asks for must not fill the
+# memory before it is compared with the weights.
+_LARGEST = {"patch": 2**10, "width": 2**14, "depth": 2**10, "heads": 2**10, "mlp_dim": 2**18}
+_LARGEST_IMAGE, _MOST_PATCHES, _MOST_TOKENS = 2**13, 2**7, 2**16  # pixels and patches of a side, tokens of a caption
+_EVALUATOR_NAME = re.compile(r"\w[\w.-]*")
+
 _SWITCH = {"": True, "true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -150,6 +156,9 @@ def _value(hint: Any, value: Any, name: str) -> Any:
             return sections.ImageEncoder()
         return _section(_variant(sections.OBJECTIVES, value.get("name"), "objective.name"), value, name)
     if name == "evaluators":
+        for key in value:
+            # It becomes the name of a folder below the workdir.
+            _require(bool(_EVALUATOR_NAME.fullmatch(key)), "evaluators", key, "a name has letters, digits, _, - and .")
         return {
             key: _section(
                 _variant(sections.EVALUATORS, entry.get("type"), f"{name}.{key}.type"), entry, f"{name}.{key}"
@@ -173,7 +182,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
 
 
 def _variant(registry: Mapping[str, type], name: Any, path: str) -> type:
-    if name not in registry:
+    if not isinstance(name, str) or name not in registry:
         raise ConfigError(f'{path}="{name}": choose one of {", ".join(registry)}{did_you_mean(str(name), registry)}')
     return registry[name]
 
@@ -282,11 +291,14 @@ def _check(config: sections.Config) -> None:
         ("image.std", image.std, all(0 < value < math.inf for value in image.std), "above 0"),
         ("tokenizer.train_captions", config.tokenizer.train_captions, config.tokenizer.train_captions > 0, "above 0"),
         ("seed", config.seed, config.seed >= 0, "0 or more"),
+        ("data.max_tokens", data.max_tokens, data.max_tokens <= _MOST_TOKENS, f"at most {_MOST_TOKENS:,}"),
         *(
-            (f"model.encoder.{name}", size, size >= 0, "0 (the variant's) or more")
-            for name in ("patch", "width", "depth", "heads", "mlp_dim")
-            for size in [getattr(encoder, name)]
+            (f"model.{part}.{name}", size, 0 <= size <= _LARGEST[name], f"0 (the default) to {_LARGEST[name]:,}")
+            for part in ("encoder", "decoder", "text_encoder")
+            for name in _LARGEST
+            for size in [getattr(getattr(config.model, part), name, 0)]
         ),
+        ("image.size", image.size, image.size <= min(_LARGEST_IMAGE, _MOST_PATCHES * patch), _sides(patch)),
         *(
             (f"evaluators.{entry_name}.{name}", size, size >= 1, "at least 1")
             for entry_name, entry in config.evaluators.items()
@@ -342,5 +354,10 @@ def _check_objective(objective: sections.Objective) -> None:
 
 def _patch_of(variant: str) -> int:
     _, _, patch = variant.partition("/")
-    _require(patch.isdigit() and int(patch) > 0, "model.encoder.variant", variant, 'write size and patch, as in "B/16"')
+    fits = re.fullmatch("[1-9][0-9]{0,3}", patch)
+    _require(bool(fits), "model.encoder.variant", variant, 'write size and patch, as in "B/16"')
     return int(patch)
+
+
+def _sides(patch: int) -> str:
+    return f"at most {min(_LARGEST_IMAGE, _MOST_PATCHES * patch):,}, {_MOST_PATCHES} patches of {patch} pixels a side"

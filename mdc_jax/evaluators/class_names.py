@@ -43,7 +43,7 @@ def _read(path: str) -> tuple[list[str], list[str]]:
         for template in templates:
             if template.count("{}") != 1:
                 raise ValueError(f'the template "{template}" needs one {{}}, where the name goes')
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(
             f'zero_shot: {path} should be {{"templates": ["a photo of a {{}}."], "classes": ["cat", ...]}}: {error!r}'
         ) from error

@@ -81,6 +81,10 @@ def _leaves(tree: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]
     released.check_all_found({*expected.values()} - tree.keys(), tree.keys() - {*expected.values()})
     leaves = {ours: tree[theirs] for ours, theirs in expected.items()}
     width, heads = leaves["norm/scale"].size, leaves["blocks/attention/query/kernel"].shape[-2]
+    # Before anything is computed from the width: a long vector alone makes no wide encoder.
+    query = leaves["blocks/attention/query/kernel"]
+    if query.size != len(query) * width**2:
+        raise released.refusal(f"queries of shape {query.shape} at width {width}")
     if leaves["patch/kernel"].shape[2] != 3:
         raise released.refusal(f"patches of {leaves['patch/kernel'].shape[2]} channels")
     for name, leaf in leaves.items():

@@ -54,7 +54,8 @@ def read_encoder(path: epath.PathLike) -> released.Encoder | None:
         return released.checked(read())
     except ConfigError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:  # whatever a made-up file leads to
+    # Whatever a made-up file leads to.
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ConfigError(f"{path} is no encoder that can be read: {error!r}") from error
 
 

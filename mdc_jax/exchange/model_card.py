@@ -99,7 +99,7 @@ def _probes(config: sections.Config, evaluations: epath.Path) -> list[str]:
 def _json(path: epath.Path) -> Mapping[str, object]:
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

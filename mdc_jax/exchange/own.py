@@ -35,9 +35,8 @@ def write(loaded: checkpoint.Loaded, out: epath.Path) -> None:
 def load(folder: epath.Path, mesh: jax.sharding.Mesh | None = None) -> checkpoint.Loaded:
     """Loads a folder that `write` made; raises ConfigError where a file is missing, damaged or too new."""
     meta = json.loads((folder / CONFIG).read_text())
-    for name, kind in {"format_version": int, "step": int, "config": dict, "tokenizer": str}.items():
-        if not isinstance(meta.get(name), kind):
-            raise ConfigError(f"{folder / CONFIG} is damaged ({name}: {meta.get(name)!r}): export the run again")
+    if wrong := checkpoint.wrong_entry(meta):
+        raise ConfigError(f"{folder / CONFIG} is damaged ({wrong}): export the run again")
     for name in (WEIGHTS, checkpoint.TOKENIZER):
         if not (folder / name).exists():
             raise ConfigError(f"{folder / name} is missing: copy it from where this export was made")

@@ -68,12 +68,12 @@ def read(path: epath.Path) -> dict[str, np.ndarray]:
             )
         try:
             places = _places(json.loads(file.read(length)), size - 8 - length)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            tensors = {}
+            for name, (dtype, shape, start, end) in places.items():
+                file.seek(8 + length + start)
+                tensors[name] = np.frombuffer(file.read(end - start), dtype).reshape(shape)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ConfigError(f"{path} is no whole safetensors file: {error!r}; fetch it again") from error
-        tensors = {}
-        for name, (dtype, shape, start, end) in places.items():
-            file.seek(8 + length + start)
-            tensors[name] = np.frombuffer(file.read(end - start), dtype).reshape(shape)
     return tensors
 
 

@@ -78,7 +78,7 @@ def read(folder: epath.Path, config: Mapping[str, Any]) -> released.Encoder:
         mean, std = (tuple(255.0 * value for value in shown[key]) for key in ("mean", "std"))
         resize = "resize" if shown.get("crop_mode") == "squash" else "crop"
         if resize == "crop" and shown.get("crop_pct", 1.0) != 1.0:
-            logging.warning("%s: its images are cut to %g of their side, ours to all of it", folder, shown["crop_pct"])
+            logging.warning("%s: its images are cut to %s of their side, ours to all of it", folder, shown["crop_pct"])
         image = sections.Image(size=released.image_size(leaves), mean=mean, std=std, resize=resize)
     return released.Encoder(leaves, section, image, positions.antialiased_bicubic, tuple(sorted(left_out)))
 

@@ -29,6 +29,14 @@ from mdc_jax.training.state import State
 FORMAT_VERSION = 1
 CHECKPOINTS, DAMAGED, TOKENIZER = "checkpoints", "checkpoints_damaged", "tokenizer.model"
 _BEST = "best"
+# Weights are nearly random bits: what shrinks by more is made to fill the memory. Small ones may.
+_LARGEST_RATIO, _SMALL = 8, 2**26
+_KINDS = {  # of what loading takes from `meta`
+    **{"format_version": int, "step": int, "position": int, "seconds": (int, float)},
+    **{"config": dict, "tokenizer": str, "data": str},
+}
+# Orbax measures its patience by the wall clock: one that is set forward by less than this ends no save.
+_SAVE_TIMEOUT = 24 * 60 * 60  # seconds
 _SEAL = "sha256"  # of all else in `meta`, in every format that has `version` there
 
 
@@ -54,7 +62,12 @@ class Checkpointer:
         self._manager = ocp.CheckpointManager(
             self._workdir / CHECKPOINTS,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies), enable_async_checkpointing=True
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+                enable_async_checkpointing=True,
+                async_options=ocp.AsyncOptions(
+                    timeout_secs=_SAVE_TIMEOUT,
+                    create_directories_asynchronously=False,  # which has a patience of its own
+                ),
             ),
         )
 
@@ -116,7 +129,17 @@ class Checkpointer:
         return State(start, restored["params"], restored["optimizer"], restored.get("ema"))
 
     def restore_params(self, step: int, item: str, abstract: Any) -> Any:
-        """Restores the item "params" or "ema" alone; raises DamagedCheckpoint."""
+        """Restores the item "params" or "ema" alone; raises DamagedCheckpoint, also for files that are made to fill
+        the memory.
+        """
+        folder = self._workdir / CHECKPOINTS / str(step) / item
+        claimed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract))
+        stored = sum((place / name).stat().length for place, _, names in folder.walk() for name in names)
+        if claimed > max(_LARGEST_RATIO * stored, _SMALL):
+            raise DamagedCheckpoint(
+                f"checkpoint {step} cannot be read: its config asks for {claimed:,} bytes of {item}, and "
+                f"{stored:,} are there"
+            )
         return self._restore(step, {item: abstract})[item]
 
     def _restore(self, step: int, items: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -168,13 +191,21 @@ def _is_whole(meta: Any) -> bool:
         return False
     seal = meta.get(_SEAL)
     unsealed = {name: value for name, value in meta.items() if name != _SEAL}
-    if seal is None and "version" not in meta:
-        return isinstance(meta.get("format_version"), int)
-    return seal == _digest(unsealed)
+    known = isinstance(meta.get("format_version"), int)
+    return known and (seal == _digest(unsealed) or (seal is None and "version" not in meta))
 
 
 def _digest(meta: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def wrong_entry(meta: Mapping[str, Any]) -> str:
+    """The first entry that loading a model needs and is of another kind, "" where all are as they should be.
+
+    A seal keeps damage from a `meta`, but not a stranger's hand.
+    """
+    wrong = (name for name, kind in _KINDS.items() if not isinstance(meta.get(name), kind))
+    return next((f"{name}: {meta.get(name)!r}" for name in wrong), "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,6 +241,8 @@ def load(workdir: epath.PathLike, *, step: int | None = None, mesh: jax.sharding
 def _load(workdir: epath.Path, step: int, mesh: jax.sharding.Mesh | None) -> Loaded:
     checkpointer = Checkpointer(workdir)
     meta = checkpointer.meta(step)
+    if wrong := wrong_entry(meta):
+        raise DamagedCheckpoint(f"checkpoint {step} cannot be read: its meta has {wrong}")
     config = parse(meta["config"])
     tokenizer = load_tokenizer(workdir, meta["tokenizer"])
     mesh = mesh or sharding.make_mesh(sections.Mesh())

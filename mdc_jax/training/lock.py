@@ -18,13 +18,20 @@ FILE = "lock"
 def hold(workdir: epath.Path) -> Iterator[None]:
     """Holds the workdir; the system lets go of it when the process ends, however that happens.
 
-    Raises ConfigError where another process holds it. Buckets, and file systems without locks, get a warning only.
+    Raises ConfigError where another process holds it, or nothing can be written there. Buckets, and file systems
+    without locks, get a warning only.
     """
     if "://" in str(workdir):
         logging.warning("%s: nothing keeps a second run from a bucket; make sure that this is the only one", workdir)
         yield
         return
-    with open(workdir / FILE, "a+") as file:
+    try:
+        file = open(workdir / FILE, "a+")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise ConfigError(
+            f"--workdir={workdir} cannot be written: {error}; make it writable, or use another"
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -37,7 +37,9 @@ class TrainLog:
         self._start = self._mark = time.perf_counter()
         # Where the speed is measured from: the first step of a start compiles, and is left out.
         self._mark_seconds, self._mark_step = 0.0, None
-        self._productive = 0.0  # seconds of this start that were neither compilation nor a wait for data
+        # Seconds of steps over all starts: no compilation, no wait for data, and nothing that a restart repeats.
+        self._productive = self._productive_before = meta.get("productive", 0.0)
+        self._counted: float | None = None  # seconds of training when a step was last counted
         self._history: list[tuple[float, float]] = meta.get("history", [])  # (train, held-out loss) at evaluations
         self._train_loss = math.nan
         self.stop_seen = False
@@ -63,35 +65,37 @@ class TrainLog:
         self._tick()
         if self._mark_step is None:
             self._mark_seconds, self._mark_step = self._seconds, step
+        else:
+            self._productive += max(self._seconds - self._counted - waited, 0.0)
+        self._counted = self._seconds
         if step % self._every == 0:
             self._report(step)
 
     def _report(self, step: int) -> None:
         mean = {name: sum(entry[name] for entry in self._window) / len(self._window) for name in self._window[0]}
         self._train_loss = mean["loss"]
-        mean["seconds"] = self._seconds
-        speed = self._speed(step, mean)
+        mean |= {"seconds": self._seconds, "productive_seconds": self._productive}
+        speed = self._speed(step)
         self._window = []
+        if speed and (mfu := self._cost.mfu(mean, speed["images_per_second"])) is not None:
+            speed["mfu"] = mfu
         self._writer.write(step, {f"train/{name}": value for name, value in {**mean, **speed}.items()})
         self._progress.report(step, mean["loss"], speed.get("images_per_second"))
 
-    def _speed(self, step: int, mean: Mapping[str, float]) -> dict[str, float]:
+    def _speed(self, step: int) -> dict[str, float]:
         """What this start measured since its last report: the window may begin in an earlier start."""
         steps, seconds = step - self._mark_step, self._seconds - self._mark_seconds
         self._mark_seconds, self._mark_step = self._seconds, step
         if not steps:
             return {}
         images_per_second = steps * self._batch_size / max(seconds, 1e-9)
-        self._productive += max(seconds - steps * mean["data_wait_seconds"], 0.0)
-        speed = {
+        return {
             "images_per_second": images_per_second,
             "step_seconds": seconds / steps,
             "seconds_left": (self._progress.total_steps - step) * self._batch_size / images_per_second,
             # Of the time since this start, what steps took: the rest compiled, evaluated, saved or waited for data.
-            "goodput": self._productive / (time.perf_counter() - self._start),
+            "goodput": (self._productive - self._productive_before) / (time.perf_counter() - self._start),
         }
-        mfu = self._cost.mfu(mean, images_per_second)
-        return speed if mfu is None else {**speed, "mfu": mfu}
 
     def watch_held_out(self, loss: float | None) -> None:
         """Warns when the held-out loss has risen twice in a row while the training loss fell."""
@@ -116,7 +120,12 @@ class TrainLog:
     def meta(self) -> dict[str, Any]:
         """What a checkpoint stores, so that the log goes on as if nothing had happened."""
         self._tick()
-        return {"window": self._window, "seconds": self._seconds, "history": self._history}
+        return {
+            "window": self._window,
+            "seconds": self._seconds,
+            "productive": self._productive,
+            "history": self._history,
+        }
 
     def _tick(self) -> None:
         now = time.perf_counter()

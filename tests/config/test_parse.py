@@ -1,12 +1,15 @@
 """A wrong setting is named with its value and the fix; a right one survives the way to text and back."""
 
+import contextlib
 import json
+import random
 from typing import Any
 
 import pytest
 
 from mdc_jax import command, config
 from mdc_jax.config import sections
+from tests import tampering
 
 
 def complete(**changes: Any) -> dict[str, Any]:
@@ -42,7 +45,12 @@ def complete(**changes: Any) -> dict[str, Any]:
         ({"optimizer__b1": 1.5}, ["optimizer.b1=1.5", "[0, 1)"]),
         ({"optimizer__clip_norm": -1.0}, ["optimizer.clip_norm=-1.0", "0 (none) or more"]),
         ({"image__std": (0.0, 0.0, 0.0)}, ["image.std", "above 0"]),
-        ({"model__encoder__width": -3}, ["model.encoder.width=-3", "0 (the variant's) or more"]),
+        ({"model__encoder__width": -3}, ["model.encoder.width=-3", "0 (the default) to 16,384"]),
+        ({"model__decoder__depth": 10**9}, ["model.decoder.depth=1000000000", "to 1,024"]),
+        ({"model__encoder__variant": "B/²"}, ["model.encoder.variant", "B/²", "B/16"]),
+        ({"image__size": 2**20}, ["image.size=1048576", "at most 2,048", "128 patches of 16"]),
+        ({"data__max_tokens": 10**9}, ["data.max_tokens=1000000000", "at most 65,536"]),
+        ({"duration": "1e999 steps"}, ["duration", "1e999 steps"]),
         ({"evaluators__probe__raw_size": 0}, ["evaluators.probe.raw_size=0", "at least 1"]),
         ({"evaluators__probe__every": "9 steps"}, ["checkpoint.best_metric", "held_out/loss", "there is none"]),
         ({"data": 3}, ["data", "3", "batch_size"]),
@@ -53,6 +61,24 @@ def test_errors_name_key_value_and_fix(changes: dict[str, Any], words: list[str]
         config.parse(complete(**changes))
     for word in words:
         assert word in str(error.value)
+
+
+def test_the_name_of_an_evaluator_is_that_of_a_folder() -> None:
+    named = complete()
+    (probe,) = named["evaluators"].values()
+    for name in ("../../x", "/x", "", "..", "a/b"):
+        with pytest.raises(config.ConfigError, match=r"evaluators='.*letters, digits"):
+            config.parse({**named, "evaluators": {name: probe}})
+    assert "a-b_1" in config.parse({**named, "evaluators": {"a-b_1": probe}}).evaluators
+
+
+def test_whatever_a_config_holds_it_is_read_or_refused() -> None:
+    whole = json.loads(config.dumps(config.parse(complete())))
+    for number in range(300):
+        changed = tampering.tree(whole, random.Random(number))
+        if isinstance(changed, dict):
+            with contextlib.suppress(config.ConfigError):
+                config.dumps(config.parse(changed))
 
 
 def test_an_objective_has_only_its_own_keys() -> None:

@@ -1,5 +1,6 @@
 """Data sets of TFDS, read without TensorFlow."""
 
+import contextlib
 import io
 import pathlib
 import sys
@@ -119,9 +120,14 @@ def test_damage_is_a_bad_record_and_a_lost_file_a_read_error(prepared, tmp_path)
             faults += 1
     assert 0 < faults < COUNT
     source = open_source(f"tfds:{tmp_path}:train")
-    shard.unlink()
-    with pytest.raises(OSError, match="tfds:"):
-        source[0]
+    shard.rename(tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(OSError, match="tfds:"):
+            source[COUNT - 1]
+    (tmp_path / "away").rename(shard)
+    with contextlib.suppress(OSError):  # its readers are opened anew by the attempt that finds them broken
+        source[COUNT - 1]
+    assert source[COUNT - 1].captions
 
 
 @pytest.mark.parametrize(

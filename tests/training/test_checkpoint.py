@@ -1,8 +1,10 @@
 """Checkpoints keep the latest and the best, load on other meshes, and stay readable for ever."""
 
+import json
 import pathlib
 import random
 import resource
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -139,6 +141,34 @@ def test_format_1_loads() -> None:
     # Written when the checkpoint was.
     np.testing.assert_allclose(features["pooled"][0, :4], np.load(FORMAT_1 / "pooled.npy"), atol=1e-4)
     assert isinstance(loaded.tokenizer.decode(np.asarray(caption.tokens)[0]), str)
+
+
+HUGE = {"width": 8192, "depth": 1000, "heads": 8, "mlp_dim": 2**15}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda meta: meta.pop("config"), "its meta has config: None"),
+        (lambda meta: meta.update(tokenizer=["x"]), r"its meta has tokenizer: \['x'\]"),
+        (lambda meta: meta.update(format_version="1"), "its meta is not what was written"),
+        (lambda meta: meta["config"]["model"]["encoder"].update(width=10**12), r"model\.encoder\.width"),
+        (lambda meta: meta["config"]["evaluators"].update({"../x": {"type": "linear_probe"}}), "evaluators='../x'"),
+        (
+            lambda meta: meta["config"]["model"].update(scan=True, encoder=meta["config"]["model"]["encoder"] | HUGE),
+            r"its config asks for 3,[0-9,]{15} bytes of ema, and [0-9,]{6,7} are there",
+        ),
+    ],
+)
+def test_a_checkpoint_from_a_stranger(tmp_path: pathlib.Path, change, complaint: str) -> None:
+    """Who can write it can seal it."""
+    workdir = pathlib.Path(shutil.copytree(FORMAT_1, tmp_path / "run"))
+    file = workdir / checkpoint.CHECKPOINTS / "3" / "meta" / "metadata"
+    meta = json.loads(file.read_text()) | {"version": "1.0"}
+    change(meta)
+    file.write_text(json.dumps(checkpoint._sealed(meta)))
+    with pytest.raises(ConfigError, match=complaint):
+        checkpoint.load(workdir)
 
 
 def test_a_step_that_is_not_there() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.training import checkpoint, lock, loop
+from tests.training.test_checkpoint import FORMAT_1
 from tests.training.test_loop import losses, one_device, tiny  # noqa: F401  a fixture of all tests here
 
 # Orbax gives up on reads that nobody waits for any more.
@@ -77,6 +78,14 @@ def test_inference_names_the_others(undisturbed: pathlib.Path, tmp_path: pathlib
     with pytest.raises(ConfigError, match=r"checkpoint 6 cannot be read.*(?s:.*)--step; there are \[2, 4\]"):
         checkpoint.load(workdir)
     assert checkpoint.load(workdir, step=4).step == 4
+
+
+def test_a_run_of_the_first_format_goes_on(tmp_path: pathlib.Path) -> None:
+    workdir = pathlib.Path(shutil.copytree(FORMAT_1, tmp_path / "run"))
+    config = dataclasses.replace(checkpoint.load(workdir).config, duration="5 steps")
+    loop.train(config, workdir)
+    assert checkpoint.steps(workdir) == [5] and len(losses(workdir)) == 2
+    assert checkpoint.load(workdir).meta["position"] == 20
 
 
 def test_another_model_is_still_refused_and_not_taken_for_damage(undisturbed: pathlib.Path) -> None:

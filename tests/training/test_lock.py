@@ -41,6 +41,14 @@ def test_a_killed_run_lets_go(tmp_path):
         pass
 
 
+def test_a_workdir_that_is_read_only():
+    with (
+        pytest.raises(ConfigError, match=r"--workdir=/proc cannot be written: .*make it writable"),
+        lock.hold(epath.Path("/proc")),
+    ):
+        pass
+
+
 def test_a_bucket_is_not_locked_and_says_so(caplog):
     with lock.hold(epath.Path("gs://bucket/run")):
         pass

@@ -34,7 +34,7 @@ def read(annotations: pathlib.Path, root: pathlib.Path) -> tuple[list[files.Entr
                 of_image.append(annotation["caption"])
         licences = {licence["id"]: licence.get("name", "") for licence in content.get("licenses", ())}
         entries = [_entry(root, image, captions[identity], licences) for identity, image in sorted(images.items())]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{annotations} is no file of COCO captions ({error!r}): it needs images (id, file_name) and annotations "
             "(id, image_id, caption)"

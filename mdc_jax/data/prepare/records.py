@@ -186,16 +186,42 @@ class Manifest:
                 raise ValueError(f"format_version {content['format_version']}, expected {FORMAT_VERSION}")
             content = {"lengths": {}, "parts": [], "audit": {}, "named": {}} | content  # later than the first manifests
             fields = {field.name: content[field.name] for field in dataclasses.fields(cls)}
-            fields["families"] = {
-                name: Family(**family | {"names": tuple(family["names"])})
-                for name, family in content["families"].items()
-            }
-            fields["shards"] = {name: Shard(**shard) for name, shard in content["shards"].items()}
+            fields["families"] = {name: _read_family(family) for name, family in content["families"].items()}
+            fields["shards"] = {name: _read_shard(name, shard) for name, shard in content["shards"].items()}
+            lengths = content["lengths"]
+            columns = lengths["columns"] if lengths else [""]
+            if not isinstance(lengths, dict) or not columns or not all(isinstance(name, str) for name in columns):
+                raise ValueError(f"lengths are {lengths}")
             return cls(**fields)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{path} is no manifest of prepared records ({error}); remove it and prepare the data again"
             ) from error
+
+
+def _read_family(content: dict[str, Any]) -> Family:
+    """Raises ValueError, KeyError or TypeError for what no family is."""
+    family = Family(**content | {"names": tuple(content["names"])})
+    if family.kind not in ("class", "presence") or not all(isinstance(name, str) for name in family.names):
+        raise ValueError(f"a family of labels is {family}")
+    return family
+
+
+def _read_shard(name: str, content: dict[str, Any]) -> Shard:
+    """Raises ValueError or TypeError for what no shard is: manifests may come from strangers.
+
+    Their names lead nowhere else, and no shard has more records than its bytes can hold.
+    """
+    shard = Shard(**content)
+    if pathlib.PurePath(name).name != name or name == "..":
+        raise ValueError(f"a shard is called {name}")
+    counts = (shard.records, shard.bytes, *shard.dropped.values())
+    texts = (shard.split, shard.inputs, shard.sha256, shard.lengths_sha256)
+    if not all(type(count) is int and count >= 0 for count in counts) or not all(isinstance(x, str) for x in texts):
+        raise ValueError(f"{name} is {shard}")
+    if shard.records * (len(_MAGIC) + _LENGTH.size) > shard.bytes:
+        raise ValueError(f"{name} has {shard.records} records in {shard.bytes} bytes")
+    return shard
 
 
 class TooManyDropped(RuntimeError):
@@ -373,7 +399,9 @@ def finished(directory: pathlib.Path) -> dict[str, Shard]:
     """Shards that earlier runs wrote to a folder, by name: those of its manifest and of its journal."""
     shards = Manifest.read(directory).shards if (directory / MANIFEST).exists() else {}
     for path in (directory / _JOURNAL).glob("*.json"):
-        shards[path.name.removesuffix(".json")] = Shard(**json.loads(path.read_bytes()))
+        name = path.name.removesuffix(".json")
+        with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):  # it is written again
+            shards[name] = _read_shard(name, json.loads(path.read_bytes()))
     return shards
 
 

@@ -26,7 +26,7 @@ from absl import logging
 from mdc_jax.data import word_order
 from mdc_jax.data.sources import karpathy
 from mdc_jax.data.sources.foil_set import Box, Case, FoilSet
-from mdc_jax.data.sources.published import malformed, read_json
+from mdc_jax.data.sources.published import below, malformed, read_json
 
 _LEAST_CASES = 25  # of a pair of attributes
 _BOXED = "image_path, true_caption, false_caption, bbox_x, bbox_y, bbox_w, bbox_h, and relation_name or attributes"
@@ -89,19 +89,19 @@ def _boxed(path: pathlib.Path, pictures: pathlib.Path) -> list[Case]:
     try:
         return [
             Case(
-                (pictures / entry["image_path"],),
+                (below(pictures, entry["image_path"]),),
                 (entry["true_caption"], entry["false_caption"]),
                 Box(*(int(entry[f"bbox_{side}"]) for side in "xywh")),
                 _group(entry),
             )
             for entry in read_json(path, _BOXED)
         ]
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
         raise malformed(path, _BOXED, error) from error
 
 
 def _group(entry: Mapping[str, Any]) -> str:
-    return entry["relation_name"] if "relation_name" in entry else "_".join(entry["attributes"][:2])
+    return "_".join([entry["relation_name"]] if "relation_name" in entry else entry["attributes"][:2])
 
 
 def _directed(cases: list[Case]) -> list[Case]:
@@ -125,7 +125,10 @@ def _reordered(path: pathlib.Path, tagged: pathlib.Path | None) -> list[Case]:
     captions = [(file, word_order.words(text)) for file, texts in karpathy.read(path, path.parent) for text in texts]
     tags: list[Any] = [None] * len(captions)
     if tagged is not None:
-        tags = [some for of_image in read_json(tagged, _TAGS) for some in of_image]
+        try:
+            tags = [["".join(tag) for tag in some] for of_image in read_json(tagged, _TAGS) for some in of_image]
+        except TypeError as error:
+            raise malformed(tagged, _TAGS, error) from error
         if len(tags) != len(captions):
             raise ValueError(f"{tagged} has the tags of {len(tags)} captions; {path} has {len(captions)}")
     cases = []

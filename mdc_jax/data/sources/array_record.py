@@ -6,7 +6,6 @@ DIR may be a folder of a bucket, gs://...: manifest and names are read by epath,
 import bisect
 import functools
 import hashlib
-import io
 import itertools
 import threading
 from concurrent import futures
@@ -22,6 +21,7 @@ from mdc_jax.data.sources.base import BadRecord, Record
 from mdc_jax.data.tokenizer import Tokenizer
 
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # for reading at random
+_WORD = np.dtype("<u2")
 _REQUESTS = 32  # at a time, about the lengths of shards
 DAMAGE = "Corrupted"  # how the reader's messages tell broken checksums from what it could not read
 
@@ -59,6 +59,8 @@ class ArrayRecordSource:
         except RuntimeError as error:
             if DAMAGE in str(error):
                 raise BadRecord("damaged shard") from error
+            with self._lock:  # a reader that could not open its file never tries again, also where the file came back
+                self._readers.pop(shard, None)
             raise OSError(f"{self._paths[shard]}: {error}") from error
         return Example.unpack(entry)
 
@@ -94,7 +96,12 @@ class ArrayRecordSource:
         content = path.read_bytes() if path.exists() else b""
         if hashlib.sha256(content).hexdigest() != self._manifest.shards[shard.name].lengths_sha256:
             raise ConfigError(f"{path} is not there, or not what was written: copy it again, or prepare the data again")
-        return np.load(io.BytesIO(content))
+        # The numbers end the file. What its header says of their shape need not be believed.
+        rows, columns = self._manifest.shards[shard.name].records, len(self._manifest.lengths.get("columns", ()))
+        size = rows * columns * _WORD.itemsize
+        if len(content) < size:
+            raise ConfigError(f"{path} has not the lengths of {rows:,} records: prepare the data again")
+        return np.frombuffer(content, _WORD, offset=len(content) - size).reshape(rows, columns)
 
     def _reader(self, shard: int) -> ArrayRecordReader:
         with self._lock:

@@ -127,7 +127,7 @@ def _from_table(
             captions[pathlib.Path(file)].append(caption)
     except KeyError as error:
         raise ValueError(f"{path} names {error.args[0]}, which is not below {path.parent}") from error
-    except (ValueError, TypeError, csv.Error) as error:
+    except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise ValueError(f"{path} is no table of captions with file and {column}: {error}") from error
     return {file: tuple(texts) for file, texts in captions.items()}
 

@@ -47,8 +47,8 @@ def read(path: pathlib.Path, pictures: pathlib.Path) -> list[tuple[pathlib.Path,
         for entry in published.read_json(path, _FIELDS):
             if not isinstance(entry["caption"], list) or not all(isinstance(text, str) for text in entry["caption"]):
                 raise TypeError(f"{str(entry)[:200]} has no list of captions")
-            entries.append((pictures / entry["image"], tuple(entry["caption"])))
-    except (KeyError, TypeError) as error:
+            entries.append((published.below(pictures, entry["image"]), tuple(entry["caption"])))
+    except (KeyError, TypeError, ValueError) as error:
         raise published.malformed(path, _FIELDS, error) from error
     return entries
 

@@ -1,6 +1,7 @@
 """Files of captions as the authors of a data set publish them: read, or said to be others."""
 
 import json
+import os
 import pathlib
 from collections.abc import Set
 from typing import Any
@@ -13,8 +14,16 @@ def read_json(path: pathlib.Path, fields: str) -> Any:
         if path.suffix == ".jsonl":
             return [json.loads(line) for line in text.split("\n") if line.strip()]
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise malformed(path, fields, error) from error
+
+
+def below(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The file of a name that stands in a data set; raises ValueError for one that leads out of the folder."""
+    path = pathlib.PurePath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{name} leads out of the folder of images")
+    return folder / path
 
 
 def malformed(path: pathlib.Path, fields: str, error: Exception) -> ValueError:
@@ -24,6 +33,7 @@ def malformed(path: pathlib.Path, fields: str, error: Exception) -> ValueError:
 
 def check_files(files: Set[pathlib.Path]) -> None:
     """Raises FileNotFoundError where an image is not there: a part of a set is another set."""
-    missing = sorted(file for file in files if not file.exists())
+    # No device or pipe either: they never end.
+    missing = sorted(file for file in files if not os.path.isfile(file))
     if missing:
         raise FileNotFoundError(f"{len(missing)} of its {len(files)} images are not there, as {missing[0]}")

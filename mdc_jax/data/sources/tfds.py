@@ -8,6 +8,8 @@ Of its features, the first image is the image; every text, and every sequence of
 ("columns:" chooses among them); the captions are the first whose name says so. Class labels are label families.
 """
 
+import contextlib
+import functools
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
@@ -44,7 +46,10 @@ class TfdsSource:
         self._texts = dict(_texts(features))
         self._captions = _best(self._texts)
         # Encoded images: they are decoded as all others are.
-        self._records = builder.as_data_source(split, decoders={self._image: tfds.decode.SkipDecoding()})
+        self._open = functools.partial(
+            builder.as_data_source, split, decoders={self._image: tfds.decode.SkipDecoding()}
+        )
+        self._records = self._open()
         info = builder.info
         content = info.full_name, split, len(self._records), int(info.dataset_size), features.to_json()
         self.fingerprint = hashlib.sha256(repr(content).encode()).hexdigest()
@@ -61,6 +66,9 @@ class TfdsSource:
         except RuntimeError as error:
             if DAMAGE in str(error):
                 raise BadRecord("damaged shard") from error
+            # Readers that could not open their files never try again, also where these came back.
+            with contextlib.suppress(OSError, AssertionError, NotImplementedError):
+                self._records = self._open()
             raise OSError(f"{self.spec}: {error}") from error
         columns = {name: _read(example, path) for name, path in self._texts.items()}
         labels = {name: np.int32(example[name]) for name in self.families}

@@ -13,6 +13,7 @@ from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
 
 _SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can spell these halves of a character, and no model reads them
 _NO_LIMIT = 2**16  # tokens
+_LARGEST = 2**22  # tokens of a model, several times those of the largest: an id alone must not fill the memory
 _CHARACTERS_PER_TOKEN = 64  # far above what any token covers: a huge caption costs no time, and loses nothing
 
 
@@ -26,8 +27,11 @@ class Tokenizer(abc.ABC):
     def __init__(self, model_bytes: bytes, size: int, *, pad: int | None, eos: int | None, unk: int | None) -> None:
         """Takes the number of the model's tokens and its ids of three of them, None for one that it does not have.
 
-        Where they share an id, as in CLIP, it is EOS before PAD, and PAD before UNK.
+        Where they share an id, as in CLIP, it is EOS before PAD, and PAD before UNK. Raises ValueError for a model that
+        has too many.
         """
+        if size > _LARGEST:
+            raise ValueError(f"its ids go up to {size - 1:,}; at most {_LARGEST:,} tokens are read")
         self.model_bytes = model_bytes
         self.hash = hashlib.sha256(model_bytes).hexdigest()
         special = {id_: own for own, id_ in ((UNK_ID, unk), (PAD_ID, pad), (EOS_ID, eos)) if id_ is not None}
@@ -90,7 +94,7 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def _encode(self, caption: str) -> list[int]:
-        """The model's own ids, without a begin or end of text."""
+        """The model's own ids, without a begin or end of text; raises ConfigError where the model has none."""
 
     @abc.abstractmethod
     def _decode(self, ids: list[int]) -> str:

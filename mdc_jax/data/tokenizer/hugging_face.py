@@ -2,6 +2,7 @@
 
 import json
 
+from mdc_jax.config import ConfigError
 from mdc_jax.data.tokenizer.base import Tokenizer
 
 # What models call them; the first that the file has. CLIP has one token for all three.
@@ -42,7 +43,10 @@ class HuggingFace(Tokenizer):
         return next((id_ for id_ in map(self._model.token_to_id, names) if id_ is not None), None)
 
     def _encode(self, caption: str) -> list[int]:
-        return self._model.encode(caption, add_special_tokens=False).ids
+        try:
+            return self._model.encode(caption, add_special_tokens=False).ids
+        except Exception as error:  # the package raises plain Exception
+            raise ConfigError(f"this tokenizer.json cannot encode {caption[:80]!r}: {error}; use another") from error
 
     def _decode(self, ids: list[int]) -> str:
         text = self._model.decode(ids, skip_special_tokens=False)

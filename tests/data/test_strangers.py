@@ -1,0 +1,224 @@
+"""Data from strangers: whatever was done to their files, they are read or refused, inside of their folder."""
+
+import hashlib
+import io
+import json
+import pathlib
+import random
+
+import numpy as np
+import PIL.Image
+import pytest
+import tokenizers
+
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data import images, tokenizer
+from mdc_jax.data.prepare import coco, records
+from mdc_jax.data.prepare.lengths import Lengths
+from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources.base import BadRecord, Family
+from mdc_jax.data.tokenizer import Tokenizer
+from tests import tampering
+
+WORDS = ["[UNK]", "[PAD]", "[SEP]", "a", "red", "cat", "##s"]
+
+
+def picture() -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(wordpiece().to_str())
+    families = {"kind": Family("class", ("cat", "dog"))}
+    manifest = records.Manifest("x", "CC0", "nobody", families, {})
+    plans = [
+        records.ShardPlan(
+            f"{split}-0{records.SUFFIX}",
+            split,
+            "x",
+            3,
+            lambda: [records.Example(picture(), ("a red cat",), {"kind": 1}) for _ in range(3)],
+        )
+        for split in ("train", "test")
+    ]
+    records.write_all(folder, manifest, plans, lengths=Lengths(str(folder / "tokenizer.json")))
+    return folder
+
+
+def test_manifests(prepared: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    for path in prepared.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    whole = json.loads((prepared / records.MANIFEST).read_text())
+    words = Tokenizer.load(prepared / "tokenizer.json")
+    before, read = tampering.peak_memory(), 0
+    for number in range(300):
+        (tmp_path / records.MANIFEST).write_bytes(tampering.text(whole, random.Random(number)))
+        try:
+            source = open_source(f"array_record:{tmp_path}:train")
+            assert source[len(source) - 1].captions == ("a red cat",)
+            assert source.length(0, words) < 2**16
+            read += 1
+        except (ConfigError, BadRecord, OSError):
+            pass
+    assert 0 < read < 300
+    assert tampering.peak_memory() < before + 2**28
+
+
+def test_a_file_of_lengths_whose_header_claims_more_than_there_is(
+    prepared: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    for path in prepared.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    file = tmp_path / "train-0.lengths.npy"
+    manifest, words = tmp_path / records.MANIFEST, Tokenizer.load(prepared / "tokenizer.json")
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_bytes(file.read_bytes().replace(b"(3, 1), }          ", b"(3000000000000, 1)}"))
+    assert b"3000000000000" in file.read_bytes()
+    after = hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest.write_text(manifest.read_text().replace(before, after))
+    assert open_source(f"array_record:{tmp_path}:train").length(2, words) == 4
+
+
+@pytest.mark.parametrize("name", ["../x.arrayrecord", "/x.arrayrecord", "..", "a/b.arrayrecord"])
+def test_a_prepare_command_removes_nothing_outside_of_its_folder(
+    prepared: pathlib.Path, tmp_path: pathlib.Path, name: str
+) -> None:
+    """Shards that a manifest lists, and that are not planned any more, are removed."""
+    content = json.loads((prepared / records.MANIFEST).read_text())
+    content["shards"][name] = content["shards"]["test-0.arrayrecord"]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / records.MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"no manifest of prepared records \(a shard is called"):
+        records.finished(folder)
+
+
+def test_a_damaged_journal_costs_its_shard(prepared: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    journal = tmp_path / ".finished"
+    journal.mkdir()
+    shard = json.loads((prepared / records.MANIFEST).read_text())["shards"]["train-0.arrayrecord"]
+    (journal / "train-0.arrayrecord.json").write_text(json.dumps(shard))
+    for number, content in enumerate((b"", b"[]", b"{}", b"[" * 10**5)):
+        (journal / f"train-{number + 1}.arrayrecord.json").write_bytes(content)
+    assert list(records.finished(tmp_path)) == ["train-0.arrayrecord"]
+
+
+BOX = {"bbox_x": 0, "bbox_y": 0, "bbox_w": 4, "bbox_h": 3}
+ARO = {"image_path": "1.jpg", "true_caption": "a", "false_caption": "b", "relation_name": "on", **BOX}
+PAIRS = {"image_0": "a", "image_1": "b", "caption_0": "x y", "caption_1": "y x"}
+SEVERAL = [{"image": "1.jpg", "caption": ["two dogs chase a cat on the grass", "a cat"]}]
+FORMATS = {
+    "sugarcrepe": ("swap_att.json", {"0": {"filename": "1.jpg", "caption": "a", "negative_caption": "b"}}),
+    "aro": ("visual_genome_relation.json", [ARO, ARO]),
+    "winoground": ("examples.jsonl", PAIRS),
+    "karpathy": ("coco_karpathy_test.json", SEVERAL),
+}
+
+
+def spread(folder: pathlib.Path, name: str, content: bytes) -> None:
+    for place in ("images/1.jpg", "images/a.png", "images/b.png", "1.jpg", "../1.jpg"):
+        path = folder / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture())
+    (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_files_of_captions(kind: str, tmp_path: pathlib.Path) -> None:
+    name, whole = FORMATS[kind]
+    spec = f"{kind}:{tmp_path / 'set'}" + (f"/{name}" if kind == "karpathy" else "")
+    spread(tmp_path / "set", name, json.dumps(whole).encode())
+    assert open_source(spec)[0].captions
+    read = 0
+    for number in range(200):
+        (tmp_path / "set" / name).write_bytes(tampering.text(whole, random.Random(number)))
+        try:
+            source = open_source(spec)
+            for index in range(len(source)):
+                assert all(isinstance(caption, str) for caption in source[index].captions)
+            read += 1
+        except (ConfigError, images.BadImage, BadRecord):
+            pass
+    assert 0 < read < 200
+
+
+@pytest.mark.parametrize("name", ["../1.jpg", "/dev/zero", "images", "x/../../1.jpg"])
+def test_no_image_lies_outside_of_the_folder(name: str, tmp_path: pathlib.Path) -> None:
+    for kind, entry in (
+        ("sugarcrepe", {"0": {"filename": name, "caption": "a", "negative_caption": "b"}}),
+        ("aro", [{**ARO, "image_path": name}]),
+        ("karpathy", [{"image": name, "caption": ["a"]}]),
+    ):
+        file = FORMATS[kind][0]
+        spread(tmp_path / kind, file, json.dumps(entry).encode())
+        spec = f"{kind}:{tmp_path / kind}" + (f"/{file}" if kind == "karpathy" else "")
+        with pytest.raises(ConfigError, match=r"leads out of the folder|are not there"):
+            open_source(spec)
+
+
+def test_tags_that_are_none(tmp_path: pathlib.Path) -> None:
+    spread(tmp_path / "set", "coco_karpathy_test.json", json.dumps(SEVERAL).encode())
+    for tags in (None, 3, [None], [[None, None]], [[[1], [2]]], [["DT"]]):
+        (tmp_path / "set" / "coco_karpathy_test.tags.json").write_text(json.dumps(tags))
+        with pytest.raises(ConfigError, match="tags"):
+            open_source(f"aro:{tmp_path / 'set'}")
+
+
+def test_files_of_coco(tmp_path: pathlib.Path) -> None:
+    whole = {
+        "images": [{"id": 1, "file_name": "1.jpg", "license": 2}],
+        "annotations": [{"id": 5, "image_id": 1, "caption": "a cat"}],
+        "licenses": [{"id": 2, "name": "CC0"}],
+    }
+    for number in range(300):
+        (tmp_path / "x.json").write_bytes(tampering.text(whole, random.Random(number)))
+        try:
+            entries, _ = coco.read(tmp_path / "x.json", tmp_path)
+        except ValueError:
+            continue
+        assert all(entry.path.resolve().is_relative_to(tmp_path.resolve()) for entry in entries)
+
+
+def wordpiece() -> tokenizers.Tokenizer:
+    model = tokenizers.models.WordPiece({word: id_ for id_, word in enumerate(WORDS)}, unk_token="[UNK]")
+    made = tokenizers.Tokenizer(model)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.decoder = tokenizers.decoders.WordPiece()
+    return made
+
+
+def check_tokenizer(content: bytes) -> bool:
+    """Whether it is one; raises where it then breaks the contract."""
+    try:
+        made = Tokenizer.from_bytes(content)
+        ids = made.encode("a red cats ü 🙂", 6)
+    except ValueError:
+        return False
+    assert all(0 <= id_ < made.vocab_size for id_ in ids) and len(ids) <= 6
+    assert isinstance(made.decode(ids), str) and len(made.pieces(ids)) == len(ids)
+    return True
+
+
+def test_tokenizers(tmp_path: pathlib.Path) -> None:
+    whole = json.loads(wordpiece().to_str())
+    model = tokenizer.train(["a red cat", "two cats"], sections.Tokenizer(vocab_size=300)).model_bytes
+    before = tampering.peak_memory()
+    for make in (
+        lambda rng: tampering.text(whole, rng),
+        lambda rng: tampering.content(model, rng),
+    ):
+        made = [check_tokenizer(make(random.Random(number))) for number in range(300)]
+        assert 0 < sum(made) < 300
+    assert tampering.peak_memory() < before + 2**28
+
+
+def test_an_id_alone_makes_no_vocabulary() -> None:
+    whole = json.loads(wordpiece().to_str())
+    whole["model"]["vocab"]["cat"] = 2**31
+    with pytest.raises(ValueError, match=r"ids go up to 2,147,483,648; at most 4,194,304"):
+        Tokenizer.from_bytes(json.dumps(whole).encode())
