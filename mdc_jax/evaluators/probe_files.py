@@ -43,6 +43,7 @@ def write(
 
     text = f"# Probes at step {subject.step}\n\n{probe_tables.markdown(lines)}"
     text += "\nIn brackets: 95% bootstrap intervals over the test examples.\n"
+    text += probe_tables.fitted_on(lines)
     if section.baselines:
         text += probe_tables.missing_rows(lines)
     for line in lines:
@@ -75,6 +76,7 @@ def _lines(
                 "l2": " ".join(f"{settings['l2']:g}" for settings in result.chosen if "l2" in settings),
                 "chosen": "; ".join(_text(settings) for settings in result.chosen),
                 "at_edge": int(result.at_edge),
+                "fitted_on": ("train+validation" if result.refit else "train") if kind else "",
                 "names": len(task.names),
                 "step": subject.step,
             }
