@@ -235,8 +235,9 @@ class Supervised:
     name: str = "supervised"
     writes_captions: typing.ClassVar[bool] = False
     decoding: typing.ClassVar[tuple[str, ...]] = ()
-    # Label families by name, kind ("presence" or "class") and number of names; (): all of data.train.
-    families: tuple[tuple[str, str, int], ...] = ()
+    # Label families by name, kind ("presence" or "class"), number of names, and whether they are bound; (): all of
+    # data.train.
+    families: tuple[tuple[str, str, int, bool], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -67,8 +67,9 @@ class LinearProbe:
             tasks = self._tasks(families, cached, subject.config.seed)
             results = self._results(subject, families, tasks, rows, cached)
 
+        weights = {name: probe_files.weights_hash(who) for name, who in {TRAINED: subject, **compared}.items()}
         if results and jax.process_index() == 0:
-            probe_files.write(subject, self._section, specs, compared, families, tasks, results)
+            probe_files.write(subject, self._section, specs, compared, weights, families, tasks, results)
         for (name, row, kind), result in results.items():
             features = TOKENS if kind == recipes.ATTENTIVE else FLATTENED if families[name].bound else POOLED
             if row.name == TRAINED and row.features == features:

@@ -13,7 +13,7 @@ def filled(config: sections.Config, source: Source) -> sections.Config:
     """
     if not hasattr(config.objective, "families"):
         return config
-    offered = tuple((name, family.kind, len(family.names)) for name, family in source.families.items())
+    offered = tuple((name, family.kind, len(family.names), family.bound) for name, family in source.families.items())
     if not offered:
         raise ConfigError(f'objective "{config.objective.name}" learns labels, but {source.spec} has none')
     families = config.objective.families or offered

@@ -115,7 +115,7 @@ def batch_shapes(config: sections.Config, rows: int) -> dict[str, jax.ShapeDtype
         "text": jax.ShapeDtypeStruct((rows, data.captions_per_image, data.max_tokens), "int32"),
         "length": jax.ShapeDtypeStruct((rows, data.captions_per_image), "int32"),
         "_mask": jax.ShapeDtypeStruct((rows,), "bool"),
-        **{LABEL_PREFIX + name: _label(rows, *about) for name, *about in getattr(config.objective, "families", ())},
+        **{LABEL_PREFIX + name: _label(rows, *about) for name, *about, _ in getattr(config.objective, "families", ())},
     }
 
 

@@ -2,12 +2,14 @@ import dataclasses
 import json
 import weakref
 
+import jax
 import pytest
 from etils import epath
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluators import attentive, build, gradient_probes, linear_probe, probe_sets, scaling
 from mdc_jax.evaluators.base import Interrupted
+from mdc_jax.exchange import trees
 from mdc_jax.report import tables
 from mdc_jax.training import checkpoint
 from tests.evaluators.fakes import SIZE, FakeObjective, FakeSource, make_subject
@@ -112,6 +114,10 @@ def test_several_probes_layers_and_another_run_are_rows_beside_what_they_are_of(
     assert about["splits"]["test"] == {"source": "fake:test", "hash": "fake"}
     assert about["preprocessing"]["size"] == SIZE
     assert about["compared"]["permuted captions"]["step"] == 9
+    # It has the same parameters, which are not those of another key.
+    kernel = jax.device_get(FakeObjective().init(jax.random.key(1))["encoder"]["patch"]["kernel"])
+    assert about["weights"] == about["compared"]["permuted captions"]["weights"]
+    assert about["weights"] != trees.sha256({"patch/kernel": kernel})
     text = (tmp_path / "probe.md").read_text()
     assert 'no row "supervised ceiling"' in text
     assert 'no row "permuted captions"' not in text

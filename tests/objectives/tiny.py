@@ -13,7 +13,7 @@ from mdc_jax.objectives.captioner import Captioner
 from tests.models.random_params import random_params
 
 SIZE, VOCAB, TOKENS = 8, 11, 6
-FAMILIES = (("things", "presence", 3), ("kind", "class", 4))  # of labels
+FAMILIES = (("things", "presence", 3, False), ("kind", "class", 4, True))  # of labels
 
 
 def section(name: str) -> sections.Objective:

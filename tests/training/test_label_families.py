@@ -24,10 +24,12 @@ def test_only_an_objective_of_labels_is_given_families() -> None:
     captions = config(objective=sections.MaskedDiffusion())
     assert label_families.filled(captions, source) == captions
     assert len(label_families.filled(config(), source).objective.families) == len(source.families)
-    one = config(objective=sections.Supervised(families=(("count", "class", len(source.families["count"].names)),)))
+    one = config(
+        objective=sections.Supervised(families=(("count", "class", len(source.families["count"].names), False),))
+    )
     assert label_families.filled(one, source) == one
-    with pytest.raises(ConfigError, match=r"has \('shape', 'class', 4\), but scenes"):
-        label_families.filled(config(objective=sections.Supervised(families=(("shape", "class", 4),))), source)
+    with pytest.raises(ConfigError, match=r"has \('shape', 'class', 4, False\), but scenes"):
+        label_families.filled(config(objective=sections.Supervised(families=(("shape", "class", 4, False),))), source)
 
 
 def test_a_run_learns_labels_and_resumes_with_the_families_that_it_began_with(
