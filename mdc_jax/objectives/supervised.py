@@ -33,7 +33,7 @@ class Supervised(Vision):
         max_tokens: int,
         split: Split | None = None,
     ) -> None:
-        """Takes what every objective takes; it reads no captions. Raises ValueError for families that cannot be learned."""
+        """Takes what all take, but reads no captions. Raises ValueError for families that cannot be learned."""
         super().__init__(model=model, image=image, split=split)
         if not settings.families:
             raise ValueError(
