@@ -8,7 +8,7 @@ steps the decoder has learned the grammar alone, and probes find no more than in
 data set takes a GPU, or a better idea.
 
 Arguments, as in configs/collage.py:seed=1
-    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip | supervised
     data          the folder that the first command made (data/drawings)
     sentences     per caption: 2, 3, 4 (2)
     steps         length of the run (8000)

@@ -7,7 +7,7 @@ Hardware: a CPU core or two. Run time: 40 minutes (the first command: 6). Expect
 .33 (untrained encoder .29), of emoji groups at .75 (.71), and -3.9 nats a token of test captions. See the README.
 
 Arguments, as in configs/drawings.py:data=/path/to/drawings
-    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip | supervised
     data          the folder that the first command made (data/drawings)
     steps         length of the run (6000)
     seed          of initialisation, masks and data order (0)

@@ -7,7 +7,7 @@ Hardware: 2 CPU cores. Run time: some minutes. Expected: -4.5 nats a token of he
 folders that is no better than an untrained encoder's: 620 pictures are few. The README has the numbers.
 
 Arguments, as in configs/pictures.py:data=/path/to/pictures
-    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip | supervised
     data          the folder that the first command made (data/pictures)
     crop          the smallest share of a picture that a random crop keeps (.6); 1 for other pictures than these, whose
                   captions a crop can make false: below 1 it is made without asking

@@ -7,7 +7,7 @@ Expected: shape presence AUC above .99 (untrained encoder .89), colour-shape pai
 than .8 of the captions right in every claim. The README has the full table.
 
 Arguments, as in configs/scenes.py:layout=free,seed=1
-    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip
+    objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip | supervised
     steps         length of the run (17000)
     seed          of initialisation, masks and data order (0)
     layout        grid (learned within minutes on a CPU) | free (continuous positions: hours, or a GPU)

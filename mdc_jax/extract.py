@@ -1,8 +1,9 @@
 """Features of a folder of images: `python -m mdc_jax.extract --workdir=RUN --images=DIR --out=features.npz`.
 
 OUT has `names`, the paths of the images below DIR in order, `features` with a row for each, `skipped`, the paths of
-files that are no images, and `step`, `kind` and `layer`, of which these are. Stopped at any moment, the same command
-goes on: what is done lies in OUT.parts until OUT is whole.
+files that are no images, `step`, `kind` and `layer`, of which these are, and `made_of`, all that they follow from as
+JSON. Stopped at any moment, the same command goes on: what is done lies in OUT.parts until OUT is whole; then it finds
+OUT, and nothing to do.
 """
 
 import dataclasses
@@ -12,7 +13,6 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from absl import app, flags
 
@@ -21,6 +21,7 @@ from mdc_jax.config import ConfigError
 from mdc_jax.data.images import BadImage
 from mdc_jax.data.sources.folder import image_files
 from mdc_jax.evaluators.base import Progress
+from mdc_jax.exchange import trees
 from mdc_jax.feature_file import Parts
 
 BATCHES = 8  # of a part, which is what a kill can cost
@@ -29,7 +30,7 @@ BATCHES = 8  # of a part, which is what a kill can cost
 def extract(
     encoder: features.Encoder, root: pathlib.Path, out: pathlib.Path, kind: str = "pooled", layer: int = -1
 ) -> tuple[int, int]:
-    """Writes features of all images below `root`, or what an earlier call has left to do; see the module.
+    """Writes features of all images below `root`, or what earlier calls have left to do, if anything; see the module.
 
     Names bad files on stderr. Returns how many images have features, and how many files were skipped.
     Raises ConfigError where there is no image, and as `Encoder` and `Parts` do.
@@ -40,7 +41,9 @@ def extract(
     rows = encoder.rows(len(files))
     layer = encoder.layer(layer)
     about = {"step": encoder.loaded.step, "kind": kind, "layer": layer}
-    parts = Parts(out, {"images": _hash_of_files(root, files), "encoder": _hash_of(encoder), **about, "rows": rows})
+    parts = Parts(out, {"images": _hash_of_files(root, files), "encoder": _hash_of(encoder), **about}, rows)
+    if parts.finished is not None:
+        return parts.finished
     first = parts.done * BATCHES * rows
     progress = Progress(str(root), len(files), first)
     skipped = set()
@@ -67,20 +70,17 @@ def _hash_of_files(root: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
     """Of names, sizes and times of change, as a link to nowhere has none of these."""
     stats = ((root / file).stat() if (root / file).exists() else None for file in files)
     seen = [(stat.st_size, stat.st_mtime_ns) if stat else None for stat in stats]
-    return _sha256(repr([(file.as_posix(), *(about or ())) for file, about in zip(files, seen, strict=True)]).encode())
+    return _sha256(repr([(file.as_posix(), *(about or ())) for file, about in zip(files, seen, strict=True)]))
 
 
 def _hash_of(encoder: features.Encoder) -> str:
     """Of parameters and preprocessing: a run may be trained anew and have the same steps."""
-    leaves = jax.device_get(jax.tree.leaves(encoder.loaded.params["encoder"]))
-    return _sha256(repr(dataclasses.asdict(encoder.loaded.config.image)).encode(), *(leaf.tobytes() for leaf in leaves))
+    weights = trees.sha256(trees.on_host(encoder.loaded.params["encoder"]))
+    return _sha256(repr((dataclasses.asdict(encoder.loaded.config.image), weights)))
 
 
-def _sha256(*pieces: bytes) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def main(_: list[str]) -> None:
@@ -88,9 +88,10 @@ def main(_: list[str]) -> None:
     root, out = pathlib.Path(options.images), pathlib.Path(options.out)
     if not root.is_dir():
         raise ConfigError(f"--images={root}: there is no such folder")
+    there = " (it was there already)" if out.exists() else ""
     encoder = features.load(options.workdir, step=options.step, batch_size=options.batch_size)
     images, skipped = extract(encoder, root, out, options.features, options.layer)
-    print(f"{out}: features of {images:,} images; {skipped:,} files skipped")
+    print(f"{out}: features of {images:,} images; {skipped:,} files skipped{there}")
 
 
 if __name__ == "__main__":

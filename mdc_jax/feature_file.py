@@ -17,26 +17,26 @@ from etils import epath
 from mdc_jax.config import ConfigError
 from mdc_jax.training import files
 
-NAMES, FEATURES, SKIPPED = "names", "features", "skipped"
+NAMES, FEATURES, SKIPPED, MADE_OF = "names", "features", "skipped", "made_of"
 
 
 class Parts:
     """The folder OUT.parts, which is there until OUT is whole."""
 
-    def __init__(self, out: pathlib.Path, description: Mapping[str, Any]) -> None:
-        """Finds the parts that there are.
+    def __init__(self, out: pathlib.Path, made_of: Mapping[str, Any], rows: int) -> None:
+        """Finds the file or the parts that there are.
 
         Args:
           out: the file that comes about.
-          description: all that the parts follow from, as JSON.
+          made_of: all that the features follow from, as JSON.
+          rows: of a batch, by which the parts are cut.
 
         Raises:
-          ConfigError: the file is there, or parts with another description.
+          ConfigError: the file is there, or parts are, made of something else.
         """
-        self._out, self._description = out, dict(description)
+        self._out, self._made_of, self._description = out, dict(made_of), {**made_of, "rows": rows}
         self._folder = out.with_name(f"{out.name}.parts")
-        if out.exists():
-            raise ConfigError(f"{out} is there already: remove it, or give another --out")
+        self.finished = self._counts() if out.exists() else None  # images with features, and skipped; None: not yet
         described = self._folder / "description.json"
         before = json.loads(described.read_text()) if described.exists() else self._description
         changed = [name for name, value in self._description.items() if before.get(name) != value]
@@ -44,6 +44,18 @@ class Parts:
             raise ConfigError(
                 f"{self._folder} holds parts made of other {', '.join(changed)}: remove it, or give another --out"
             )
+
+    def _counts(self) -> tuple[int, int]:
+        try:
+            made_of = json.loads(str(_read(self._out, MADE_OF)))
+            changed = [name for name, value in self._made_of.items() if made_of.get(name) != value]
+        except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
+            changed = ["things"]
+        if changed:
+            raise ConfigError(
+                f"{self._out} is there already, made of other {', '.join(changed)}: remove it, or give another --out"
+            )
+        return len(_read(self._out, NAMES)), len(_read(self._out, SKIPPED))
 
     @property
     def done(self) -> int:
@@ -64,8 +76,8 @@ class Parts:
     def finish(self, **about: Any) -> tuple[int, int]:
         """Joins the parts and removes them; returns how many images have features, and how many were skipped.
 
-        The file has `names` str[N], `features` [N, ...], `skipped` str[any number], and `about`. Its bytes follow from
-        the parts alone.
+        The file has `names` str[N], `features` [N, ...], `skipped` str[any number], `made_of`, and `about`. Its bytes
+        follow from these and the parts alone.
 
         Raises:
           ConfigError: no image has features.
@@ -83,7 +95,8 @@ class Parts:
         }
         whole = self._folder / "whole"
         with zipfile.ZipFile(whole, "w") as archive:
-            for name, array in {NAMES: names, SKIPPED: skipped, **about}.items():
+            arrays = {NAMES: names, SKIPPED: skipped, MADE_OF: json.dumps(self._made_of), **about}
+            for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w") as file:
                     np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
             with archive.open(f"{FEATURES}.npy", "w", force_zip64=True) as file:

@@ -96,8 +96,24 @@ def test_parts_of_something_else_are_not_taken(encoder, folder, tmp_path, monkey
         extract.extract(encoder, folder, out, "tokens", 0)
     extract.extract(encoder, folder, out)  # has nothing left but to join
     assert capsys.readouterr().err.count("skipped") == 2  # by the first call alone
-    with pytest.raises(ConfigError, match="is there already"):
-        extract.extract(encoder, folder, out)
+
+
+def test_a_finished_file_is_found_and_one_of_something_else_is_not_taken(encoder, folder, undisturbed, monkeypatch):
+    before = undisturbed.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(type(encoder), "stream", None)  # nothing is encoded
+        assert extract.extract(encoder, folder, undisturbed, "tokens", 0) == (IMAGES, 2)
+        with pytest.raises(ConfigError, match="is there already, made of other layer: remove it"):
+            extract.extract(encoder, folder, undisturbed, "tokens", 1)
+    assert undisturbed.read_bytes() == before
+
+
+def test_a_file_of_another_kind_is_not_taken(encoder, folder, tmp_path):
+    out = tmp_path / "features.npz"
+    for other in (lambda: out.write_bytes(b"nonsense"), lambda: np.savez(out, features=np.zeros(3))):
+        other()
+        with pytest.raises(ConfigError, match="is there already"):
+            extract.extract(encoder, folder, out)
 
 
 def test_what_cannot_be_extracted_is_said(encoder, tmp_path):

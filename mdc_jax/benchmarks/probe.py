@@ -9,15 +9,19 @@ random, so that no penalty separates the classes. Both solvers see standardised 
 Ours runs over all penalties from strong to weak, its turning to principal axes included. scikit-learn's (L-BFGS, its
 defaults but for `max_iter`) runs at some of them, each from zero as it is used. The table holds the objective, the
 Euclidean norm of its gradient and the validation accuracy of both: times compare only where those of ours are no worse.
-Last, what a probe of ImageNet's size would take, from gradients of a part of it.
+Last, what a probe of ImageNet's size would take, from gradients of a part of it, and how many copies of that part a
+probe of all layers holds.
 
 Shapes: N examples, D features, K classes.
 """
 
 import dataclasses
 import json
+import pathlib
 import resource
+import tempfile
 import time
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +33,9 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.data.sources import open_source
-from mdc_jax.evaluators import logistic, solvers
+from mdc_jax.data.sources.base import Family
+from mdc_jax.evaluators import feature_cache, logistic, probes, solvers
+from mdc_jax.evaluators.ridge import Ridge
 from mdc_jax.evaluators.scaling import scale
 from mdc_jax.models import vit
 from mdc_jax.report import tables
@@ -161,9 +167,32 @@ def imagenet(evaluations: int, rows: int, seed: int = 0) -> dict[str, float]:
         solvers.mean_loss(x, y, theta, "class")
         seconds.append(clock.read()[1])
     features = 4 * count * width
-    # Features before and after they are turned exist together; of parameters, the pairs and some vectors of float64.
-    memory = 2 * features + theta.size * (2 * 10 * 4 + 12 * 8)
+    # One scaled copy of the features, of whatever number of layers; of parameters, the pairs and some float64 vectors.
+    memory = features + theta.size * (2 * 10 * 4 + 12 * 8)
     return {"hours": min(seconds) * count / rows * evaluations / 3600, "GiB": memory / 2**30}
+
+
+def copies_of_layers(count: int, width: int, layers: int, seed: int = 0) -> float:
+    """The most memory that arrays of a (ridge) probe of so many layers take, in multiples of the features of one.
+
+    Features are in a file that is mapped into memory, as those of a large data set are, and are not counted.
+    """
+    rng = np.random.default_rng(seed)
+    labels = {split: np.arange(count if split == "train" else 100, dtype=np.int32) % 10 for split in probes.SPLITS}
+    task, tried = probes.make_task(Family("class", tuple("0123456789")), labels), None
+    with tempfile.TemporaryDirectory() as folder:
+        parts = (
+            {"x": rng.standard_normal((len(rows), layers, width), np.float32)}
+            for rows in np.array_split(np.arange(count), -(-count // 1000))
+        )
+        stored = feature_cache.store(parts, pathlib.Path(folder), count)["x"]
+        tracemalloc.start()
+        for layer in range(layers):
+            space = {split: stored[: len(y), layer] for split, y in labels.items()}
+            tried = probes.attempt(scale(space, "standardised", turned=True), task, Ridge(), tried, layer=layer + 1)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return peak / (4 * count * width)
 
 
 def peak_gib() -> float:
@@ -201,8 +230,16 @@ def main(_: list[str]) -> None:
         f"ImageNet (1.28 M x 768, 1,000 classes), as many gradients: {large['hours']:.1f} processor hours, "
         f"{large['GiB']:.1f} GiB"
     )
+    copies = copies_of_layers(options.imagenet_rows, _IMAGENET[1], options.layers)
+    print(f"{options.layers} layers: at most {copies:.2f} times the features of one in memory")
     if options.json:
-        result |= {"peak_gib": memory, "evaluations": evaluations, "turning_seconds": turning[0], "imagenet": large}
+        result |= {
+            "peak_gib": memory,
+            "evaluations": evaluations,
+            "turning_seconds": turning[0],
+            "imagenet": large,
+            "copies": copies,
+        }
         result |= {"settings": {name: getattr(options, name) for name in _SETTINGS}}
         epath.Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
 
@@ -250,5 +287,6 @@ if __name__ == "__main__":
     flags.DEFINE_float("tolerance", 3e-8, "Nats that a fit may leave to gain.")
     flags.DEFINE_list("compare", ["12", "20", "28"], "Values of the path, from 0, that scikit-learn fits too.")
     flags.DEFINE_integer("imagenet_rows", 20_000, "Examples of the measured part of ImageNet's size.", lower_bound=100)
+    flags.DEFINE_integer("layers", 12, "Layers whose memory is measured.", lower_bound=1)
     flags.DEFINE_string("json", None, "File for every number.")
     app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -229,6 +229,18 @@ class SigLip:
 
 
 @dataclasses.dataclass(frozen=True)
+class Supervised:
+    """The labels of the training source instead of captions: the ceiling of what probes find."""
+
+    name: str = "supervised"
+    writes_captions: typing.ClassVar[bool] = False
+    decoding: typing.ClassVar[tuple[str, ...]] = ()
+    # Label families by name, kind ("presence" or "class"), number of names, and whether they are bound; (): all of
+    # data.train.
+    families: tuple[tuple[str, str, int, bool], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class ImageEncoder:
     """What a released encoder has for an objective: none, so it is no choice for a run."""
 
@@ -238,7 +250,7 @@ class ImageEncoder:
 
 
 # The names of the objectives, which stand nowhere else.
-Objective = MaskedDiffusion | MaskedLM | Parallel | Autoregressive | CapPa | Clip | SigLip
+Objective = MaskedDiffusion | MaskedLM | Parallel | Autoregressive | CapPa | Clip | SigLip | Supervised
 OBJECTIVES: Mapping[str, type] = {section.name: section for section in typing.get_args(Objective)}
 
 
@@ -326,7 +338,9 @@ class LinearProbe:
     l2_values: int = 0  # of logistic: so many over the whole range, from strong to weak; 0: a search by factors of ten
     layers: bool = False  # a row more: the mean of the tokens that leave a block, the best one by validation
     shots: int = 0  # training examples of each class; 0: all
-    refit: bool = False  # fit again on train + validation what validation has chosen
+    # Fit again on train + validation what validation has chosen. On a `dataset`, `logistic` and `adamw` always do, as
+    # where they are from, but for few shots.
+    refit: bool = False
     metric: str = _field("accuracy", ("accuracy", "mean_per_class"))  # of families of classes
     # Rows of other runs, NAME=WORKDIR each, as in ("permuted captions=runs/permuted", "supervised ceiling=runs/named").
     compared: tuple[str, ...] = ()

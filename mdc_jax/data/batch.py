@@ -7,7 +7,7 @@ Shapes: B examples, C captions of an image, L tokens, H x W pixels.
     length   i32[B, C]        real tokens, EOS included; 0 for a missing caption
     id       i32[B]           the record within its source
     _mask    bool[B]          false: padding or an unreadable record, in no loss and no metric
-    label/X  i32[B, ...]      labels by family, only where an evaluator asks for them
+    label/X  i32[B, ...]      labels by family, only where an evaluator or the objective asks for them
 
 L is data.max_tokens, or less in a training batch with data.buckets. A bad or missing example keeps its row, so that
 positions never shift.

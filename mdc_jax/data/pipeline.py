@@ -73,7 +73,7 @@ _Made = tuple[dict[str, np.ndarray], list[_Fault]]
 class TrainBatches:
     """Endless training batches of this host, from a position on.
 
-    Iterating gives dicts of the batch contract (without labels). `bad` counts the reasons of the masked rows in
+    Iterating gives dicts of the batch contract. `bad` counts the reasons of the masked rows in
     the batches given so far. Close it, or use it in a `with` block.
     """
 
@@ -98,7 +98,8 @@ class TrainBatches:
           position: examples seen before, a multiple of nothing in particular.
           process_index: this host, of
           process_count: hosts, which must divide the batch size.
-          keys: of the batch to give, beside `_mask`; None: all.
+          keys: of the batch to give, beside `_mask`; with labels among them, an image needs no caption. None: all but
+            labels.
           bucket_run: examples that stand together with data.buckets, see `LengthBuckets`; 0: the batch size.
 
         Raises:
@@ -130,7 +131,8 @@ class TrainBatches:
             )
             buckets.canvas(position, 1)  # so that lengths that cannot be had are said here, not in a thread
 
-        self._assemble = assemble = _Assembler(source, tokenizer, config)
+        labels = [key.removeprefix(LABEL_PREFIX) for key in keys or () if key.startswith(LABEL_PREFIX)]
+        self._assemble = assemble = _Assembler(source, tokenizer, config, labels)
 
         def make(start: int) -> _Made:
             places = [start + index for index in rows]

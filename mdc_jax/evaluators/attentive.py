@@ -49,6 +49,7 @@ class Attentive:
 
     scaling = "raw"  # a LayerNorm comes first
     turned = False
+    refits = False
 
     def sweep(self, data: Labelled, score: Callable[[Predict], float]) -> Iterator[tuple[Fitted, float]]:
         for rate in LEARNING_RATES:

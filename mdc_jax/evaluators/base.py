@@ -98,7 +98,9 @@ def check_scorers(evaluator: str, names: Sequence[str], objective: Objective) ->
 
 
 def chosen_scorers(evaluator: str, names: Sequence[str], objective: Objective) -> tuple[str, ...]:
-    """The scorers `names`, or the first that the objective has; raises ConfigError as `check_scorers`."""
+    """The scorers `names`, or the first that the objective has; raises ConfigError as `check_scorers`, and for none."""
+    if not objective.scorers:
+        raise ConfigError(f"{evaluator}: the objective learns no captions, so it scores none: leave this evaluator out")
     check_scorers(evaluator, names, objective)
     return tuple(names) or tuple(objective.scorers)[:1]
 

@@ -56,6 +56,7 @@ class Recipe(Protocol):
 
     scaling: str  # how its features are scaled where the user says nothing, see `scaling.py`
     turned: bool  # whether it wants them on their principal axes
+    refits: bool  # whether those who made it known fit the choice again on training and validation examples
 
     def sweep(self, data: Labelled, score: Callable[[Predict], float]) -> Iterator[tuple[Fitted, float]]:
         """Fits every setting there is to try, and yields each with its validation score."""
@@ -66,8 +67,8 @@ class Recipe(Protocol):
         ...
 
 
-def choose(tried: Iterable[tuple[Fitted, float]]) -> tuple[Fitted, tuple[Trial, ...], bool]:
-    """Returns the best of a sweep (of equals the first), all trials, and whether the best lies at the edge of them."""
+def choose(tried: Iterable[tuple[Fitted, float]]) -> tuple[Fitted, float, tuple[Trial, ...], bool]:
+    """Returns the best of a sweep (of equals the first), its score, all trials, and whether it lies at their edge."""
     best, best_score, trials = None, -np.inf, []
     for fitted, score in tried:
         trials.append(Trial(fitted.settings, score))
@@ -78,6 +79,5 @@ def choose(tried: Iterable[tuple[Fitted, float]]) -> tuple[Fitted, tuple[Trial, 
     edge = False
     for name, value in best.settings.items():
         values = {trial.settings[name] for trial in trials}
-        # A layer has no other beyond the last.
-        edge |= name != "layer" and len(values) > 1 and value in (min(values), max(values))
-    return best, tuple(trials), edge
+        edge |= len(values) > 1 and value in (min(values), max(values))
+    return best, best_score, tuple(trials), edge

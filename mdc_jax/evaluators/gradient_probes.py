@@ -32,6 +32,7 @@ class GradientProbe:
     scaling: str
     swept: str
     values: tuple[float, ...]
+    refits: bool
     turned = False
 
     def sweep(self, data: Labelled, score: Callable[[Predict], float]) -> Iterator[tuple[Fitted, float]]:
@@ -49,11 +50,11 @@ class GradientProbe:
 
 
 def adamw() -> GradientProbe:
-    return GradientProbe("adamw", "normalised", "weight_decay", _DECAYS)
+    return GradientProbe("adamw", "normalised", "weight_decay", _DECAYS, refits=True)
 
 
 def sgd() -> GradientProbe:
-    return GradientProbe("sgd", "raw", "lr", _RATES)
+    return GradientProbe("sgd", "raw", "lr", _RATES, refits=False)
 
 
 def train(data: Labelled, optimizer: str, rates_H: np.ndarray, decays_H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

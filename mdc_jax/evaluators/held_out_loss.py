@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from mdc_jax.config import sections
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.data.sources import open_source
-from mdc_jax.evaluators.base import GlobalBatch, Subject, batches, spec_of
+from mdc_jax.evaluators.base import GlobalBatch, Subject, batches, objective_of, spec_of
 from mdc_jax.objectives.base import Metrics, Objective, Params
 
 # Every evaluation with the same batch size draws the same masks: differences between them are not noise.
@@ -23,13 +24,23 @@ class HeldOutLoss:
 
     def check(self, config: sections.Config) -> None:
         """See `Evaluator`."""
-        open_source(spec_of(config, self._section.split))
+        spec = spec_of(config, self._section.split)
+        known = open_source(spec).families
+        for family in _labels(objective_of(config)):
+            if family not in known:
+                raise ConfigError(f'held-out loss: {spec} has no label family "{family}"; it has {", ".join(known)}')
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section = self._section
         totals: dict[str, float] = {}
         examples = 0.0
-        walk = batches(subject, subject.spec(section.split), count=section.examples, batch_size=section.batch_size)
+        walk = batches(
+            subject,
+            subject.spec(section.split),
+            count=section.examples,
+            batch_size=section.batch_size,
+            labels=_labels(subject.objective),
+        )
         for index, batch in enumerate(walk):
             count, means = jax.device_get(_loss(subject.objective, subject.params, batch, index))
             examples += float(count)
@@ -37,6 +48,11 @@ class HeldOutLoss:
                 totals[name] = totals.get(name, 0.0) + float(count) * float(mean)
         for name, total in totals.items():
             yield name, total / max(examples, 1.0)
+
+
+def _labels(objective: Objective) -> tuple[str, ...]:
+    """The label families that the loss is of."""
+    return tuple(key.removeprefix(LABEL_PREFIX) for key in objective.batch_keys if key.startswith(LABEL_PREFIX))
 
 
 @functools.partial(jax.jit, static_argnums=0)

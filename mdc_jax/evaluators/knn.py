@@ -19,6 +19,7 @@ class NearestNeighbours:
 
     scaling = "normalised"
     turned = False
+    refits = False
 
     def sweep(self, data: Labelled, score: Callable[[Predict], float]) -> Iterator[tuple[Fitted, float]]:
         for k in sorted({min(k, len(data.x)) for k in NEIGHBOURS}):

@@ -67,8 +67,9 @@ class LinearProbe:
             tasks = self._tasks(families, cached, subject.config.seed)
             results = self._results(subject, families, tasks, rows, cached)
 
+        weights = {name: probe_files.weights_hash(who) for name, who in {TRAINED: subject, **compared}.items()}
         if results and jax.process_index() == 0:
-            probe_files.write(subject, self._section, specs, compared, families, tasks, results)
+            probe_files.write(subject, self._section, specs, compared, weights, families, tasks, results)
         for (name, row, kind), result in results.items():
             features = TOKENS if kind == recipes.ATTENTIVE else FLATTENED if families[name].bound else POOLED
             if row.name == TRAINED and row.features == features:
@@ -93,7 +94,7 @@ class LinearProbe:
                     continue
                 found: dict[str, list[probes.Result]] = {name: [] for name in names}
                 for encoder in row.encoders:
-                    for name, result in self._probe(subject, kind, row.spaces(cached, encoder), tasks, names):
+                    for name, result in self._probe(subject, kind, row.spaces(cached, encoder), tasks, names).items():
                         found[name].append(result)
                 results |= {(name, row, kind): probes.pool(parts) for name, parts in found.items()}
         return results
@@ -105,18 +106,31 @@ class LinearProbe:
         spaces: list[probe_features.Split],
         tasks: Mapping[str, probes.Task],
         names: list[str],
-    ) -> Iterator[tuple[str, probes.Result]]:
+    ) -> dict[str, probes.Result]:
         section, recipe = self._section, recipes.build(kind, self._section.l2_values)
         how = recipe.scaling if section.scaling == "recipe" or kind == recipes.ATTENTIVE else section.scaling
-        fitted = ("train", "validation") if section.refit else ("train",)
-        scaled = [scale(space, how, turned=recipe.turned, fitted=fitted) for space in spaces]
-        for name in names:
-            if subject.should_stop():
-                raise Interrupted
-            yield (
-                name,
-                probes.probe(scaled, tasks[name], recipe, refit=section.refit, seed=subject.config.seed),
-            )
+        refit = section.refit or bool(section.dataset and recipe.refits and not section.shots)
+        fitted = ("train", "validation") if refit else ("train",)
+        tried: dict[str, probes.Attempt] = {}
+
+        def on(features: probe_features.Split, layer: int) -> None:
+            for name in names:
+                if subject.should_stop():
+                    raise Interrupted
+                tried[name] = probes.attempt(
+                    features,
+                    tasks[name],
+                    recipe,
+                    tried.get(name),
+                    layer=layer,
+                    refit=refit,
+                    seed=subject.config.seed,
+                )
+
+        for number, space in enumerate(spaces, 1):
+            # Scaled where nothing holds them once the layer is done: those of one exist at a time.
+            on(scale(space, how, turned=recipe.turned, fitted=fitted), number if len(spaces) > 1 else 0)
+        return {name: probes.read(found, tasks[name]) for name, found in tried.items()}
 
     def _specs(self, config: sections.Config) -> dict[str, str]:
         return {split: getattr(self._section, split) or spec_of(config, split) for split in probes.SPLITS}

@@ -26,6 +26,7 @@ class Logistic:
     l2_values: int = 0
     scaling = "standardised"
     turned = True
+    refits = True
 
     def sweep(self, data: Labelled, score: Callable[[Predict], float]) -> Iterator[tuple[Fitted, float]]:
         def fit(l2: float, start: solvers.Heads | None) -> solvers.Heads:

@@ -2,7 +2,7 @@
 
 probe.csv        every number, with its interval and what validation chose
 probe_sweep.csv  every setting that was tried, with its validation score
-probe.json       what the numbers are of: sources, names of the labels, preprocessing, seeds, settings
+probe.json       what the numbers are of: sources, labels, weights, preprocessing, seeds, settings
 probe.md         tables
 """
 
@@ -17,9 +17,10 @@ from mdc_jax.config import sections
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
 from mdc_jax.evaluators import probes
-from mdc_jax.evaluators.base import Subject
+from mdc_jax.evaluators.base import Subject, to_host
 from mdc_jax.evaluators.fitting import Settings
-from mdc_jax.evaluators.probe_features import Row
+from mdc_jax.evaluators.probe_features import TRAINED, Row
+from mdc_jax.exchange import trees
 from mdc_jax.report import probe_tables, tables
 
 Results = Mapping[tuple[str, Row, str], probes.Result]  # by family, row and kind of probe
@@ -30,19 +31,21 @@ def write(
     section: sections.LinearProbe,
     specs: Mapping[str, str],
     compared: Mapping[str, Subject],
+    weights: Mapping[str, str],
     families: Mapping[str, Family],
     tasks: Mapping[str, probes.Task],
     results: Results,
 ) -> None:
-    """Writes the files to `subject.out`."""
+    """Writes the files to `subject.out`; `weights` are hashes by name of the row, see `weights_hash`."""
     lines = _lines(subject, families, tasks, results)
     tables.write_csv(subject.out / "probe.csv", list(lines[0]), [list(line.values()) for line in lines])
     _write_sweep(subject, tasks, results)
-    about = _about(subject, section, specs, compared, families, tasks)
+    about = _about(subject, section, specs, compared, weights, families, tasks)
     (subject.out / "probe.json").write_text(json.dumps(about, indent=2) + "\n")
 
     text = f"# Probes at step {subject.step}\n\n{probe_tables.markdown(lines)}"
     text += "\nIn brackets: 95% bootstrap intervals over the test examples.\n"
+    text += probe_tables.fitted_on(lines)
     if section.baselines:
         text += probe_tables.missing_rows(lines)
     for line in lines:
@@ -52,6 +55,11 @@ def write(
             logging.warning("linear probe: %s", note)
             text += f"\n{note}.\n"
     (subject.out / "probe.md").write_text(text)
+
+
+def weights_hash(subject: Subject) -> str:
+    """sha256 of the encoder that is probed. Every process has to ask: each may hold a part of it."""
+    return trees.sha256(trees.flat(to_host(subject.params["encoder"])))
 
 
 def _lines(
@@ -75,6 +83,7 @@ def _lines(
                 "l2": " ".join(f"{settings['l2']:g}" for settings in result.chosen if "l2" in settings),
                 "chosen": "; ".join(_text(settings) for settings in result.chosen),
                 "at_edge": int(result.at_edge),
+                "fitted_on": ("train+validation" if result.refit else "train") if kind else "",
                 "names": len(task.names),
                 "step": subject.step,
             }
@@ -112,14 +121,16 @@ def _about(
     section: sections.LinearProbe,
     specs: Mapping[str, str],
     compared: Mapping[str, Subject],
+    weights: Mapping[str, str],
     families: Mapping[str, Family],
     tasks: Mapping[str, probes.Task],
 ) -> dict[str, Any]:
-    def model(who: Subject) -> dict[str, Any]:
-        return {"step": who.step, "seed": who.config.seed, "preprocessing": dataclasses.asdict(who.config.image)}
+    def model(name: str, who: Subject) -> dict[str, Any]:
+        preprocessing = dataclasses.asdict(who.config.image)
+        return {"step": who.step, "seed": who.config.seed, "weights": weights[name], "preprocessing": preprocessing}
 
     return {
-        **model(subject),
+        **model(TRAINED, subject),
         "splits": {split: {"source": spec, "hash": open_source(spec).fingerprint} for split, spec in specs.items()},
         "families": {
             name: {
@@ -132,5 +143,5 @@ def _about(
             for name, task in tasks.items()
         },
         "settings": dataclasses.asdict(section),
-        "compared": {name: model(other) for name, other in compared.items()},
+        "compared": {name: model(name, other) for name, other in compared.items()},
     }

@@ -1,20 +1,20 @@
 """One probe: from features and labels of three splits to a metric with its 95% interval.
 
 Validation chooses among all that the recipe tries, and among layers where there are several; then the probe may be
-fitted again on training and validation examples. The test split is read once, with the choice made.
+fitted again on training and validation examples. The labels of the test split are read once, with the choice made.
 
 Shapes: N examples of a split, D features, K names or classes, R bootstrap resamples.
 """
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mdc_jax.data.sources.base import Family
 from mdc_jax.evaluators import metrics
-from mdc_jax.evaluators.fitting import Fitted, Labelled, Predict, Recipe, Settings, Trial, choose
+from mdc_jax.evaluators.fitting import Labelled, Predict, Recipe, Settings, Trial, choose
 from mdc_jax.evaluators.scaling import Split, joined
 
 SPLITS = ("train", "validation", "test")
@@ -41,6 +41,18 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
+class Attempt:
+    """The best of all that was tried, and what it says of the test examples, whose labels nobody has looked at."""
+
+    settings: Settings
+    score: float  # on the validation split
+    at_edge: bool  # the best setting is the largest or smallest that was tried with its layer
+    trials: tuple[Trial, ...]
+    refit: bool  # it was fitted again on training and validation examples
+    logits: np.ndarray  # f32[N, K] of the test split
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """Metrics of a probe and how its settings were chosen."""
 
@@ -48,6 +60,7 @@ class Result:
     chosen: tuple[Settings, ...] = ()  # of every initialisation
     trials: tuple[tuple[Trial, ...], ...] = ()  # of every initialisation
     at_edge: bool = False  # a setting chosen is the largest or smallest that was tried
+    refit: bool = False  # fitted again on training and validation examples
 
     def interval(self, metric: str) -> tuple[float, float, float]:
         """(value, low, high): the value and its 95% percentile interval over resampled test examples."""
@@ -105,30 +118,44 @@ def _few(labels_N: np.ndarray, rows: np.ndarray, shots: int, seed: int) -> np.nd
     return np.sort(drawn[place < shots])
 
 
-def probe(layers: Sequence[Split], task: Task, recipe: Recipe, *, refit: bool = False, seed: int = 0) -> Result:
-    """Probes scaled features of all examples, of one layer or of several among which validation chooses.
+def attempt(
+    features: Split,
+    task: Task,
+    recipe: Recipe,
+    before: Attempt | None = None,
+    *,
+    layer: int = 0,
+    refit: bool = False,
+    seed: int = 0,
+) -> Attempt:
+    """Tries all that the recipe has on scaled features of all examples, and keeps the better of it and `before`.
 
-    With `refit`, what was chosen is fitted again on training and validation examples together.
+    Layers are tried one after the other, so that features of one exist at a time; `layer` counts them from 1, and is 0
+    where there is one. With `refit`, what is better is fitted again on training and validation examples together.
     """
-    once = np.ones((len(task.rows["validation"]), 1), np.float32)
+    validation = _select(features, task, "validation")
+    once = np.ones((len(validation), 1), np.float32)
 
-    def tried() -> Iterator[tuple[Fitted, float]]:
-        for layer, features in enumerate(layers, 1):
-            validation = _select(features, task, "validation")
+    def score(predict: Predict) -> float:
+        return float(_measure(task, predict(validation), "validation", once)[task.metric][0])
 
-            def score(predict: Predict, validation: np.ndarray = validation) -> float:
-                return float(_measure(task, predict(validation), "validation", once)[task.metric][0])
-
-            for fitted, value in recipe.sweep(_labelled(features, task, ("train",), seed), score):
-                settings = {"layer": layer, **fitted.settings} if len(layers) > 1 else fitted.settings
-                yield dataclasses.replace(fitted, settings=settings), value
-
-    best, trials, at_edge = choose(tried())
-    features, predict = layers[int(best.settings.get("layer", 1)) - 1], best.predict
+    best, best_score, trials, at_edge = choose(recipe.sweep(_labelled(features, task, ("train",), seed), score))
+    of_layer = {"layer": layer} if layer else {}
+    trials = tuple(Trial({**of_layer, **trial.settings}, trial.score) for trial in trials)
+    trials = (*before.trials, *trials) if before else trials
+    if before and before.score >= best_score:
+        return dataclasses.replace(before, trials=trials)
+    predict = best.predict
     if refit:
         predict = recipe.fit(_labelled(features, task, ("train", "validation"), seed), best.settings)
     logits = predict(_select(features, task, "test"))
-    return Result(_measure(task, logits, "test", _weights(len(logits))), (best.settings,), (trials,), at_edge)
+    return Attempt({**of_layer, **best.settings}, best_score, at_edge, trials, refit, logits)
+
+
+def read(tried: Attempt, task: Task) -> Result:
+    """Holds what was chosen against the labels of the test split."""
+    measured = _measure(task, tried.logits, "test", _weights(len(tried.logits)))
+    return Result(measured, (tried.settings,), (tried.trials,), tried.at_edge, tried.refit)
 
 
 def _select(features: Split, task: Task, split: str) -> np.ndarray:
@@ -166,6 +193,7 @@ def pool(results: Sequence[Result]) -> Result:
         tuple(settings for r in results for settings in r.chosen),
         tuple(trials for r in results for trials in r.trials),
         any(r.at_edge for r in results),
+        results[0].refit,
     )
 
 

@@ -22,6 +22,7 @@ class Ridge:
 
     scaling = "standardised"
     turned = False
+    refits = False
 
     def sweep(self, data: Labelled, score: Callable[[Predict], float]) -> Iterator[tuple[Fitted, float]]:
         solve = _solver(data)

@@ -19,7 +19,7 @@ Split = Mapping[str, np.ndarray]  # by name of the split
 
 
 def scale(features: Split, how: str, *, turned: bool = False, fitted: tuple[str, ...] = ("train",)) -> Split:
-    """Scales features f32[N, D]; raises ValueError for another `how`.
+    """Scales features f32[N, D], of which one copy exists at a time; raises ValueError for another `how`.
 
     Args:
       features: of each split.
@@ -41,8 +41,15 @@ def scale(features: Split, how: str, *, turned: bool = False, fitted: tuple[str,
         raise ValueError(f"scaling is {how!r}; expected raw, standardised or normalised")
     if not turned:
         return scaled
-    axes = solvers.principal_axes(joined([scaled[split] for split in fitted]))
-    return {split: x @ axes for split, x in scaled.items()}
+    axes = solvers.principal_axes(*(scaled[split] for split in fitted))
+    # What is ours already is written over, where that has the room.
+    over = how != "raw" and axes.shape[0] == axes.shape[1]
+    for split, x in scaled.items():
+        out = x if over else np.empty((len(x), axes.shape[1]), np.float32)
+        for rows in _chunks(len(x)):
+            out[rows] = x[rows] @ axes
+        scaled[split] = out
+    return scaled
 
 
 def joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -54,9 +61,13 @@ def _length(x_NxD: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("nd,nd->n", x_NxD, x_NxD))
 
 
+def _chunks(count: int) -> list[slice]:
+    return [slice(first, first + _CHUNK) for first in range(0, count, _CHUNK)]
+
+
 def _mean_and_std(x_NxD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """In float64, of which there is a chunk at a time."""
-    chunks = [slice(first, first + _CHUNK) for first in range(0, len(x_NxD), _CHUNK)]
+    chunks = _chunks(len(x_NxD))
     mean_D = sum(x_NxD[rows].sum(0, dtype=np.float64) for rows in chunks) / len(x_NxD)
     variance_D = sum(np.square(x_NxD[rows] - mean_D[None]).sum(0) for rows in chunks) / len(x_NxD)
     return mean_D.astype(np.float32), np.sqrt(variance_D).astype(np.float32)

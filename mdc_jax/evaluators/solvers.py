@@ -40,16 +40,16 @@ class Heads:
         return x_NxD @ self.weight_DxK + self.bias_K[None]
 
 
-def principal_axes(x_NxD: np.ndarray) -> np.ndarray:
-    """Directions f32[D, min(N, D)] in which the features are uncorrelated.
+def principal_axes(*parts: np.ndarray) -> np.ndarray:
+    """Directions f32[D, min(N, D)] in which the features f32[N, D] of all parts together are uncorrelated.
 
     The penalty does not see rotations, so fitting `x @ axes` is the same problem; but its diagonal
     is then all there is to know of the features' covariance, and the solver preconditions by it.
     """
-    n, d = x_NxD.shape
-    if d <= n:
-        return np.linalg.eigh(x_NxD.T @ x_NxD)[1].astype(np.float32)
+    if parts[0].shape[1] <= sum(map(len, parts)):
+        return np.linalg.eigh(sum(x.T @ x for x in parts))[1].astype(np.float32)
     # With fewer examples than features the solution lies in the span of the examples.
+    x_NxD = np.concatenate(parts)
     variance, left = np.linalg.eigh(x_NxD @ x_NxD.T)
     kept = variance > variance[-1] * 1e-6
     return (x_NxD.T @ (left[:, kept] / np.sqrt(variance[kept])[None])).astype(np.float32)

@@ -1,5 +1,6 @@
 """Parameters by name ("encoder/patch/kernel"), and as a tree; on the host, and on devices."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,15 @@ def flat(tree: Any) -> dict[str, Any]:
 def on_host(tree: Any) -> dict[str, np.ndarray]:
     """Arrays by name, from devices that have each one whole."""
     return {name: np.asarray(leaf) for name, leaf in flat(tree).items()}
+
+
+def sha256(leaves: Mapping[str, np.ndarray]) -> str:
+    """A hash of names, shapes and values, whatever the order."""
+    digest = hashlib.sha256()
+    for name in sorted(leaves):
+        digest.update(f"{name} {leaves[name].dtype} {leaves[name].shape}\n".encode())
+        digest.update(np.ascontiguousarray(leaves[name]).data)
+    return digest.hexdigest()
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:

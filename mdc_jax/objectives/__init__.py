@@ -9,6 +9,7 @@ from mdc_jax.objectives.cappa import CapPa
 from mdc_jax.objectives.contrastive import Clip, SigLip
 from mdc_jax.objectives.fixed_ratio import MaskedLM, Parallel
 from mdc_jax.objectives.masked import MaskedDiffusion
+from mdc_jax.objectives.supervised import Supervised
 from mdc_jax.ops.cross_entropy import Split
 
 _OF_SECTION = {
@@ -19,6 +20,7 @@ _OF_SECTION = {
     sections.CapPa: CapPa,
     sections.Clip: Clip,
     sections.SigLip: SigLip,
+    sections.Supervised: Supervised,
 }
 # A section without its objective fails here, on import.
 OBJECTIVES: Mapping[str, type[Objective]] = {

@@ -14,7 +14,7 @@ _FEATURES_SHOWN = ("pooled", "flattened", "best layer", "tokens")
 # Rows that runs of their own give, and what each run is.
 EXPECTED_ROWS = {
     "permuted captions": "trained on captions permuted afresh every epoch",
-    "supervised ceiling": "trained on captions that state the labels",
+    "supervised ceiling": "trained on the labels, with objective=supervised",
 }
 
 
@@ -38,6 +38,16 @@ def row_label(line: Line) -> str:
     parts = [line["row"], line["features"] if line["features"] in _FEATURES_SHOWN else ""]
     parts.append("" if line.get("probe", "") == _USUAL_PROBE else line.get("probe", ""))
     return ", ".join(filter(None, parts))
+
+
+def fitted_on(lines: Iterable[Line]) -> str:
+    """A sentence for each kind of probe: whether it has seen the validation examples that chose its settings."""
+    meaning = {
+        "train": "fitted on training examples alone",
+        "train+validation": "fitted again on training and validation examples, with what validation had chosen",
+    }
+    found = dict.fromkeys((line["probe"], line["fitted_on"]) for line in lines if line["fitted_on"])
+    return "".join(f"\n{probe}: {meaning[examples]}.\n" for probe, examples in found)
 
 
 def missing_rows(lines: Iterable[Line]) -> str:

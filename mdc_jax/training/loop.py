@@ -32,7 +32,17 @@ from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
 from mdc_jax.exchange import initial
-from mdc_jax.training import checkpoint, compatibility, distributed, failures, files, lock, memory, sharding
+from mdc_jax.training import (
+    checkpoint,
+    compatibility,
+    distributed,
+    failures,
+    files,
+    label_families,
+    lock,
+    memory,
+    sharding,
+)
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost, parameters
 from mdc_jax.training.metric_writer import MetricWriter, Progress, read, with_nan, without_nan
@@ -59,6 +69,7 @@ def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, floa
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(config.data.batch_size, config.optimizer.accumulation, mesh)
     source = open_source(config.data.train)
+    config = label_families.filled(config, source)
     caption_safety.check(source, config.image)
     evaluators.check(config)
     keep = {"keep_latest": config.checkpoint.keep_latest, "keep_best": config.checkpoint.keep_best}

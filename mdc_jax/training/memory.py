@@ -9,6 +9,7 @@ import jax.extend
 import numpy as np
 
 from mdc_jax.config import sections
+from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.objectives.base import Objective
 from mdc_jax.objectives.sizes import compute_dtype
 from mdc_jax.training import checkpoint, distributed, sharding
@@ -121,7 +122,14 @@ def batch_shapes(config: sections.Config, rows: int) -> dict[str, jax.ShapeDtype
         "text": jax.ShapeDtypeStruct((rows, data.captions_per_image, data.max_tokens), "int32"),
         "length": jax.ShapeDtypeStruct((rows, data.captions_per_image), "int32"),
         "_mask": jax.ShapeDtypeStruct((rows,), "bool"),
+        **{LABEL_PREFIX + name: _label(rows, *about) for name, *about, _ in getattr(config.objective, "families", ())},
     }
+
+
+def _label(rows: int, kind: str, names: int) -> jax.ShapeDtypeStruct:
+    return (
+        jax.ShapeDtypeStruct((rows, names), "uint8") if kind == "presence" else jax.ShapeDtypeStruct((rows,), "int32")
+    )
 
 
 def _set(config: sections.Config, remat: str) -> sections.Config:

@@ -32,6 +32,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"decoder/head/kernel$", PartitionSpec("fsdp", "tensor")),
     (r"decoder/head/bias$", PartitionSpec("tensor")),
     (r"projection/(image|text)/kernel$", PartitionSpec("fsdp", "tensor")),
+    (r"heads/[^/]+/kernel$", PartitionSpec("fsdp")),
     (r"(^|/)(positions|class_token|null_memory|bias|scale)$", PartitionSpec()),
 )
 

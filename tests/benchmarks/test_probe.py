@@ -1,6 +1,9 @@
 import numpy as np
+import pytest
 
-from mdc_jax.benchmarks import probe
+from mdc_jax.benchmarks import probe, probe_of_run
+from mdc_jax.data.sources.base import Family
+from mdc_jax.evaluators import probes
 
 
 def test_ours_is_as_low_as_scikit_learn_at_the_same_penalty_and_labels_are_not_separable():
@@ -22,5 +25,22 @@ def test_ours_is_as_low_as_scikit_learn_at_the_same_penalty_and_labels_are_not_s
 def test_a_probe_of_the_size_of_imagenet_costs_in_proportion_to_its_gradients():
     ten = probe.imagenet(10, 200)
     assert ten["hours"] > 0
-    assert 7 < ten["GiB"] < 16
+    assert 3.6 < ten["GiB"] < 5
+    assert probe.copies_of_layers(20_000, 48, 3) < 1.6
     assert np.isclose(probe.imagenet(20, 200)["GiB"], ten["GiB"])
+
+
+@pytest.mark.parametrize("kind", ["class", "presence"])
+def test_the_probe_of_a_run_is_that_of_scikit_learn_also_where_labels_are_missing(kind):
+    rng = np.random.default_rng(0)
+    x, labels = {}, {}
+    for split, count in {"train": 500, "validation": 200, "test": 400}.items():
+        x[split] = rng.standard_normal((count, 6)).astype(np.float32) * 3 + 1
+        scores = x[split][:, :3] + rng.gumbel(size=(count, 3)) * 3
+        y = np.where(rng.random(count) < 0.3, -1, scores.argmax(1)).astype(np.int32)
+        labels[split] = y if kind == "class" else (scores > 1).astype(np.uint8)
+    # The last name is of no training example.
+    task = probes.make_task(Family(kind, tuple("abcd" if kind == "class" else "abc")), labels)
+    found = probe_of_run.compare("family", x, task)
+    assert abs(found.points) < 0.3
+    assert 0.5 < found.ours < 0.95

@@ -369,6 +369,12 @@ def test_evaluation_without_captions(words):
     assert not plain["_mask"].any()
 
 
+def test_training_gives_the_labels_that_are_asked_for_also_of_images_without_captions(words):
+    (batch,) = _take(_labelled(6, 0), words, _config(batch_size=6), 1, keys=("image", "label/parity"))
+    assert batch.keys() == {"image", "label/parity", "_mask"}
+    assert batch["_mask"].all() and sorted(batch["label/parity"]) == [0, 0, 0, 1, 1, 1]
+
+
 def test_an_unknown_family_is_refused(words):
     with pytest.raises(ValueError, match=r"no labels \['colour'\]; it has \['digits', 'parity'\]"):
         pipeline.eval_batches(_labelled(4), words, _config(), count=4, batch_size=4, labels=("colour", "parity"))

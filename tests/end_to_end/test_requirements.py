@@ -12,18 +12,34 @@ OLDEST = "3.11"
 OUT_OF_REACH = ("error sending request", "Failed to fetch", "Could not connect", "dns error", "timed out")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "plugin"), [("gpu", "jax-cuda13-plugin"), ("tpu", "libtpu")])
-def test_requirements_of_accelerators_resolve(name: str, plugin: str) -> None:
+def resolve(*files: str) -> str:
+    """The versions that uv finds for all Pythons from the oldest on; skips where there is no uv or no index."""
     if importlib.util.find_spec("uv") is None:
         pytest.skip("not run: uv, which resolves for other Pythons, is not installed (requirements-dev.txt)")
-    options = ["--quiet", "--universal", f"--python-version={OLDEST}", f"requirements-{name}.txt"]
+    options = ["--quiet", "--universal", f"--python-version={OLDEST}", "--no-annotate", "--no-header", *files]
     command = [sys.executable, "-m", "uv", "pip", "compile", *options]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     if result.returncode and any(sign in result.stderr for sign in OUT_OF_REACH):
         pytest.skip(f"not run: the package index is out of reach: {result.stderr[-300:]}")
     assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-gpu.txt"])
+def test_the_pins_of_the_notebooks_hold_all_that_is_required(name: str) -> None:
+    pins = (ROOT / "colabs" / "constraints.txt").read_text().splitlines()
+    found = resolve(name, "--constraint=colabs/constraints.txt").splitlines()
+    plugins = ("jax-cuda", "nvidia-")  # of which jax names the versions itself
+    assert [line for line in found if line not in pins and not line.startswith(plugins)] == []
+    assert any(line.startswith("jax==") for line in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "plugin"), [("gpu", "jax-cuda13-plugin"), ("tpu", "libtpu")])
+def test_requirements_of_accelerators_resolve(name: str, plugin: str) -> None:
+    lines = resolve(f"requirements-{name}.txt").splitlines()
     for package in ("jax", plugin):
-        found = [line for line in result.stdout.splitlines() if line.startswith(f"{package}==")]
+        found = [line for line in lines if line.startswith(f"{package}==")]
         assert any("python_full_version < '3.12'" in line for line in found), found  # jax 0.11 and later need 3.12
         assert any("python_full_version >= '3.12'" in line for line in found), found

@@ -1,12 +1,15 @@
 import dataclasses
 import json
+import weakref
 
+import jax
 import pytest
 from etils import epath
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.evaluators import attentive, build
+from mdc_jax.evaluators import attentive, build, gradient_probes, linear_probe, probe_sets, scaling
 from mdc_jax.evaluators.base import Interrupted
+from mdc_jax.exchange import trees
 from mdc_jax.report import tables
 from mdc_jax.training import checkpoint
 from tests.evaluators.fakes import SIZE, FakeObjective, FakeSource, make_subject
@@ -111,9 +114,43 @@ def test_several_probes_layers_and_another_run_are_rows_beside_what_they_are_of(
     assert about["splits"]["test"] == {"source": "fake:test", "hash": "fake"}
     assert about["preprocessing"]["size"] == SIZE
     assert about["compared"]["permuted captions"]["step"] == 9
+    # It has the same parameters, which are not those of another key.
+    kernel = jax.device_get(FakeObjective().init(jax.random.key(1))["encoder"]["patch"]["kernel"])
+    assert about["weights"] == about["compared"]["permuted captions"]["weights"]
+    assert about["weights"] != trees.sha256({"patch/kernel": kernel})
     text = (tmp_path / "probe.md").read_text()
     assert 'no row "supervised ceiling"' in text
     assert 'no row "permuted captions"' not in text
+
+
+def test_scaled_features_of_one_layer_exist_at_a_time(tmp_path, use_source, monkeypatch):
+    use_source(SOURCES)
+    made = []
+
+    def scale(features, *args, **kwargs):
+        assert not any(array() is not None for array in made)
+        scaled = scaling.scale(features, *args, **kwargs)
+        made.extend(weakref.ref(x) for x in scaled.values())
+        return scaled
+
+    monkeypatch.setattr(linear_probe, "scale", scale)
+    # Neighbours are looked up in the training features, which a probe that was kept would keep.
+    section = dataclasses.replace(SECTION, families=("noise", "bits"), probes=("knn",), layers=True, baselines=False)
+    dict(build(section).run(make_subject(tmp_path)))
+    assert len(made) == 3 * (1 + 2)  # splits; pooled features and two layers
+
+
+@pytest.mark.parametrize("probe, fitted_on", [("ridge", "train"), ("adamw", "train+validation")])
+def test_on_a_set_that_papers_use_a_probe_sees_what_it_sees_there(tmp_path, use_source, monkeypatch, probe, fitted_on):
+    use_source(SOURCES)
+    monkeypatch.setattr(gradient_probes, "LEAST_STEPS", 2)
+    monkeypatch.setattr(probe_sets, "filled", lambda section: section)
+    section = dataclasses.replace(SECTION, dataset="cifar10", families=("noise",), probes=(probe,), baselines=False)
+    dict(build(section).run(make_subject(tmp_path)))
+    (line,) = tables.read_csv(epath.Path(tmp_path) / "probe.csv")
+    assert line["fitted_on"] == fitted_on
+    again = "fitted again" in (tmp_path / "probe.md").read_text()
+    assert again == (fitted_on == "train+validation")
 
 
 @pytest.mark.parametrize(

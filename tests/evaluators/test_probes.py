@@ -14,10 +14,18 @@ def heads(l2: float) -> solvers.Heads:
     return solvers.Heads(np.zeros((1, 1)), np.zeros(1), l2, None)
 
 
+def probe(layers: list, task: probes.Task, recipe, *, refit: bool = False) -> probes.Result:
+    """Layer after layer."""
+    tried = None
+    for number, features in enumerate(layers, 1):
+        tried = probes.attempt(features, task, recipe, tried, layer=number, refit=refit)
+    return probes.read(tried, task)
+
+
 def search(fit, score) -> tuple[float, bool]:
     """The L2 that is chosen, and whether it lies at the edge of those that were tried."""
     found = ((Fitted({"l2": h.l2}, h.logits), value) for h, value in logistic.search(fit, score))
-    best, _, at_edge = choose(found)
+    best, _, _, at_edge = choose(found)
     return best.settings["l2"], at_edge
 
 
@@ -63,7 +71,7 @@ def test_a_linear_label_is_found_and_a_random_one_is_not():
     }
     for name, expected in ((0, 1.0), (1, 0.5)):
         one = Family("presence", family.names[name : name + 1])
-        result = probes.probe(
+        result = probe(
             [features], probes.make_task(one, {s: y[:, name : name + 1] for s, y in labels.items()}), Logistic()
         )
         value, low, high = result.interval("auc")
@@ -78,7 +86,7 @@ def test_class_probe_leaves_out_examples_without_a_label():
     labels = {s: np.where(x[:, 4] > 0, x[:, :3].argmax(1), -1).astype(np.int32) for s, x in raw.items()}
     task = probes.make_task(Family("class", ("a", "b", "c")), labels)
     assert len(task.rows["test"]) == (labels["test"] >= 0).sum()
-    value, *_ = probes.probe([scale(raw, "standardised", turned=True)], task, Logistic()).interval("accuracy")
+    value, *_ = probe([scale(raw, "standardised", turned=True)], task, Logistic()).interval("accuracy")
     assert value > 0.93
 
 
@@ -95,9 +103,9 @@ ABC = Family("class", ("a", "b", "c"))
 def test_the_labels_of_the_test_split_choose_nothing():
     raw, labels = classes()
     features = scale(raw, "standardised", turned=True)
-    result = probes.probe([features, raw], probes.make_task(ABC, labels), Logistic(9))
+    result = probe([features, raw], probes.make_task(ABC, labels), Logistic(9))
     shuffled = labels | {"test": np.random.default_rng(0).permutation(labels["test"])}
-    other = probes.probe([features, raw], probes.make_task(ABC, shuffled), Logistic(9))
+    other = probe([features, raw], probes.make_task(ABC, shuffled), Logistic(9))
     assert (other.chosen, other.trials) == (result.chosen, result.trials)
     assert other.interval("accuracy")[0] < result.interval("accuracy")[0] - 0.1
 
@@ -106,7 +114,7 @@ def test_refit_sees_training_and_validation_examples():
     raw, _ = classes()
     x = raw | {"train": raw["train"][:20]}
     task = probes.make_task(ABC, {split: part[:, :3].argmax(1).astype(np.int32) for split, part in x.items()})
-    without, refitted = (probes.probe([x], task, Logistic(5), refit=refit) for refit in (False, True))
+    without, refitted = (probe([x], task, Logistic(5), refit=refit) for refit in (False, True))
     assert refitted.chosen == without.chosen
     assert refitted.interval("accuracy")[0] > without.interval("accuracy")[0] + 0.1
 
@@ -114,7 +122,7 @@ def test_refit_sees_training_and_validation_examples():
 def test_validation_chooses_the_layer():
     raw, labels = classes()
     noise = by_split(lambda n: np.random.default_rng(n).standard_normal((n, 8)).astype(np.float32))
-    result = probes.probe([noise, raw, noise], probes.make_task(ABC, labels), Logistic())
+    result = probe([noise, raw, noise], probes.make_task(ABC, labels), Logistic())
     assert result.chosen[0]["layer"] == 2
     assert {trial.settings["layer"] for trial in result.trials[0]} == {1, 2, 3}
     assert result.interval("accuracy")[0] > 0.5

@@ -1,5 +1,7 @@
 """Each kind of probe against an independent computation."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -15,6 +17,10 @@ from mdc_jax.evaluators.ridge import L2S, Ridge
 from mdc_jax.evaluators.scaling import scale
 
 L2_VALUES = 12
+
+
+def _probe(features, task: probes.Task, recipe, *, refit: bool = False) -> probes.Result:
+    return probes.read(probes.attempt(features, task, recipe, refit=refit), task)
 
 
 def labelled(n: int = 120, d: int = 9, k: int = 3, seed: int = 0, kind: str = "class") -> Labelled:
@@ -39,7 +45,7 @@ def digits():
 def test_logistic_probes_are_within_three_tenths_of_a_point_of_scikit_learn(digits, refit):
     features, task = digits
     turned = scale(features, "standardised", turned=True)
-    result = probes.probe([turned], task, Logistic(L2_VALUES), refit=refit)
+    result = _probe(turned, task, Logistic(L2_VALUES), refit=refit)
     x, y = scale(features, "standardised"), task.labels
 
     def model(l2: float, x: np.ndarray, y: np.ndarray) -> LogisticRegression:
@@ -107,7 +113,7 @@ def test_heads_of_a_grid_are_what_they_would_be_alone(optimizer, monkeypatch):
 def test_every_recipe_reads_digits(name, digits):
     features, task = digits
     recipe = recipes.build(name, 0)
-    result = probes.probe([scale(features, recipe.scaling)], task, recipe, refit=True)
+    result = _probe(scale(features, recipe.scaling), task, recipe, refit=True)
     assert result.interval("accuracy")[0] > 0.92
     assert len(result.trials[0]) > 3
 
@@ -135,8 +141,20 @@ def test_an_attentive_probe_finds_what_no_mean_of_tokens_can_tell(monkeypatch):
         place = rng.permuted(np.tile(np.arange(4), (n, 1)), axis=1)
         tokens[split], labels[split] = np.take_along_axis(x, place[..., None], axis=1), y.astype(np.int32)
     task = probes.make_task(Family("class", ("no", "yes")), labels)
-    found = probes.probe([tokens], task, attentive.Attentive()).interval("accuracy")[0]
+    found = _probe(tokens, task, attentive.Attentive()).interval("accuracy")[0]
     mean = {split: x.mean(1) for split, x in tokens.items()}
-    of_mean = probes.probe([scale(mean, "standardised", turned=True)], task, Logistic()).interval("accuracy")[0]
+    of_mean = _probe(scale(mean, "standardised", turned=True), task, Logistic()).interval("accuracy")[0]
     assert found > 0.95
     assert of_mean < 0.65
+
+
+@pytest.mark.parametrize("how", ["standardised", "normalised"])
+def test_scaling_holds_one_copy_of_the_features(how):
+    raw = {"train": np.random.default_rng(0).standard_normal((40_000, 64), np.float32)}
+    tracemalloc.start()
+    scaled = scale(raw, how, turned=True)["train"]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.4 * raw["train"].nbytes
+    gram = scaled.T @ scaled
+    assert np.abs(gram - np.diag(gram.diagonal())).max() < 1e-3 * gram.diagonal().max()

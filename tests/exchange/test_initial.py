@@ -157,3 +157,24 @@ def test_a_run_from_another_has_its_loss_and_its_frozen_encoder_stays(tmp_path: 
     with pytest.raises(ConfigError, match=r"optimizer\.lr_multipliers"):
         other = dataclasses.replace(moving, lr_multipliers=())
         loop.train(dataclasses.replace(second, duration="4 steps", optimizer=other), tmp_path / "second")
+
+
+@pytest.mark.parametrize("mesh", [sections.Mesh(data=1, fsdp=2), sections.Mesh(data=1, fsdp=2, tensor=2)])
+@pytest.mark.parametrize("name", ["a run", "timm_siglip_gap"])
+def test_weights_are_the_same_split_over_devices_as_on_one(name: str, mesh: sections.Mesh) -> None:
+    # The released encoder comes with another grid: what is resampled is split, too.
+    settings = whole() if name == "a run" else config(GOLDEN / name, TIMM, size=20, mean=(102.0,) * 3, std=(76.5,) * 3)
+    expected, _ = initial.start(settings, TOKENIZER, fresh(settings))
+    shapes = fresh(settings)
+    devices = jax.make_mesh(
+        (mesh.data, mesh.fsdp, mesh.tensor),
+        sharding.AXES,
+        axis_types=(jax.sharding.AxisType.Auto,) * 3,
+        devices=jax.devices()[: mesh.fsdp * mesh.tensor],
+    )
+    places = sharding.shardings(shapes, devices)
+    found, _ = initial.start(settings, TOKENIZER, jax.device_put(shapes, places))
+    jax.tree.map(lambda leaf, place: (leaf.sharding == place) or pytest.fail(f"{leaf.sharding}"), found, places)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    kernel = found["encoder"]["blocks"]["attention"]["query"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // (mesh.fsdp * mesh.tensor)

@@ -18,7 +18,7 @@ BATCH = 16
 @functools.cache
 def setup(name):
     """An objective, parameters, and what is drawn of a batch with an unreadable row and a missing caption."""
-    objective = tiny.build(sections.OBJECTIVES[name]())
+    objective = tiny.build(tiny.section(name))
     batch = tiny.batch(BATCH)
     batch["_mask"][3], batch["length"][6] = False, 0
     batch["text"][9], batch["length"][9] = batch["text"][8], batch["length"][8]

@@ -13,6 +13,13 @@ from mdc_jax.objectives.captioner import Captioner
 from tests.models.random_params import random_params
 
 SIZE, VOCAB, TOKENS = 8, 11, 6
+FAMILIES = (("things", "presence", 3, False), ("kind", "class", 4, True))  # of labels
+
+
+def section(name: str) -> sections.Objective:
+    """An objective's section at its defaults, with the families of `batch` where it learns labels."""
+    cls = sections.OBJECTIVES[name]
+    return cls(families=FAMILIES) if hasattr(cls, "families") else cls()
 
 
 @functools.cache
@@ -39,4 +46,8 @@ def batch(size: int = 4, captions: int = 1, seed: int = 0) -> dict[str, np.ndarr
     np.put_along_axis(text, length[..., None] - 1, EOS_ID, axis=-1)
     text[np.arange(TOKENS)[None, None] >= length[..., None]] = PAD_ID
     image = rng.integers(0, 256, (size, SIZE, SIZE, 3)).astype(np.uint8)
-    return {"image": image, "text": text, "length": length, "_mask": np.ones(size, bool)}
+    labels = {
+        "label/things": rng.integers(0, 2, (size, 3)).astype(np.uint8),
+        "label/kind": rng.integers(-1, 4, size).astype(np.int32),
+    }
+    return {"image": image, "text": text, "length": length, "_mask": np.ones(size, bool), **labels}

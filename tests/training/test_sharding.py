@@ -8,11 +8,12 @@ from jax.sharding import PartitionSpec
 from mdc_jax import objectives
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.training import sharding
+from tests.objectives import tiny
 
 
 def model_shapes(name: str = "masked_diffusion") -> dict:
     objective = objectives.build(
-        sections.OBJECTIVES[name](),
+        tiny.section(name),
         model=sections.Model(encoder=sections.Encoder(variant="Ti/16", class_token=True)),
         image=sections.Image(size=32),
         vocab_size=64,
