@@ -1,0 +1,77 @@
+"""What configs of comparisons share; each says what differs."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from mdc_jax.comparison.settings import Comparison, Entry, Tuning
+from mdc_jax.config import ConfigError, evaluator, sections, to_dict
+
+# The baseline rows of probes are the same for all entries: the first one has them.
+_NO_BASELINES = "evaluators.probe.baselines=False"
+NOT_TUNED = "learning rates are those that the config records, not tuned here"
+NO_CONTROLS = "no controls: no permuted captions, no decoders without images, one seed and so no interval over seeds"
+
+
+def comparison(
+    *, entries: Mapping[str, Entry], evaluators: Mapping[str, Any], tuning: Tuning | None = None, **settings: Any
+) -> ml_collections.ConfigDict:
+    """A complete config of a comparison; `settings` are other fields of `Comparison`."""
+    first, *others = entries.items()
+    others = [(name, dataclasses.replace(entry, settings=(*entry.settings, _NO_BASELINES))) for name, entry in others]
+    found = Comparison(
+        entries=dict([first, *others]), order=tuple(entries), evaluators={}, tuning=tuning or Tuning(), **settings
+    )
+    return ml_collections.ConfigDict({**to_dict(found), "evaluators": dict(evaluators)}).lock()
+
+
+def size_of(arg: ml_collections.ConfigDict, sizes: Sequence[str]) -> str:
+    """The one of the switches `sizes` that is on, the first where none is; raises ConfigError for several."""
+    on = [size for size in sizes if arg[size]]
+    if len(on) > 1:
+        raise ConfigError(f"choose one of {', '.join(on)}")
+    return on[0] if on else sizes[0]
+
+
+def entries_of(names: Sequence[str]) -> dict[str, Entry]:
+    """Entries of objectives, which are called as these are, or masked_lm_R with the ratio R percent."""
+    return {name: _entry(name) for name in names}
+
+
+def with_controls(entries: Mapping[str, Entry], blind: Sequence[str]) -> dict[str, Entry]:
+    """Adds, for the first entry, one of permuted captions, and decoders without images for the entries `blind`; all of
+    them of one seed, at the learning rate of what they control."""
+    first = next(iter(entries))
+    found = dict(entries)
+    permuted = (*entries[first].settings, "data.permute_captions=True")
+    found["permuted"] = dataclasses.replace(entries[first], settings=permuted, lr_of=first, seeds=1)
+    for name in blind:
+        entry, control = entries[name], f"{name}_blind"
+        settings = (*entry.settings, "objective.null_image_rate=1.0")
+        found[control] = dataclasses.replace(entry, settings=settings, lr_of=name, seeds=1)
+        found[name] = dataclasses.replace(entry, blind=control)
+    return found
+
+
+def every(steps: int, times: int) -> str:
+    """The duration of which `steps` have so many."""
+    return f"{max(steps // times, 1)} steps"
+
+
+def curve(steps: int, **settings: Any) -> dict[str, Any]:
+    """A cheap probe during training, for curves against steps, FLOPs and seconds."""
+    return evaluator("linear_probe", every=every(steps, 6), baselines=False, **settings)
+
+
+def probe(**settings: Any) -> dict[str, Any]:
+    """The probe that is reported: of the mean, of the best layer, and by an attentive probe."""
+    return evaluator("linear_probe", probes=("logistic", "attentive"), layers=True, **settings)
+
+
+def _entry(name: str) -> Entry:
+    ratio = name.removeprefix(f"{sections.MaskedLM.name}_")
+    if ratio == name:
+        return Entry(name)
+    return Entry(sections.MaskedLM.name, (f"objective.ratio={int(ratio) / 100:g}",))
