@@ -35,7 +35,6 @@ SIZES = ("quick", "cpu", "full", "ablations", "ratios", "pairs", "smoke")
 STEPS = {"quick": 3000, "full": 17_000, "smoke": 4}
 FAMILIES = ("shape", "colour", "size", "texture", "count")  # of the cheap probe; all are read off the mean
 
-SEVEN = ("masked_diffusion", "autoregressive", "parallel", "cappa", "masked_lm_40", "clip", "siglip")
 RATIOS = ("masked_lm_15", "masked_lm_30", "masked_lm_50", "masked_lm_70", "masked_lm_85", "masked_lm_100")
 ABLATIONS = {
     "masked_diffusion": (),
@@ -81,7 +80,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         equal=arg.equal,
         evaluators=smoke_evaluators(steps) if size == "smoke" else evaluators_of(size, steps),
         tuning=Tuning(
-            learning_rates=(5e-4, 1.5e-3, 4.5e-3),
+            learning_rates=recipe.LEARNING_RATES,
             steps=0 if size == "full" else 3000,
             seeds=(1000, 1001) if size == "full" else (1000,),
             probe=sections.LinearProbe(train_examples=4000, read_factor=3, batch_size=250),
@@ -94,9 +93,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 def entries_of(size: str, base: str) -> dict[str, Entry]:
     if size == "cpu":
-        return recipe.with_controls(recipe.entries_of(SEVEN), blind=SEVEN[:2])
+        return recipe.with_controls(recipe.entries_of(recipe.SEVEN), blind=recipe.SEVEN[:2])
     if size == "full":
-        return recipe.with_controls(recipe.entries_of((*SEVEN, *RATIOS)), blind=(*SEVEN[:5], *RATIOS))
+        return recipe.with_controls(recipe.entries_of((*recipe.SEVEN, *RATIOS)), blind=(*recipe.SEVEN[:5], *RATIOS))
     if size == "ablations":
         return {name: Entry(settings=settings) for name, settings in ABLATIONS.items()}
     if size == "ratios":
@@ -110,7 +109,7 @@ def entries_of(size: str, base: str) -> dict[str, Entry]:
             for name, settings in reversed(subsets.items())
             for objective in ("masked_diffusion", "autoregressive")
         }
-    return recipe.entries_of(("masked_diffusion", "autoregressive", "clip")[: 2 if size == "smoke" else 3])
+    return recipe.entries_of(recipe.THREE[:2] if size == "smoke" else recipe.THREE)
 
 
 def evaluators_of(size: str, steps: int) -> dict[str, dict]:
@@ -127,9 +126,7 @@ def evaluators_of(size: str, steps: int) -> dict[str, dict]:
         ),
         "captions": evaluator("captioning", examples=1000),
         "perplexity": evaluator("perplexity", examples=2000 if full else 1000),
-        # With fewer blind images than 64 their mean is rougher; it costs as much as so many images.
-        "foils": evaluator("compositionality", examples=200 if full else 50, blind_images=64 if full else 16),
-        "retrieval": evaluator("retrieval", examples=200 if full else 50, blind_images=64 if full else 16),
+        **recipe.scored(full),
     }
 
 

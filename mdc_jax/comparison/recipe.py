@@ -11,6 +11,9 @@ from mdc_jax.config import ConfigError, evaluator, sections, to_dict
 
 # The baseline rows of probes are the same for all entries: the first one has them.
 _NO_BASELINES = "evaluators.probe.baselines=False"
+THREE = ("masked_diffusion", "autoregressive", "clip")
+SEVEN = ("masked_diffusion", "autoregressive", "parallel", "cappa", "masked_lm_40", "clip", "siglip")
+LEARNING_RATES = (5e-4, 1.5e-3, 4.5e-3)
 NOT_TUNED = "learning rates are those that the config records, not tuned here"
 NO_CONTROLS = "no controls: no permuted captions, no decoders without images, one seed and so no interval over seeds"
 
@@ -25,6 +28,22 @@ def comparison(
         entries=dict([first, *others]), order=tuple(entries), evaluators={}, tuning=tuning or Tuning(), **settings
     )
     return ml_collections.ConfigDict({**to_dict(found), "evaluators": dict(evaluators)}).lock()
+
+
+def of_size(
+    full: bool, *, probe: Mapping[str, Any], evaluators: Mapping[str, Any], **settings: Any
+) -> ml_collections.ConfigDict:
+    """A comparison in one of two sizes: three objectives of one seed without controls, or, `full`, seven of three seeds
+    with controls and tuned learning rates. `probe` are settings of the probe that tunes."""
+    if not full:
+        return comparison(entries=entries_of(THREE), evaluators=evaluators, notes=(NOT_TUNED, NO_CONTROLS), **settings)
+    return comparison(
+        entries=with_controls(entries_of(SEVEN), blind=SEVEN[:2]),
+        seeds=(0, 1, 2),
+        evaluators=evaluators,
+        tuning=Tuning(learning_rates=LEARNING_RATES, probe=sections.LinearProbe(**probe)),
+        **settings,
+    )
 
 
 def size_of(arg: ml_collections.ConfigDict, sizes: Sequence[str]) -> str:
@@ -68,6 +87,13 @@ def curve(steps: int, **settings: Any) -> dict[str, Any]:
 def probe(**settings: Any) -> dict[str, Any]:
     """The probe that is reported: of the mean, of the best layer, and by an attentive probe."""
     return evaluator("linear_probe", probes=("logistic", "attentive"), layers=True, **settings)
+
+
+def scored(full: bool) -> dict[str, Any]:
+    """Foils and retrieval. With fewer blind images than 64 their mean is rougher; each costs as much as an image."""
+    many, few = {"examples": 200, "blind_images": 64}, {"examples": 50, "blind_images": 16}
+    size = many if full else few
+    return {"foils": evaluator("compositionality", **size), "retrieval": evaluator("retrieval", **size)}
 
 
 def _entry(name: str) -> Entry:

@@ -48,6 +48,8 @@ class Result:
     chosen: tuple[Settings, ...] = ()  # of every initialisation
     trials: tuple[tuple[Trial, ...], ...] = ()  # of every initialisation
     at_edge: bool = False  # a setting chosen is the largest or smallest that was tried
+    # Of one initialisation, what it says of each test example: the class i64[N], or scores of presence f32[N, K].
+    predicted: np.ndarray | None = None
 
     def interval(self, metric: str) -> tuple[float, float, float]:
         """(value, low, high): the value and its 95% percentile interval over resampled test examples."""
@@ -128,7 +130,9 @@ def probe(layers: Sequence[Split], task: Task, recipe: Recipe, *, refit: bool = 
     if refit:
         predict = recipe.fit(_labelled(features, task, ("train", "validation"), seed), best.settings)
     logits = predict(_select(features, task, "test"))
-    return Result(_measure(task, logits, "test", _weights(len(logits))), (best.settings,), (trials,), at_edge)
+    measured = _measure(task, logits, "test", _weights(len(logits)))
+    predicted = logits.argmax(1) if task.kind == "class" else logits
+    return Result(measured, (best.settings,), (trials,), at_edge, predicted)
 
 
 def _select(features: Split, task: Task, split: str) -> np.ndarray:
@@ -166,6 +170,7 @@ def pool(results: Sequence[Result]) -> Result:
         tuple(settings for r in results for settings in r.chosen),
         tuple(trials for r in results for trials in r.trials),
         any(r.at_edge for r in results),
+        results[0].predicted if len(results) == 1 else None,
     )
 
 
@@ -173,13 +178,16 @@ def _measure(task: Task, logits: np.ndarray, split: str, weights_NxR: np.ndarray
     labels = task.labels[split]
     if task.kind == "class":
         return {task.metric: _CLASS_METRICS[task.metric](logits.argmax(1), labels, weights_NxR)}
-    # Balanced accuracy asks whether a name is likelier than it was in training.
-    share_K = task.labels["train"].mean(0)
-    likelier = logits > np.log(share_K / (1 - share_K))[None]
     return {
         "auc": metrics.macro_auc(logits, labels, weights_NxR),
-        "balanced_accuracy": metrics.balanced_accuracy(likelier, labels, weights_NxR),
+        "balanced_accuracy": metrics.balanced_accuracy(likelier(task, logits), labels, weights_NxR),
     }
+
+
+def likelier(task: Task, logits_NxK: np.ndarray) -> np.ndarray:
+    """Which names are likelier than they were in training, bool[N, K]: what balanced accuracy asks."""
+    share_K = task.labels["train"].mean(0)
+    return logits_NxK > np.log(share_K / (1 - share_K))[None]
 
 
 @functools.lru_cache(maxsize=4)
