@@ -78,6 +78,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         seeds=tuple(range({"quick": 1, "smoke": 1, "full": 5}.get(size, 3))),
         steps=steps,
         equal=arg.equal,
+        settings=("log.every=1 steps",) if size == "smoke" else (),
         evaluators=smoke_evaluators(steps) if size == "smoke" else evaluators_of(size, steps),
         tuning=Tuning(
             learning_rates=recipe.LEARNING_RATES,

@@ -1,7 +1,7 @@
 """Runs evaluators on a checkpoint.
 
-    python -m mdc_jax.evaluate --workdir=runs/scenes [--step=N] [--evaluator=NAME ...] [--set=NAME.KEY=VALUE ...] \\
-        [--out=DIR]
+    python -m mdc_jax.evaluate --workdir=runs/scenes [--step=N|all] [--evaluator=NAME ...] \\
+        [--set=NAME.KEY=VALUE ...] [--out=DIR]
 
 WORKDIR is a run, an export of one, or an encoder of another library, as `mdc_jax/exchange` reads them; an encoder alone
 can be probed, on the sources that --set names.
@@ -91,7 +91,7 @@ def evaluate(workdir: epath.Path, step: int | None) -> None:
     beside = workdir.with_suffix("") if workdir.suffix == ".npz" else workdir
     out = epath.Path(_OUT.value or beside / "evaluations" / folder)
     if _OUT.value and _STEP.value == "all":
-        out = out / str(loaded.step)
+        out /= str(loaded.step)
     subject = dataclasses.replace(Subject.of(loaded, out), config=config)
     values = dict(evaluators.run(chosen, subject))
     print(

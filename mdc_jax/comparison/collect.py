@@ -40,8 +40,6 @@ def write(workdir: epath.Path) -> None:
 
 def _rows(folder: epath.Path) -> Iterator[list[tables.Cell]]:
     lines = read(folder)
-    if not any("train/seconds" in line for line in lines):
-        return
     cost = costs.of(folder, lines)
     evaluators = parse(json.loads((folder / loop.CONFIG_FILE).read_text())).evaluators
     for step, evaluator, metric, value in (*_logged(lines), *_tabled(folder)):

@@ -27,15 +27,18 @@ class Costs:
     flops_per_step: float  # of the matrix products, see `accounting.Cost`; the mean over the run
     step_seconds: float  # median of what was logged
     steps_N: np.ndarray  # at which seconds were logged
-    seconds_N: np.ndarray  # of training until then: without compilation, evaluation and saving
+    seconds_N: np.ndarray  # of training until then: with compilation, without evaluation and saving
 
     def seconds(self, step: int) -> float:
-        """Of training until a step; between two logged ones as if the speed had been even."""
-        return float(np.interp(step, [0, *self.steps_N], [0.0, *self.seconds_N]))
+        """Of training until a step, as if the speed had been even since the last one logged; nan where none was."""
+        if not len(self.steps_N):
+            return float("nan")
+        beyond = max(step - self.steps_N[-1], 0) * self.step_seconds
+        return float(np.interp(step, [0, *self.steps_N], [0.0, *self.seconds_N])) + beyond
 
 
 def of(workdir: epath.Path, lines: Sequence[Mapping[str, Any]]) -> Costs:
-    """The costs of a run that has logged at least once; `lines` are those of its `metrics.jsonl`."""
+    """The costs of a run; `lines` are those of its `metrics.jsonl`."""
     config = parse(json.loads((workdir / loop.CONFIG_FILE).read_text()))
     objective = objectives.build(
         config.objective,
@@ -53,7 +56,7 @@ def of(workdir: epath.Path, lines: Sequence[Mapping[str, Any]]) -> Costs:
     return Costs(
         batch_size=config.data.batch_size,
         flops_per_step=cost.flops(metrics) * config.data.batch_size,
-        step_seconds=statistics.median(speeds[1:] or speeds) if speeds else float("nan"),
+        step_seconds=statistics.median(speeds[1:] or speeds) if speeds else 0.0,
         steps_N=np.array([line["step"] for line in logged]),
         seconds_N=np.array([line[f"{_PREFIX}seconds"] for line in logged]),
     )

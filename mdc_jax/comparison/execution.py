@@ -59,9 +59,7 @@ def execute(
     steps = budget.steps(comparison, workdir, names)
     if steps is None:
         return False
-    # Also of an entry that is not run here, but whose learning rate is taken.
-    tuned = dict.fromkeys(comparison.entries[name].lr_of or name for name in names)
-    for name in filter(comparison.is_tuned, tuned):
+    for name in filter(comparison.is_tuned, dict.fromkeys(map(comparison.rate_of, names))):
         if tuning.choose(comparison, workdir, name, steps=steps.get(name, comparison.steps)) is None:
             return False
 

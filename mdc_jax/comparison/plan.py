@@ -57,11 +57,11 @@ def share(comparison: Comparison, index: int, parts: int) -> list[str]:
 
 def learning_rate(comparison: Comparison, name: str, workdir: epath.Path) -> tuple[float, str]:
     """The learning rate of an entry (0: that of the base config), and where it comes from."""
-    entry = comparison.entries[name]
-    if entry.lr:
-        return entry.lr, "recorded in the config"
-    if entry.lr_of:
-        return learning_rate(comparison, entry.lr_of, workdir)[0], f"that of {entry.lr_of}"
+    other = comparison.rate_of(name)
+    if other != name:
+        return learning_rate(comparison, other, workdir)[0], f"that of {other}"
+    if comparison.entries[name].lr:
+        return comparison.entries[name].lr, "recorded in the config"
     choice = read_json(workdir / "tuning" / name / tuning.CHOICE_FILE)
     return (choice["chosen"], "tuned") if choice else (0.0, "of the base config")
 
@@ -168,7 +168,8 @@ def command_of(
 ) -> str:
     """The command that trains and evaluates one run from nothing, with what was tuned and measured filled in."""
     rate = learning_rate(comparison, run.entry, workdir)[0]
-    filled = {**overrides, f"entries.{run.entry}.lr": rate, f"entries.{run.entry}.steps": steps}
+    filled = {**overrides, f"entries.{run.entry}.lr": rate}
+    filled |= {} if comparison.equal == "steps" else {f"entries.{run.entry}.steps": steps}
     settings = [f"--config.{key}={value}" for key, value in filled.items() if value or key in overrides]
     arguments = [f"--config={config}", *settings, f"--run={run.name}", "--workdir=DIR"]
     return shlex.join(["python", "-m", "mdc_jax.compare", *arguments])

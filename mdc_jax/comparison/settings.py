@@ -59,6 +59,11 @@ class Comparison:
         """The seeds of an entry."""
         return self.seeds[: self.entries[name].seeds or None]
 
+    def rate_of(self, name: str) -> str:
+        """The entry whose learning rate an entry has: another one's where it has none of its own."""
+        entry = self.entries[name]
+        return name if entry.lr else entry.lr_of or name
+
     def is_tuned(self, name: str) -> bool:
         """Whether the learning rate of an entry has to be looked for."""
         entry = self.entries[name]

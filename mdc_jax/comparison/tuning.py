@@ -53,6 +53,7 @@ def choose(comparison: Comparison, workdir: epath.Path, name: str, *, steps: int
         "seeds": list(tuning.seeds),
         "steps": tuning.steps or steps,
     }
+    folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / CHOICE_FILE, json.dumps(choice, indent=2) + "\n")
     print(f"\n{name}: mean probe of the validation split by learning rate\n\n{table(choice)}", flush=True)
     return choice

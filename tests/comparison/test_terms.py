@@ -92,7 +92,7 @@ def test_parts_are_disjoint_and_keep_together_what_needs_each_other():
 
 
 def test_a_command_has_what_was_tuned_and_measured(tmp_path):
-    found = _comparison({"a": Entry(lr=0.003), "b": Entry("clip", lr_of="a")})
+    found = _comparison({"a": Entry(lr=0.003), "b": Entry("clip", lr_of="a")}, equal="flops")
     command = plan.command_of(found, plan.Run("b", 0), epath.Path(tmp_path), 77, "c.py", {"equal": "flops"})
     arguments = "--config=c.py --config.equal=flops --config.entries.b.lr=0.003 --config.entries.b.steps=77"
     assert command == f"python -m mdc_jax.compare {arguments} --run=b/seed0 --workdir=DIR"
