@@ -22,7 +22,7 @@ def changed(config: ml_collections.ConfigDict, settings: Mapping[str, Any], name
     except (KeyError, TypeError) as error:
         raise ConfigError(
             f'"{name}" sets {", ".join(settings)}, which does not fit the config with objective '
-            f'"{config.objective.name}" ({error})'
+            f'"{config.objective.name}" ({error}): leave "{name}" out, or set keys that this objective has'
         ) from None
     return found
 
