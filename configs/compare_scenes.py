@@ -4,7 +4,8 @@
 
 The same command goes on where it was stopped; --only=1/3 does a part of the entries. See mdc_jax/comparison/README.md.
 
-Hardware: 2 CPU cores, but for full, which is meant for a GPU and has not been run.
+Hardware: 2 CPU cores, but for full, which is meant for a GPU. None of the sizes has been run to its end: hours are
+estimated from the speed of configs/scenes.py on idle cores.
 
 Sizes and lists of entries, one of them, as in configs/compare_scenes.py:cpu,prior=.5
     quick         masked diffusion, autoregressive, CLIP; one seed, no controls, no tuning (default; half an hour)
