@@ -41,5 +41,7 @@ def _lines(task: probes.Task, result: probes.Result, id_N: np.ndarray) -> Iterat
             yield {"id": identity, "right": truth == guess, "label": truth, "predicted": guess}
         return
     right_N = (probes.likelier(task, predicted) == (label > 0)).mean(1)
-    for row in zip(id_N, right_N.tolist(), label.tolist(), predicted.astype(np.float64).round(4).tolist(), strict=True):
+    # Nine digits tell every float32 from its neighbours: no ties that were none.
+    scores = [[float(f"{score:.9g}") for score in row] for row in predicted.tolist()]
+    for row in zip(id_N, right_N.tolist(), label.tolist(), scores, strict=True):
         yield dict(zip(("id", "right", "label", "score"), row, strict=True))
