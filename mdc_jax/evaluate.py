@@ -1,7 +1,7 @@
 """Runs evaluators on a checkpoint.
 
-    python -m mdc_jax.evaluate --workdir=runs/scenes [--step=N] [--evaluator=NAME ...] [--set=NAME.KEY=VALUE ...] \\
-        [--out=DIR]
+    python -m mdc_jax.evaluate --workdir=runs/scenes [--step=N|all] [--evaluator=NAME ...] \\
+        [--set=NAME.KEY=VALUE ...] [--out=DIR]
 
 WORKDIR is a run, an export of one, or an encoder of another library, as `mdc_jax/exchange` reads them; an encoder alone
 can be probed, on the sources that --set names.
@@ -22,10 +22,10 @@ from mdc_jax import command, evaluators
 from mdc_jax.config import ConfigError, parse, sections, to_dict
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.exchange import loading
-from mdc_jax.training import compilation_cache
+from mdc_jax.training import checkpoint, compilation_cache
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A run, an export of one, or a released encoder.", required=True)
-_STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest if not given.")
+_STEP = flags.DEFINE_string("step", "", "Step of the checkpoint, or all that are kept; the latest if not given.")
 _EVALUATOR = flags.DEFINE_multi_string("evaluator", [], "What to run; all of the run's config if not given.")
 _SET = flags.DEFINE_multi_string("set", [], "NAME.KEY=VALUE: a setting of an evaluator that is run.")
 _OUT = flags.DEFINE_string("out", None, "Folder for tables and pictures; WORKDIR/evaluations/STEP if not given.")
@@ -62,12 +62,27 @@ def override(config: sections.Config, chosen: Mapping[str, Any], texts: Sequence
     return {name: changed[name] for name in chosen}
 
 
+def steps_of(workdir: epath.Path, text: str) -> list[int | None]:
+    """The steps that --step names, None for the latest; raises ConfigError."""
+    if text == "all":
+        return list(checkpoint.steps(workdir))
+    if text and not text.isdecimal():
+        raise ConfigError(f'--step={text}: give a number, or "all"')
+    return [int(text) if text else None]
+
+
 def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments {arguments[1:]}")
     compilation_cache.enable()
     workdir = epath.Path(_WORKDIR.value)
-    loaded = loading.load(workdir, step=_STEP.value)
+    for step in steps_of(workdir, _STEP.value):
+        evaluate(workdir, step)
+
+
+def evaluate(workdir: epath.Path, step: int | None) -> None:
+    """Runs what the flags ask for on one checkpoint, and prints what it found."""
+    loaded = loading.load(workdir, step=step)
     chosen = override(loaded.config, choose(loaded.config.evaluators, _EVALUATOR.value), _SET.value)
     config = dataclasses.replace(loaded.config, evaluators=chosen)
     evaluators.check(config)
@@ -75,6 +90,8 @@ def main(arguments: Sequence[str]) -> None:
     folder = f"{loaded.step}_changed" if _SET.value else str(loaded.step)
     beside = workdir.with_suffix("") if workdir.suffix == ".npz" else workdir
     out = epath.Path(_OUT.value or beside / "evaluations" / folder)
+    if _OUT.value and _STEP.value == "all":
+        out /= str(loaded.step)
     subject = dataclasses.replace(Subject.of(loaded, out), config=config)
     values = dict(evaluators.run(chosen, subject))
     print(

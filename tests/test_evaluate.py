@@ -1,9 +1,11 @@
 import pathlib
 
 import pytest
+from etils import epath
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.evaluate import choose, override
+from mdc_jax.evaluate import choose, override, steps_of
+from mdc_jax.training import checkpoint
 from tests import commands
 
 
@@ -33,6 +35,14 @@ def test_settings_of_evaluators_are_changed_and_checked():
     }.items():
         with pytest.raises(ConfigError, match=message):
             override(config, chosen, [text])
+
+
+def test_one_step_or_all_that_are_kept_are_evaluated(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checkpoint, "steps", lambda workdir: [10, 30])
+    workdir = epath.Path("run")
+    assert (steps_of(workdir, ""), steps_of(workdir, "30"), steps_of(workdir, "all")) == ([None], [30], [10, 30])
+    with pytest.raises(ConfigError, match="--step=last: give a number"):
+        steps_of(workdir, "last")
 
 
 def test_a_missing_run_is_an_error_without_a_traceback(tmp_path: pathlib.Path):

@@ -10,23 +10,21 @@ again, one that was stopped goes on. After every run WORKDIR/time_to_quality.{cs
 """
 
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
 from absl import app, flags
 from etils import epath
 
 from mdc_jax import command
+from mdc_jax.comparison import entries, sequence
 from mdc_jax.config import ConfigError, parse, sections, steps
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.sources import open_source
 from mdc_jax.report import learning_curves
-from mdc_jax.training import loop
-from mdc_jax.training.metric_writer import clock, read, with_nan
+from mdc_jax.training.metric_writer import read, with_nan
 from mdc_jax.training.train_log import NonFiniteError
 
 # What each sets beside the config; differences are to the first.
@@ -72,14 +70,7 @@ def distinct(
     for name in names or variants:
         if name not in variants:
             raise ConfigError(f'--only: no variant "{name}"{did_you_mean(name, variants)}')
-        changed = config.copy_and_resolve_references()
-        try:
-            changed.update_from_flattened_dict(variants[name])
-        except (KeyError, TypeError) as error:
-            raise ConfigError(
-                f'variant "{name}" sets {", ".join(variants[name])}, which does not fit the config with objective '
-                f'"{config.objective.name}" ({error}): choose other variants with --only'
-            ) from None
+        changed = entries.changed(config, variants[name], name)
         if changed not in found.values():
             found[name] = changed
     return found
@@ -126,23 +117,15 @@ def run(variants: Mapping[str, ml_collections.ConfigDict], workdir: epath.Path, 
     """Trains what is not trained yet; returns False where a signal stopped it."""
     # Seeds are the outer loop, so that what is there early can be compared.
     runs = {(name, seed): probed(changed, seed, points) for seed in range(seeds) for name, changed in variants.items()}
-    folders = {run: workdir / run[0] / f"seed{run[1]}" for run in runs}
-    to_do = [run for run, folder in folders.items() if not (folder / loop.RESULTS_FILE).exists()]
+    folders = {workdir / name / f"seed{seed}": (name, seed) for name, seed in runs}
     found: dict[str, dict[int, learning_curves.Curves]] = {}
-    took: list[float] = []
-    for number, ((name, seed), settings) in enumerate(runs.items(), 1):
-        left = len(to_do) - len(took)
-        eta = f"; {clock(statistics.fmean(took) * left)} left for {left} runs" if took and left else ""
-        print(f"\nrun {number} of {len(runs)}: {name}, seed {seed}{eta}", flush=True)
-        started = time.monotonic()
-        if loop.train(settings, folders[name, seed]) is None:
-            return False
-        if (name, seed) in to_do:
-            took.append(time.monotonic() - started)
-        jax.clear_caches()  # every run compiles all that it needs, so that their seconds can be compared
-        found.setdefault(name, {})[seed] = curves(folders[name, seed])
+
+    def join(folder: epath.Path) -> None:
+        name, seed = folders[folder]
+        found.setdefault(name, {})[seed] = curves(folder)
         learning_curves.write(workdir / "time_to_quality.csv", found)
-    return True
+
+    return sequence.train({folder: runs[run] for folder, run in folders.items()}, after=join)
 
 
 def main(_: list[str]) -> None:

@@ -1,6 +1,27 @@
 """From a config file to one frozen dataclass per section."""
 
 from mdc_jax.config.duration import steps
-from mdc_jax.config.parse import ConfigError, applicable, defaults, dumps, evaluator, parse, parse_argument, to_dict
+from mdc_jax.config.parse import (
+    ConfigError,
+    applicable,
+    defaults,
+    dumps,
+    evaluator,
+    parse,
+    parse_argument,
+    parse_as,
+    to_dict,
+)
 
-__all__ = ["ConfigError", "applicable", "defaults", "dumps", "evaluator", "parse", "parse_argument", "steps", "to_dict"]
+__all__ = [
+    "ConfigError",
+    "applicable",
+    "defaults",
+    "dumps",
+    "evaluator",
+    "parse",
+    "parse_argument",
+    "parse_as",
+    "steps",
+    "to_dict",
+]

@@ -93,6 +93,12 @@ def parse(config: ml_collections.ConfigDict | Mapping[str, Any]) -> sections.Con
     return resolved
 
 
+def parse_as(cls: type, values: Mapping[str, Any], path: str = "") -> Any:
+    """Checks the keys and types of another dataclass of settings than `Config`; raises ConfigError, with `path` before
+    the key."""
+    return _section(cls, values, path)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Dataclasses as nested dicts of plain values; `parse` takes it back."""
     return dataclasses.asdict(config)

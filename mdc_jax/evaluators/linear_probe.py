@@ -19,7 +19,7 @@ from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
-from mdc_jax.evaluators import probe_features, probe_files, probe_sets, probes, recipes
+from mdc_jax.evaluators import probe_features, probe_files, probe_predictions, probe_sets, probes, recipes
 from mdc_jax.evaluators.base import Interrupted, Subject, spec_of
 from mdc_jax.evaluators.probe_features import FLATTENED, POOLED, TOKENS, TRAINED, Row
 from mdc_jax.evaluators.scaling import scale
@@ -27,7 +27,7 @@ from mdc_jax.training import checkpoint
 
 
 class LinearProbe:
-    """Yields the trained encoder's metric by family; writes the files of `probe_files`."""
+    """Yields the trained encoder's metric by family; writes the files of `probe_files`, and of `probe_predictions`."""
 
     def __init__(self, section: sections.LinearProbe) -> None:
         self._section = probe_sets.filled(section)
@@ -70,6 +70,7 @@ class LinearProbe:
         weights = {name: probe_files.weights_hash(who) for name, who in {TRAINED: subject, **compared}.items()}
         if results and jax.process_index() == 0:
             probe_files.write(subject, self._section, specs, compared, weights, families, tasks, results)
+            probe_predictions.write(subject, tasks, results, cached["test"]["id"])
         for (name, row, kind), result in results.items():
             features = TOKENS if kind == recipes.ATTENTIVE else FLATTENED if families[name].bound else POOLED
             if row.name == TRAINED and row.features == features:

@@ -61,6 +61,8 @@ class Result:
     trials: tuple[tuple[Trial, ...], ...] = ()  # of every initialisation
     at_edge: bool = False  # a setting chosen is the largest or smallest that was tried
     refit: bool = False  # fitted again on training and validation examples
+    # Of one initialisation, what it says of each test example: the class i64[N], or scores of presence f32[N, K].
+    predicted: np.ndarray | None = None
 
     def interval(self, metric: str) -> tuple[float, float, float]:
         """(value, low, high): the value and its 95% percentile interval over resampled test examples."""
@@ -155,7 +157,8 @@ def attempt(
 def read(tried: Attempt, task: Task) -> Result:
     """Holds what was chosen against the labels of the test split."""
     measured = _measure(task, tried.logits, "test", _weights(len(tried.logits)))
-    return Result(measured, (tried.settings,), (tried.trials,), tried.at_edge, tried.refit)
+    predicted = tried.logits.argmax(1) if task.kind == "class" else tried.logits
+    return Result(measured, (tried.settings,), (tried.trials,), tried.at_edge, tried.refit, predicted)
 
 
 def _select(features: Split, task: Task, split: str) -> np.ndarray:
@@ -194,6 +197,7 @@ def pool(results: Sequence[Result]) -> Result:
         tuple(trials for r in results for trials in r.trials),
         any(r.at_edge for r in results),
         results[0].refit,
+        results[0].predicted if len(results) == 1 else None,
     )
 
 
@@ -201,13 +205,16 @@ def _measure(task: Task, logits: np.ndarray, split: str, weights_NxR: np.ndarray
     labels = task.labels[split]
     if task.kind == "class":
         return {task.metric: _CLASS_METRICS[task.metric](logits.argmax(1), labels, weights_NxR)}
-    # Balanced accuracy asks whether a name is likelier than it was in training.
-    share_K = task.labels["train"].mean(0)
-    likelier = logits > np.log(share_K / (1 - share_K))[None]
     return {
         "auc": metrics.macro_auc(logits, labels, weights_NxR),
-        "balanced_accuracy": metrics.balanced_accuracy(likelier, labels, weights_NxR),
+        "balanced_accuracy": metrics.balanced_accuracy(likelier(task, logits), labels, weights_NxR),
     }
+
+
+def likelier(task: Task, logits_NxK: np.ndarray) -> np.ndarray:
+    """Which names are likelier than they were in training, bool[N, K]: what balanced accuracy asks."""
+    share_K = task.labels["train"].mean(0)
+    return logits_NxK > np.log(share_K / (1 - share_K))[None]
 
 
 @functools.lru_cache(maxsize=4)

@@ -7,6 +7,7 @@ that scores as high. Of an image the best of its captions counts, of a caption t
 Shapes: N images, T texts, Q queries, G items that are searched, R resamples of the images.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,7 +32,12 @@ _FIRST = Column(EXPONENTS[0], CAPTION)
 
 
 class Retrieval:
-    """Yields "<scorer>/image_to_text/recall_1" ... of scores as they are; writes `retrieval.csv` and `retrieval.md`."""
+    """Yields "<scorer>/image_to_text/recall_1" ... of scores as they are.
+
+    Writes `retrieval.csv` and `retrieval.md`, every number, and `predictions.jsonl`, the ranks of each query at the
+    scores as they are: {"id": 7, "metric": "elbo/image_to_text", "right": true, "rank": 1}. `right` is a rank of 1; of
+    a caption, `id` is that of its image.
+    """
 
     def __init__(self, section: sections.Retrieval) -> None:
         self._section = section
@@ -54,6 +60,7 @@ class Retrieval:
             raise ConfigError(f"retrieval: the images of {spec} have no captions")
         bank = image_bank.training_images(subject, section.blind_images)
         lines: list[dict[str, Any]] = []
+        predictions: list[dict[str, Any]] = []
         for scorer in scorers:
             pairs = pair_scores.pairs(
                 subject,
@@ -70,8 +77,10 @@ class Retrieval:
             for row, record in enumerate(pairs.carried["id"].tolist()):
                 np.add.at(written_NxT[row], [place[text] for text in captions[record]], 1)
             lines += [{"scorer": scorer, "estimates": pairs.kind, **line} for line in _lines(pairs, written_NxT)]
+            predictions += _predictions(scorer, pairs, written_NxT)
         if jax.process_index() == 0:
             _write(subject, lines)
+            (subject.out / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in predictions))
         for line in lines:
             if (line["exponent"], line["per"]) == _FIRST:
                 yield f"{line['scorer']}/{line['direction']}/recall_{line['k']}", line["value"]
@@ -126,6 +135,23 @@ def _lines(pairs: Pairs, written_NxT: np.ndarray) -> Iterator[dict[str, Any]]:
         found = {k: written_NxT @ (rank_T <= k) for k in PLACES}
         lucky = {k: written_NxT @ chance(right_NxT.sum(0), images, k) for k in PLACES}
         yield from _recalls(TO_IMAGE, column, found, lucky, captions_N, texts)
+
+
+def _predictions(scorer: str, pairs: Pairs, written_NxT: np.ndarray) -> Iterator[dict[str, Any]]:
+    """A line for each query: every image, and every caption as often as it was written."""
+    kept_T = written_NxT.any(0)
+    scores_NxT, written_NxT = pairs.value_NxT[:, kept_T], written_NxT[:, kept_T]
+    right_NxT, ids = written_NxT > 0, pairs.carried["id"].tolist()
+
+    def line(direction: str, row: int, rank: int) -> dict[str, Any]:
+        return {"id": ids[row], "metric": f"{scorer}/{direction}", "right": rank == 1, "rank": rank}
+
+    for row, rank in enumerate(ranks(scores_NxT, right_NxT).tolist()):
+        yield line(TO_TEXT, row, rank)
+    rank_T = ranks(scores_NxT.T, right_NxT.T).tolist()
+    for row, text in np.argwhere(right_NxT).tolist():
+        for _ in range(written_NxT[row, text]):
+            yield line(TO_IMAGE, row, rank_T[text])
 
 
 def _recalls(

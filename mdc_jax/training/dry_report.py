@@ -27,8 +27,9 @@ def text(plan: Plan) -> str:
         + (f", {plan.flops / (mesh.size * peak):.2g} s at the peak of the devices" if peak else ""),
     ]
     if isinstance(plan.compiled, str):
-        return "\n".join([*lines, f"verdict: does not fit: {plan.compiled}", "what would help:", *_changes(plan)])
-    return "\n".join([*lines, *_details(plan.compiled, plan.least), f"compiled in {plan.seconds:.0f} s", _fits(plan)])
+        return "\n".join([*lines, f"verdict: {verdict(plan)}", "what would help:", *_changes(plan)])
+    details = _details(plan.compiled, plan.least)
+    return "\n".join([*lines, *details, f"compiled in {plan.seconds:.0f} s", f"verdict: {verdict(plan)}"])
 
 
 def row(plan: Plan) -> dict[str, tables.Cell]:
@@ -90,12 +91,15 @@ def _details(compiled: Compiled, least: Mapping[str, int]) -> list[str]:
     return [memory_line, tables.markdown(["collective", "a step", "MB", "least MB"], rows).rstrip()]
 
 
-def _fits(plan: Plan) -> str:
+def verdict(plan: Plan) -> str:
+    """Whether a step fits."""
+    if isinstance(plan.compiled, str):
+        return f"does not fit: {plan.compiled}"
     if plan.device_kind == "cpu":
-        return "verdict: it compiles; memory and collectives are those of CPUs, those of GPUs and TPUs differ"
+        return "it compiles; memory and collectives are those of CPUs, those of GPUs and TPUs differ"
     if plan.capacity is None:
-        return f"verdict: the compiler accepts it; the memory of a {plan.device_kind} is not listed"
-    return f"verdict: fits, in {plan.compiled.peak / plan.capacity:.0%} of {plan.capacity / 1e9:.1f} GB"
+        return f"the compiler accepts it; the memory of a {plan.device_kind} is not listed"
+    return f"fits, in {plan.compiled.peak / plan.capacity:.0%} of {plan.capacity / 1e9:.1f} GB"
 
 
 def _changes(plan: Plan) -> list[str]:

@@ -84,7 +84,7 @@ def test_runs_are_joined_and_finished_ones_are_not_run_again(tmp_path, capsys):
     assert {row["metric"] for row in rows} == {MEAN, "probe/shape", "probe/count"}
     assert (tmp_path / "time_to_quality.svg").read_text().startswith("<?xml")
     before = (tmp_path / "time_to_quality.csv").read_text()
-    assert "this run is finished" not in capsys.readouterr().out
+    assert "is finished" not in capsys.readouterr().out
     assert time_to_quality.run(variants, epath.Path(tmp_path), seeds=1, points=2)
-    assert capsys.readouterr().out.count("this run is finished") == 1
+    assert capsys.readouterr().out.count("is finished") == 1
     assert (tmp_path / "time_to_quality.csv").read_text() == before

@@ -3,11 +3,12 @@ import json
 import weakref
 
 import jax
+import numpy as np
 import pytest
 from etils import epath
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.evaluators import attentive, build, gradient_probes, linear_probe, probe_sets, scaling
+from mdc_jax.evaluators import attentive, build, gradient_probes, linear_probe, metrics, probe_sets, scaling
 from mdc_jax.evaluators.base import Interrupted
 from mdc_jax.exchange import trees
 from mdc_jax.report import tables
@@ -30,7 +31,22 @@ def probed(tmp_path_factory):
         values = dict(build(SECTION).run(make_subject(out)))
     lines = tables.read_csv(out / "probe.csv")
     keys = ("family", "row", "features", "metric")
+    predictions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert {line["probe"] for line in predictions} == {"logistic/pooled", "logistic/flattened"}
+    _assert_agree(predictions, values)
     return values, {tuple(line[key] for key in keys): line for line in lines}, (out / "probe.md").read_text()
+
+
+def _assert_agree(predictions, values):
+    """The lines of every example have what the metrics are made of, and examples know which they are."""
+    for family in ("noise", "both"):
+        own = [line for line in predictions if line["family"] == family]
+        own = [line for line in own if line["probe"].endswith("flattened" if family == "both" else "pooled")]
+        assert np.mean([line["right"] for line in own]) == pytest.approx(values[family])
+    own = [line for line in predictions if (line["family"], line["probe"]) == ("bits", "logistic/pooled")]
+    score, label = (np.array([line[key] for line in own]) for key in ("score", "label"))
+    assert metrics.macro_auc(score, label, np.ones((len(own), 1), np.float32))[0] == pytest.approx(values["bits"])
+    assert all((label[i] == SOURCES["fake:test"].bits[line["id"]]).all() for i, line in enumerate(own))
 
 
 def test_planted_labels_are_found_and_random_ones_are_not(probed):

@@ -88,6 +88,17 @@ def test_recall_is_that_of_sorting_by_hand_with_shared_captions_and_ties():
                 assert expected[retrieval.TO_IMAGE, 5] == plain[retrieval.TO_IMAGE, 5]
     assert {line["direction"] for line in lines if line["exponent"]} == {retrieval.TO_TEXT}
 
+    # The predictions are those that the recalls count, a line for each query.
+    pairs = Pairs("exact", scores, blind, length, {"id": np.arange(20)})
+    predictions = list(retrieval._predictions("matcher", pairs, written))
+    plain = by_hand(scores[:, kept], renumbered)
+    for direction, queries in ((retrieval.TO_TEXT, 20), (retrieval.TO_IMAGE, written.sum())):
+        own = [line for line in predictions if line["metric"] == f"matcher/{direction}"]
+        assert len(own) == queries
+        for k in retrieval.PLACES:
+            assert np.mean([line["rank"] <= k for line in own]) == pytest.approx(plain[direction, k])
+        assert all(line["right"] == (line["rank"] == 1) for line in own)
+
 
 def test_chance_is_that_of_all_draws():
     for right, items, k in ((1, 5, 1), (2, 6, 3), (3, 4, 2), (1, 3, 5)):

@@ -1,0 +1,67 @@
+"""Trains and evaluates several objectives on equal terms: the paper's claims are comparisons.
+
+    python -m mdc_jax.compare --config=configs/compare_scenes.py:quick --workdir=runs/quick
+
+The same command goes on after it was stopped, skips what is done, and extends finished runs where the config asks for
+more steps. --only=2/4 does the second of four parts, and
+
+    python -m mdc_jax.compare --config=... --workdir=runs/all --merge machine1 machine2 ...
+
+joins them. --plan trains nothing: it prints commands, memory and hours. See `mdc_jax/comparison/README.md`.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+from etils import epath
+from ml_collections import config_flags
+
+from mdc_jax import command
+from mdc_jax.comparison import collect, estimate, execution, merge, settings
+from mdc_jax.config import ConfigError
+from mdc_jax.data.pipeline import ReadError, TooManyBadRecords
+from mdc_jax.training import compilation_cache, distributed
+from mdc_jax.training.failures import Failure
+from mdc_jax.training.train_log import NonFiniteError
+
+
+def main(arguments: Sequence[str]) -> None:
+    options, flag = flags.FLAGS, flags.FLAGS["config"]
+    if options.config is None:
+        raise ConfigError("give a comparison, as in --config=configs/compare_scenes.py; --config=help lists them")
+    if arguments[1:] and not options.merge:
+        raise ConfigError(f"unexpected arguments {' '.join(arguments[1:])}: --merge takes folders")
+    comparison, workdir = settings.parse(options.config), epath.Path(options.workdir)
+    runs = execution.choose(comparison, options.only, options.run)
+    if options.plan:
+        print(estimate.text(comparison, runs, options.topology, options.mfu))
+        return
+    if options.merge:
+        copied = merge.merge([pathlib.Path(folder) for folder in arguments[1:]], pathlib.Path(workdir))
+        print("\n".join(f"copied {folder}" for folder in copied))
+    compilation_cache.enable()
+    said = {
+        "config": config_flags.get_config_filename(flag),
+        "overrides": config_flags.get_override_values(flag),
+    }
+    if not execution.execute(comparison, workdir, runs, **said):
+        sys.exit(distributed.STOPPED)
+    print(f"\n{len(runs)} runs are finished; every number: {workdir / collect.RESULTS_FILE}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Where runs, plan and results go; a second start goes on.", required=True)
+    flags.DEFINE_string("only", "", "PART/PARTS, as in 2/4: a part of the entries, for one of several machines.")
+    flags.DEFINE_string("run", "", "ENTRY/seedN: one run, with the decoder without images that it is scored beside.")
+    flags.DEFINE_bool("merge", False, "Joins the workdirs given as arguments into --workdir, and goes on there.")
+    flags.DEFINE_bool("plan", False, "Trains nothing: prints the command, the memory and the hours of every run.")
+    flags.DEFINE_string("topology", "v5e:4x4", "With --plan: devices, as --dry_compile of mdc_jax.main takes them.")
+    flags.DEFINE_float("mfu", 0.4, "With --plan: share of the devices' peak that training reaches.", 0.0, 1.0)
+    command.define_config()
+    if command.wants_help(sys.argv):
+        print(command.describe_configs())
+    else:
+        errors = (Failure, NonFiniteError, ReadError, TooManyBadRecords)
+        app.run(command.reported(main, *errors), flags_parser=command.parse_flags)

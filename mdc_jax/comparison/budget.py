@@ -1,0 +1,69 @@
+"""How many steps each entry is trained for, so that all have equal steps, FLOPs or seconds.
+
+FLOPs and seconds of a step are measured by a short run of each entry, in WORKDIR/timing/ENTRY, and kept in its
+`timing.json`: seconds hold for the machine that measured them, and for how busy it was.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from etils import epath
+
+from mdc_jax.comparison import costs, entries, provenance, sequence
+from mdc_jax.comparison.settings import Comparison
+from mdc_jax.config import sections
+from mdc_jax.training import files
+from mdc_jax.training.metric_writer import read
+
+TIMING_FILE = "timing.json"
+_SEED, _REPORTS = 999, 10
+
+
+def steps(comparison: Comparison, workdir: epath.Path, names: Iterable[str]) -> Mapping[str, int] | None:
+    """The steps of the entries `names` (0: as the base config says); None where a signal stopped a short run."""
+    entry = comparison.entries
+    reference = next(iter(entry))
+    if comparison.equal == "steps":
+        return {name: entry[name].steps or comparison.steps for name in names}
+    measured = {}
+    for name in dict.fromkeys([reference, *names]):
+        if not entry[name].steps or name == reference:
+            found = measure(comparison, workdir, name)
+            if found is None:
+                return None
+            measured[name] = found
+    key = "flops_per_step" if comparison.equal == "flops" else "step_seconds"
+    return {
+        name: entry[name].steps or max(round(comparison.steps * measured[reference][key] / measured[name][key]), 1)
+        for name in names
+    }
+
+
+def measure(comparison: Comparison, workdir: epath.Path, name: str) -> Mapping[str, Any] | None:
+    """FLOPs and seconds of a step of an entry, which are measured once; None where a signal stopped that."""
+    folder = workdir / "timing" / name
+    path = folder / TIMING_FILE
+    if path.exists():
+        return json.loads(path.read_text())
+    count = comparison.timing_steps
+    config = entries.config_of(comparison, name, seed=_SEED, steps=count, lr=comparison.entries[name].lr, evaluators={})
+    config = dataclasses.replace(
+        config,
+        log=dataclasses.replace(config.log, every=f"{max(count // _REPORTS, 1)} steps", tensorboard=False),
+        checkpoint=sections.Checkpoint(every=f"{count} steps", keep_latest=1, keep_best=0),
+    )
+    if not sequence.train({folder: config}):
+        return None
+    found = costs.of(folder, read(folder))
+    measured = {
+        "steps": count,
+        "flops_per_step": found.flops_per_step,
+        "step_seconds": found.step_seconds,
+        "measured": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        "hardware": provenance.hardware(),
+    }
+    files.write(path, json.dumps(measured, indent=2) + "\n")
+    return measured

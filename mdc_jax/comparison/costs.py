@@ -1,0 +1,62 @@
+"""What a run has cost at each step: seconds and FLOPs of training, from the log that it left behind."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from mdc_jax import objectives
+from mdc_jax.config import parse
+from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.training import checkpoint, loop
+from mdc_jax.training.accounting import Cost
+
+_PREFIX = "train/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """Of a run."""
+
+    batch_size: int
+    flops_per_step: float  # of the matrix products, see `accounting.Cost`; the mean over the run
+    step_seconds: float  # median of what was logged
+    steps_N: np.ndarray  # at which seconds were logged
+    seconds_N: np.ndarray  # of training until then: with compilation, without evaluation and saving
+
+    def seconds(self, step: int) -> float:
+        """Of training until a step, as if the speed had been even since the last one logged; nan where none was."""
+        if not len(self.steps_N):
+            return float("nan")
+        beyond = max(step - self.steps_N[-1], 0) * self.step_seconds
+        return float(np.interp(step, [0, *self.steps_N], [0.0, *self.seconds_N])) + beyond
+
+
+def of(workdir: epath.Path, lines: Sequence[Mapping[str, Any]]) -> Costs:
+    """The costs of a run; `lines` are those of its `metrics.jsonl`."""
+    config = parse(json.loads((workdir / loop.CONFIG_FILE).read_text()))
+    objective = objectives.build(
+        config.objective,
+        model=config.model,
+        image=config.image,
+        vocab_size=Tokenizer.load(workdir / checkpoint.TOKENIZER).vocab_size,
+        max_tokens=config.data.max_tokens,
+    )
+    logged = [line for line in lines if f"{_PREFIX}seconds" in line]
+    predicted = [line[f"{_PREFIX}predicted_tokens"] for line in logged if f"{_PREFIX}predicted_tokens" in line]
+    metrics = {"predicted_tokens": statistics.fmean(predicted)} if predicted else {}
+    cost = Cost(objective, config.data.captions_per_image, jax.devices()[0].device_kind, 1)
+    # The first of them contains what a start costs.
+    speeds = [line[f"{_PREFIX}step_seconds"] for line in logged if f"{_PREFIX}step_seconds" in line]
+    return Costs(
+        batch_size=config.data.batch_size,
+        flops_per_step=cost.flops(metrics) * config.data.batch_size,
+        step_seconds=statistics.median(speeds[1:] or speeds) if speeds else 0.0,
+        steps_N=np.array([line["step"] for line in logged]),
+        seconds_N=np.array([line[f"{_PREFIX}seconds"] for line in logged]),
+    )

@@ -1,0 +1,68 @@
+"""What a comparison would take on devices that are not there: the command, the memory and the hours of each run."""
+
+import shlex
+from collections.abc import Sequence
+
+from mdc_jax.comparison import entries
+from mdc_jax.comparison.plan import Run
+from mdc_jax.comparison.settings import Comparison
+from mdc_jax.config import ConfigError, sections, steps
+from mdc_jax.data.sources import open_source
+from mdc_jax.report import tables
+from mdc_jax.training import accounting, dry_compile, dry_report
+
+
+def text(comparison: Comparison, runs: Sequence[Run], topology: str, mfu: float) -> str:
+    """Commands of `mdc_jax.main`, and for each entry FLOPs, device-hours and whether a step fits.
+
+    FLOPs are those of a step where every token has a loss, so that hours are at most those at that `mfu`. Raises
+    ConfigError for devices, or a mesh, that cannot be; where the compiler of TPUs is missing it says how to get it.
+    """
+    rows, commands = [], []
+    for name in dict.fromkeys(run.entry for run in runs):
+        config = entries.config_of(
+            comparison, name, seed=0, steps=comparison.steps, lr=comparison.entries[name].lr, evaluators={}
+        )
+        count = sum(run.entry == name for run in runs)
+        rows.append([name, str(count), *_estimate(config, topology, mfu, count)])
+    for run in runs:
+        commands.append(train_command(comparison, run))
+    header = ["", "runs", "images a run", "EFLOP a run", f"device-hours of all at MFU {mfu:g}", topology]
+    return "\n".join([*comparison.notes, "", *commands, "", tables.markdown(header, rows)])
+
+
+def train_command(comparison: Comparison, run: Run) -> str:
+    """The command that trains a run with the evaluators of the base config."""
+    entry = comparison.entries[run.entry]
+    settings = {
+        **entries.read_settings(comparison.settings, run.entry),
+        **entries.read_settings(entry.settings, run.entry),
+        **({"optimizer.lr": entry.lr} if entry.lr else {}),
+        "seed": run.seed,
+    }
+    shown = [f"--config.{key}={value}" for key, value in settings.items() if not key.startswith("evaluators.")]
+    base = entries.base_of(comparison, run.entry, steps=comparison.steps)
+    return shlex.join(["python", "-m", "mdc_jax.main", f"--config={base}", *shown, f"--workdir=DIR/runs/{run.name}"])
+
+
+def _estimate(config: sections.Config, topology: str, mfu: float, runs: int) -> list[str]:
+    batch = config.data.batch_size
+    images = batch * _steps(config)
+    try:
+        found = dry_compile.plan(config, topology)
+    except ConfigError as error:
+        if "not installed" not in str(error):
+            raise
+        return [f"{images:.3g}", "", "", str(error)]
+    flops = found.flops / batch * images
+    peak = accounting.peak(found.device_kind)
+    hours = f"{runs * flops / (peak * mfu) / 3600:,.0f}" if peak else f"peak of a {found.device_kind} not listed"
+    return [f"{images:.3g}", f"{flops / 1e18:.3g}", hours, dry_report.verdict(found)]
+
+
+def _steps(config: sections.Config) -> int:
+    try:
+        records = len(open_source(config.data.train))
+    except (OSError, ValueError):
+        records = 0  # data that is not here has to be counted in examples or steps
+    return steps(config.duration, batch_size=config.data.batch_size, examples_per_epoch=records)

@@ -1,0 +1,73 @@
+"""The whole of a comparison: measure, tune, train, evaluate, collect; everything that is done already is skipped."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from mdc_jax import evaluators
+from mdc_jax.comparison import budget, collect, plan, provenance, sequence, settings, tuning
+from mdc_jax.comparison.settings import Comparison
+from mdc_jax.config import ConfigError
+from mdc_jax.config.parse import did_you_mean
+
+
+def choose(comparison: Comparison, only: str = "", run: str = "") -> list[plan.Run]:
+    """The runs of a part, as "2/4", or of the one run "ENTRY/seedN" with what it is scored beside; of neither, all.
+
+    Raises ConfigError for a part or a run that there is not.
+    """
+    every = plan.runs(comparison, comparison.order)
+    if run:
+        names = {one.name: one for one in every}
+        if run not in names:
+            raise ConfigError(f"--run={run}: there is no such run{did_you_mean(run, names)}")
+        blind = plan.blind_run(comparison, names[run])
+        return [*([blind] if blind else []), names[run]]
+    if not only:
+        return every
+    match = re.fullmatch(r"(\d+)/(\d+)", only)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"--only={only}: write PART/PARTS, as in 2/4")
+    return plan.runs(comparison, plan.share(comparison, int(match[1]), int(match[2])))
+
+
+def check(comparison: Comparison, runs: Sequence[plan.Run]) -> None:
+    """Raises ConfigError for an entry that could not be trained or evaluated, before hours are spent on others."""
+    for run in {run.entry: run for run in runs}.values():
+        unscored = settings.without_blind(comparison, run.entry)  # that decoder is yet to be trained
+        evaluators.check(plan.config_of(unscored, run, epath.Path(), comparison.steps))
+
+
+def execute(
+    comparison: Comparison,
+    workdir: epath.Path,
+    runs: Sequence[plan.Run],
+    *,
+    config: str,
+    overrides: Mapping[str, Any],
+) -> bool:
+    """Does what is left to do for `runs`; returns False where a signal stopped it.
+
+    `config` and `overrides` are what the command line said, for the commands in the plan. Raises ConfigError, and what
+    training raises.
+    """
+    check(comparison, runs)
+    workdir.mkdir(parents=True, exist_ok=True)
+    names = list(dict.fromkeys(run.entry for run in runs))
+    steps = budget.steps(comparison, workdir, names)
+    if steps is None:
+        return False
+    for name in filter(comparison.is_tuned, dict.fromkeys(map(comparison.rate_of, names))):
+        if tuning.choose(comparison, workdir, name, steps=steps.get(name, comparison.steps)) is None:
+            return False
+
+    def write(_: epath.Path = workdir) -> None:
+        plan.write(comparison, workdir, steps, config=config, overrides=overrides)
+        collect.write(workdir)
+
+    write()
+    print(plan.describe(comparison, workdir, steps), flush=True)
+    configs = {run.folder(workdir): plan.config_of(comparison, run, workdir, steps[run.entry]) for run in runs}
+    return sequence.train(configs, before=lambda folder: provenance.record(folder, configs[folder]), after=write)

@@ -1,0 +1,184 @@
+"""`plan.json`: what is compared, on which terms, and the one command that makes each run again."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from mdc_jax.comparison import budget, entries, provenance, tuning
+from mdc_jax.comparison.settings import Comparison
+from mdc_jax.config import sections, to_dict
+from mdc_jax.report import tables
+from mdc_jax.training import files
+
+PLAN_FILE = "plan.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training of an entry."""
+
+    entry: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As --run takes it, and as its folder is called."""
+        return f"{self.entry}/seed{self.seed}"
+
+    def folder(self, workdir: epath.Path) -> epath.Path:
+        """Its workdir."""
+        return workdir / "runs" / self.entry / f"seed{self.seed}"
+
+
+def runs(comparison: Comparison, names: Sequence[str]) -> list[Run]:
+    """The runs of the entries `names`: seeds are the outer loop, so that what is there early can be compared; decoders
+    without images come before what is scored with them."""
+    blind = {entry.blind for entry in comparison.entries.values()}
+    order = sorted(names, key=lambda name: name not in blind)
+    return [Run(name, seed) for seed in comparison.seeds for name in order if seed in comparison.seeds_of(name)]
+
+
+def share(comparison: Comparison, index: int, parts: int) -> list[str]:
+    """The entries of part `index` (from 1) of `parts`. Those of which one takes a learning rate or p(caption) from
+    another stay together."""
+    together = {name: {name} for name in comparison.entries}
+    for name, entry in comparison.entries.items():
+        for other in filter(None, (entry.blind, entry.lr_of)):
+            group = together[name] | together[other]
+            together |= dict.fromkeys(group, group)
+    groups = [group for name, group in together.items() if name == next(n for n in comparison.entries if n in group)]
+    mine = set().union(*groups[index - 1 :: parts])
+    return [name for name in comparison.entries if name in mine]
+
+
+def learning_rate(comparison: Comparison, name: str, workdir: epath.Path) -> tuple[float, str]:
+    """The learning rate of an entry (0: that of the base config), and where it comes from."""
+    other = comparison.rate_of(name)
+    if other != name:
+        return learning_rate(comparison, other, workdir)[0], f"that of {other}"
+    if comparison.entries[name].lr:
+        return comparison.entries[name].lr, "recorded in the config"
+    choice = read_json(workdir / "tuning" / name / tuning.CHOICE_FILE)
+    return (choice["chosen"], "tuned") if choice else (0.0, "of the base config")
+
+
+def config_of(comparison: Comparison, run: Run, workdir: epath.Path, steps: int) -> sections.Config:
+    """The config of a run as it is reported."""
+    blind = blind_run(comparison, run)
+    return entries.config_of(
+        comparison,
+        run.entry,
+        seed=run.seed,
+        steps=steps,
+        lr=learning_rate(comparison, run.entry, workdir)[0],
+        evaluators=comparison.evaluators,
+        blind=blind.folder(workdir) if blind else None,
+    )
+
+
+def blind_run(comparison: Comparison, run: Run) -> Run | None:
+    """The decoder without images of a run: of its own seed, else of the first that there is."""
+    blind = comparison.entries[run.entry].blind
+    if not blind:
+        return None
+    seeds = comparison.seeds_of(blind)
+    return Run(blind, run.seed if run.seed in seeds else seeds[0])
+
+
+def write(
+    comparison: Comparison,
+    workdir: epath.Path,
+    steps: Mapping[str, int],
+    *,
+    config: str,
+    overrides: Mapping[str, Any],
+) -> None:
+    """Writes `plan.json`.
+
+    Args:
+      comparison: its settings.
+      workdir: where it lies, with what has been tuned and measured so far.
+      steps: of each entry that is known here.
+      config: as --config names it.
+      overrides: settings that the command line changed, by key.
+    """
+    described = []
+    for name, entry in comparison.entries.items():
+        rate, source = learning_rate(comparison, name, workdir)
+        described.append(
+            {
+                "name": name,
+                **dataclasses.asdict(entry),
+                "learning_rate": rate or _base_rate(comparison, name),
+                "learning_rate_source": source,
+                "trained_steps": steps.get(name),
+                "tuning": read_json(workdir / "tuning" / name / tuning.CHOICE_FILE),
+                "timing": read_json(workdir / "timing" / name / budget.TIMING_FILE),
+            }
+        )
+    every = [
+        {
+            "entry": run.entry,
+            "seed": run.seed,
+            "folder": str(run.folder(epath.Path("."))),
+            "base": entries.base_of(comparison, run.entry, steps=steps.get(run.entry, 0)),
+            "overrides": [*comparison.settings, *comparison.entries[run.entry].settings],
+            "command": command_of(comparison, run, workdir, steps.get(run.entry, 0), config, overrides),
+            "starts": provenance.read(run.folder(workdir)),
+        }
+        for run in runs(comparison, list(comparison.entries))
+    ]
+    first = next(iter(comparison.entries))
+    plan = {
+        "config": config,
+        "overrides": dict(overrides),
+        "notes": list(comparison.notes),
+        "base": comparison.base,
+        "budget": {"equal": comparison.equal, "steps": comparison.steps, "of": first},
+        "seeds": list(comparison.seeds),
+        "settings": list(comparison.settings),
+        "evaluators": {name: to_dict(section) for name, section in comparison.evaluators.items()},
+        "tuning": dataclasses.asdict(comparison.tuning),
+        "entries": described,
+        "runs": every,
+        "code": provenance.code(),
+        "hardware": provenance.hardware(),
+        "data": provenance.data(config_of(comparison, Run(first, comparison.seeds[0]), workdir, steps.get(first, 0))),
+    }
+    files.write(workdir / PLAN_FILE, json.dumps(plan, indent=2) + "\n")
+
+
+def describe(comparison: Comparison, workdir: epath.Path, steps: Mapping[str, int]) -> str:
+    """What is about to be trained: notes, and a line for each entry."""
+    rows = []
+    for name, count in steps.items():
+        rate, source = learning_rate(comparison, name, workdir)
+        rate = f"{rate:g}, {source}" if rate else source
+        rows.append([name, comparison.entries[name].objective, str(len(comparison.seeds_of(name))), str(count), rate])
+    table = tables.markdown(["", "objective", "seeds", "steps", "learning rate"], rows)
+    return "\n".join([*comparison.notes, f"equal {comparison.equal}", "", table])
+
+
+def command_of(
+    comparison: Comparison, run: Run, workdir: epath.Path, steps: int, config: str, overrides: Mapping[str, Any]
+) -> str:
+    """The command that trains and evaluates one run from nothing, with what was tuned and measured filled in."""
+    rate = learning_rate(comparison, run.entry, workdir)[0]
+    filled = {**overrides, f"entries.{run.entry}.lr": rate}
+    filled |= {} if comparison.equal == "steps" else {f"entries.{run.entry}.steps": steps}
+    settings = [f"--config.{key}={value}" for key, value in filled.items() if value or key in overrides]
+    arguments = [f"--config={config}", *settings, f"--run={run.name}", "--workdir=DIR"]
+    return shlex.join(["python", "-m", "mdc_jax.compare", *arguments])
+
+
+def _base_rate(comparison: Comparison, name: str) -> float:
+    return entries.config_of(comparison, name, seed=0, steps=0, lr=0.0, evaluators={}).optimizer.lr
+
+
+def read_json(path: epath.Path) -> Any:
+    """What a file holds; None where it is not there."""
+    return json.loads(path.read_text()) if path.exists() else None

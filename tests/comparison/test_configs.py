@@ -1,0 +1,56 @@
+"""Every shipped comparison resolves to runs that could start, whatever its size."""
+
+import itertools
+
+import pytest
+from etils import epath
+
+from mdc_jax import command
+from mdc_jax.comparison import plan, settings
+from mdc_jax.config import ConfigError
+
+SIZES = {
+    "compare_scenes": ("quick", "cpu", "full", "ablations", "ratios", "pairs", "smoke"),
+    "compare_collage": ("quick", "full"),
+    "compare_pictures": ("quick", "full"),
+    "compare_recap": ("objectives", "pairs"),
+}
+ALL = [f"configs/{name}.py:{size}" for name, sizes in SIZES.items() for size in sizes]
+
+
+def test_every_comparison_is_tested():
+    shipped = {path.stem for path in epath.Path("configs").glob("compare_*.py")}
+    assert shipped == set(SIZES)
+
+
+@pytest.mark.parametrize("config", ALL)
+def test_runs_differ_from_each_other_in_nothing_but_what_they_compare(config):
+    found = settings.parse(command.load(config))
+    workdir = epath.Path("/nowhere")
+    runs = {name: plan.config_of(found, plan.Run(name, 3), workdir, found.steps) for name in found.order}
+    first = runs[found.order[0]]
+    for name, run in runs.items():
+        assert run.seed == 3
+        assert run.objective.name == found.entries[name].objective
+        assert (run.data.batch_size, run.data.test, run.image) == (first.data.batch_size, first.data.test, first.image)
+        assert run.model.encoder == first.model.encoder
+        assert (run.duration, run.optimizer) == (first.duration, first.optimizer)
+        assert "probe" in run.evaluators and "held_out" in run.evaluators
+        writes = {"captions", "perplexity"} & set(found.evaluators)
+        assert (writes <= set(run.evaluators)) == run.objective.writes_captions or not writes
+    distinct = list(runs.values())
+    assert all(a != b for a, b in itertools.combinations(distinct, 2))
+
+
+def test_knobs_of_scenes_reach_the_data():
+    found = settings.parse(command.load("configs/compare_scenes.py:quick,prior=.5,sentences=2,steps=70,equal=flops"))
+    config = plan.config_of(found, plan.Run("clip", 0), epath.Path("/nowhere"), 60)
+    assert "sentences=2" in config.data.train and "prior=0.5" in config.data.train
+    assert (found.steps, config.duration, config.optimizer.warmup, found.equal) == (70, "60 steps", "3 steps", "flops")
+
+
+def test_what_is_quick_says_what_it_lacks():
+    notes = " ".join(settings.parse(command.load("configs/compare_scenes.py")).notes)
+    assert "no controls" in notes and "not tuned" in notes
+    with pytest.raises(ConfigError, match="choose one of quick, full"):
+        command.load("configs/compare_scenes.py:quick,full")
