@@ -82,7 +82,7 @@ def _values(findings: Findings, claim: _PaperClaim) -> Values:
     if claim.metric:
         found = [m for m in findings.measures(claim.file) if m.metric == claim.metric]
         return findings.last(found[0]) if found else {}
-    tasks = [task for task in headlines.tasks(findings) if task.measures[0].file == claim.file]
+    tasks = [task for task in headlines.decisive(findings) if task.measures[0].file == claim.file]
     return headlines.answers(findings, tasks[0]) if tasks else {}
 
 

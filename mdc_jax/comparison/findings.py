@@ -18,7 +18,7 @@ MEASURES: Mapping[str, re.Pattern[str]] = {
     name: re.compile(pattern)
     for name, pattern in {
         "probe.csv": r"([^/]+(?:/[^/]+)?)",  # a family, and the kind of probe; what has more is of the table
-        "captions.jsonl": r"(distinct|grammatical|right|right_without_repeats|hallucinated|shuffled/right"
+        "captions.jsonl": r"(distinct|grammatical|right|right_without_repeats|shuffled/right"
         r"|precision/.+|recall/.+)",
         "foils.csv": r"(?:(\w+)/)?\w+/(accuracy)",
         "perplexity.csv": r"\w+/(per_token|per_caption)",
@@ -102,7 +102,7 @@ class Findings:
 def evaluated(folder: epath.Path, name: str) -> dict[str, epath.Path]:
     """By evaluator, the file of this name of the last step of a run that has it."""
     paths = [path for path in folder.glob(f"evaluations/*/*/{name}") if path.parts[-3].isdigit()]
-    return {path.parts[-2]: path for path in sorted(paths, key=lambda path: int(path.parts[-3]))}
+    return {path.parts[-2]: path for path in sorted(paths, key=lambda path: (int(path.parts[-3]), path.parts[-2]))}
 
 
 def read(workdir: epath.Path) -> Findings:

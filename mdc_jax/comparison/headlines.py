@@ -83,11 +83,19 @@ def curves(findings: Findings, task: Task) -> Curves:
 def claims(findings: Findings) -> list[Claim]:
     """The first entry beside each other one, for every task; p values are adjusted over all of them."""
     found = []
-    for task in tasks(findings):
+    for task in decisive(findings):
         values = answers(findings, task)
         found += [(task.name, other, difference) for other, difference in to_first(findings, values).items()]
     adjusted = holm([difference.p for _, _, difference in found])
     return [Claim(*claim, p, verdict(claim[2], p)) for claim, p in zip(found, adjusted, strict=True)]
+
+
+def decisive(findings: Findings) -> list[Task]:
+    """The tasks without those of a probe that watches the course of training, where another measures its end."""
+    found, evaluators = tasks(findings), findings.plan.get("evaluators", {})
+    probes = {task.measures[0].evaluator for task in found if task.measures[0].file == "probe.csv"}
+    at_end = {name for name in probes if evaluators.get(name, {}).get("every") == "end"} or probes
+    return [task for task in found if task.measures[0].evaluator in at_end or task.measures[0].file != "probe.csv"]
 
 
 def to_first(findings: Findings, values: Values) -> dict[str, Difference]:

@@ -37,6 +37,7 @@ def write(workdir: epath.Path) -> epath.Path:
         Heading("What was measured"),
         *result_tables.of_results(found),
         *_losses(found, folder),
+        _every_difference(found),
         Heading("On the way"),
         *(_course(found, number, task, folder) for number, task in enumerate(headlines.tasks(found))),
         Heading("Terms"),
@@ -87,7 +88,7 @@ def _differences(found: Findings, claimed: list[Claim], folder: epath.Path) -> l
             panels.intervals(lines, "difference, with its 95% interval over seeds"), folder / f"{name}.svg"
         )
         blocks.append(Picture(name, svg, f"Differences of {first} to the others with their intervals"))
-    return [*blocks, _over_examples(found), _every_difference(found)]
+    return [*blocks, _over_examples(found)]
 
 
 def _over_examples(found: Findings) -> Table:

@@ -1,5 +1,6 @@
 """What was measured, as tables: rows are entries, and cells means with their 95% interval over seeds."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from mdc_jax.comparison.findings import Findings, Run
@@ -19,7 +20,7 @@ def of_results(findings: Findings) -> list[Table]:
         (
             "captions.jsonl",
             "captions",
-            "shares of captions, and under precision/ and recall/ of claims, that are right",
+            "shares of captions, and under precision/ of claims of a kind, that are right",
         ),
         ("perplexity.csv", "likelihood", _LIKELIHOOD),
         ("retrieval.csv", "retrieval", "how often what belongs together is among the first 1, 5, 10 of all"),
@@ -73,7 +74,7 @@ def _foils(findings: Findings) -> Iterable[Table]:
             f"{evaluator}: how often the true caption scores higher; a tie is wrong. blind: log p(caption) alone, by "
             "the mean over training images or a decoder trained without; less a x: the score less a times that."
         )
-        yield _table(f"foils_{evaluator}", caption, _over_seeds(cells))
+        yield _table(f"foils_{evaluator}", caption, _over_seeds(cells, most=1.0))
 
 
 def _foil_row(run: Run, line: Mapping[str, str]) -> str:
@@ -86,11 +87,12 @@ def _foil_row(run: Run, line: Mapping[str, str]) -> str:
 def _measured(findings: Findings, evaluator: str, file: str, name: str, caption: str) -> Table:
     cells: Cells = {}
     for measure in findings.measures(file):
-        if measure.evaluator == evaluator:
+        if measure.evaluator == evaluator and not measure.metric.startswith("recall/"):  # too many to read
             for entry, values in findings.last(measure).items():
                 cells[entry, measure.metric] = list(values.values())
     ordered = {key: cells[key] for entry in findings.entries for key in cells if key[0] == entry}
-    return _table(name, caption, _over_seeds(ordered))
+    shares = file in ("captions.jsonl", "retrieval.csv")
+    return _table(name, caption, _over_seeds(ordered, most=1.0) if shares else _over_seeds(ordered))
 
 
 def _losses(findings: Findings) -> Iterable[Table]:
@@ -104,8 +106,14 @@ def _losses(findings: Findings) -> Iterable[Table]:
         yield _table(f"masked_share_{evaluator}", caption, _over_seeds(cells))
 
 
-def _over_seeds(cells: Cells) -> dict[tuple[str, str], str]:
-    return {key: tables.interval(*mean_and_interval(values)) for key, values in cells.items()}
+def _over_seeds(cells: Cells, most: float = math.inf) -> dict[tuple[str, str], str]:
+    """Means and intervals; of what cannot be below 0 nor above `most`, as a share, no interval is either."""
+    least = 0.0 if math.isfinite(most) else -math.inf
+    found = {}
+    for key, values in cells.items():
+        mean, low, high = mean_and_interval(values)
+        found[key] = tables.interval(mean, max(low, least), min(high, most))
+    return found
 
 
 def _table(name: str, caption: str, cells: Mapping[tuple[str, str], str]) -> Table:

@@ -38,6 +38,8 @@ class Picture:
     description: str
 
 
+_SHORT = 32  # letters
+
 Block = Heading | Paragraph | Table | Picture
 
 
@@ -64,10 +66,15 @@ def page(title: str, blocks: Sequence[Block]) -> Page:
                 found.paragraph(text)
             case Table(_, caption, header, rows) if rows:
                 found.paragraph(caption)
-                found.table(header, rows)
+                found.table(header, [list(map(_unbroken, row)) for row in rows])
             case Picture(_, svg, description):
                 found.drawing(svg, description)
     return found
+
+
+def _unbroken(cell: str) -> str:
+    """A short text on one line, so that a wide table is scrolled and its numbers stay whole."""
+    return cell.replace(" ", "\N{NO-BREAK SPACE}") if len(cell) <= _SHORT else cell
 
 
 def markdown(title: str, blocks: Sequence[Block]) -> str:

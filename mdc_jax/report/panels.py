@@ -30,6 +30,8 @@ def curves(panels: Mapping[str, Curves], y: str) -> "Figure":
             for run in runs:
                 axis.plot(*run.T, marker=".", linewidth=1, color=colours[names.index(name) % len(colours)])
         axis.set_xlabel(x)
+        axis.ticklabel_format(axis="x", scilimits=(-3, 4))
+        axis.locator_params(axis="x", nbins=4)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(y)
     handles = [

@@ -38,6 +38,7 @@ def comparison(root: pathlib.Path) -> epath.Path:
         "config": "configs/fake.py",
         "notes": ["No controls <here>."],
         "budget": {"equal": "steps", "steps": 100},
+        "evaluators": {"curve": {"every": "50 steps"}, "probe": {"every": "end"}},
         "entries": entries,
         "runs": [
             {"entry": entry, "seed": seed, "folder": f"runs/{entry}/seed{seed}", "command": f"train {entry}/seed{seed}"}
@@ -71,6 +72,7 @@ def _lines(entry, seed):
         costs = [entry, seed, step, 10 * step, 1e6 * step, step / 4]
         found = [("held_out", "loss", 2.0)]
         if entry in SHAPE:
+            found.append(("curve", "shape", SHAPE[entry][seed]))
             found += [("probe", "shape", SHAPE[entry][seed]), ("probe", "relation", RELATION[entry][seed])]
             found.append(("probe", "raw pixels/pooled/logistic/shape/auc", 0.5))
         if entry in RIGHT:
@@ -79,7 +81,8 @@ def _lines(entry, seed):
             found += [("foils", f"replace_relation/{scorer}/accuracy", 0.75 - 0.1 * (entry == "ar") * seed)]
         for evaluator, metric, value in found:
             late = step == STEPS[-1]
-            yield [*costs, evaluator, "test", metric, float(value) * (1 if late else 0.5)]
+            if late or evaluator != "probe":
+                yield [*costs, evaluator, "test", metric, float(value) * (1 if late else 0.5)]
 
 
 def _files(folder, entry, seed):
@@ -98,7 +101,8 @@ def _files(folder, entry, seed):
             )
             for row, value in (("raw pixels", 0.5), ("trained encoder", trained))
         ]
-        tables.write_csv(place("probe", "probe.csv"), list(lines[0]), [list(line.values()) for line in lines])
+        for evaluator, own in (("curve", lines[:2]), ("probe", lines)):
+            tables.write_csv(place(evaluator, "probe.csv"), list(lines[0]), [list(line.values()) for line in own])
     if entry in RIGHT:
         lines = [{"id": i, "right": bool(right)} for i, right in enumerate(RIGHT[entry])]
         place("captions", "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

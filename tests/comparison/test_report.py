@@ -15,6 +15,8 @@ from tests.report.test_html import Reader
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
+PROBE = "probe: what is in the image"
+
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
@@ -39,17 +41,22 @@ def test_entries_are_those_of_the_plan_and_controls_claim_nothing(found):
 
 def test_claims_are_paired_by_seed_and_adjusted_together(found):
     claimed = {(claim.task, claim.other): claim for claim in headlines.claims(found)}
-    shape = claimed["probe: what is in the image", "ar"]
+    shape = claimed[PROBE, "ar"]
     pairs = fakes.SHAPE["mdc"], fakes.SHAPE["ar"]
     assert shape.difference.p == pytest.approx(scipy.stats.ttest_rel(*pairs).pvalue)
     assert shape.adjusted_p == pytest.approx(shape.difference.p * len(claimed))  # the smallest of all
     assert shape.verdict == significance.BETTER
     assert claimed["probe: what belongs together, and where", "ar"].verdict == significance.AS_GOOD
-    alone = claimed["probe: what is in the image", "contrast"]
+    alone = claimed[PROBE, "contrast"]
     assert (alone.difference.seeds, alone.verdict) == (1, significance.UNDECIDED)
     foils = claimed["foils: foils, both directions", "ar"]
     assert foils.difference.mean == pytest.approx(0.1) and foils.verdict == significance.UNDECIDED
     assert {other for _, other in claimed} == {"ar", "contrast"}
+
+
+def test_a_probe_that_watches_the_course_claims_nothing_beside_one_of_the_end(found):
+    assert [task.name for task in headlines.tasks(found)][:2] == ["curve: what is in the image", PROBE]
+    assert not any(claim.task.startswith("curve") for claim in headlines.claims(found))
 
 
 def test_a_course_has_all_that_training_had_cost(found):
@@ -94,13 +101,13 @@ def test_tables_have_the_same_numbers_in_all_formats(folder):
     assert shape["mdc, pooled"] == tables.interval(np.mean(values), np.mean(values) - half, np.mean(values) + half)
     assert shape["raw pixels, pooled"].startswith("0.500") and "blind, pooled" not in shape
     for name in ("report.html", "report.md", "probes_probe_free.tex"):
-        assert shape["mdc, pooled"] in (folder / name).read_text()
+        assert shape["mdc, pooled"] in (folder / name).read_text().replace("\N{NO-BREAK SPACE}", " ")
     foils = {row[""] for row in tables.read_csv(folder / "foils_foils.csv")}
     assert {"mdc (elbo), blind: images", "mdc (elbo), less 1 x images", "ar (autoregressive)"} <= foils
     rates = tables.read_csv(folder / "learning_rates.csv")
     assert (rates[0]["0.001"], rates[0]["0.01"]) == ("0.7500 (taken)", "diverged")
     commands = tables.read_csv(folder / "commands.csv")
-    assert {row["tables"] for row in commands if row["entry"] == "contrast"} == {"all", "probe"}
+    assert {row["tables"] for row in commands if row["entry"] == "contrast"} == {"all", "curve", "probe"}
     assert next(row["command"] for row in commands if row["seed"] == "2") == "train mdc/seed2"
     assert "c0ffee" in (folder / "provenance.csv").read_text()
 
@@ -111,7 +118,7 @@ def test_the_page_is_whole_and_figures_are_there_twice(folder):
     assert ("p", "No controls <here>.") in page.texts
     text = (folder / "report.md").read_text()
     figures = {path.stem for path in folder.glob("*.svg")}
-    assert figures == {path.stem for path in folder.glob("*.pdf")} and len(figures) == len(page.sources) == 6
+    assert figures == {path.stem for path in folder.glob("*.pdf")} and len(figures) == len(page.sources) == 7
     assert all(f"({name}.svg)" in text for name in figures)
 
 
@@ -124,5 +131,5 @@ def test_what_is_no_comparison_is_refused(tmp_path):
 def test_a_browser_shows_every_table_and_figure(folder):
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{folder}/report.html"]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert dom.count("<table>") == len(list(folder.glob("*.csv"))) and dom.count("<img") == 6
-    assert "mdc less ar" in dom
+    assert dom.count("<table>") == len(list(folder.glob("*.csv"))) and dom.count("<img") == 7
+    assert "interval excludes 0" in dom
