@@ -31,6 +31,14 @@ _CLAIMS = (
         "Mean over families of labels.",
     ),
     _PaperClaim(
+        "Unlike in autoregressive captioning, the strength of the visual learning signal does not depend on a token's "
+        "position.",
+        "position_signal.csv",
+        "signal/last_third",
+        "",
+        "Nats that the image is worth to tokens in the last third of a caption; all thirds and positions are below.",
+    ),
+    _PaperClaim(
         "One unified schedule: no masking ratio has to be tuned per data set, as image-conditioned BERT needs it.",
         "probe.csv",
         "",

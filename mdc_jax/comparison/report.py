@@ -20,6 +20,11 @@ from mdc_jax.report import document, panels, tables
 from mdc_jax.report.document import Block, Heading, Paragraph, Picture, Table
 
 FOLDER = "report"
+# Tables whose lines are parts of the tokens: the file, the column that names a part, and those that are drawn.
+_PARTS = (
+    ("masked_share.csv", "masked_share", ("nats_per_token",)),
+    ("position_signal.csv", "position", ("signal", "gradient")),
+)
 _AXES = {"steps": 0, "examples": 1, "FLOPs of training": 2, "seconds of training": 3}
 
 
@@ -36,7 +41,7 @@ def write(workdir: epath.Path) -> epath.Path:
         claims.table(found),
         Heading("What was measured"),
         *result_tables.of_results(found),
-        *_losses(found, folder),
+        *_by_part(found, folder),
         _every_difference(found),
         Heading("On the way"),
         *(_course(found, number, task, folder) for number, task in enumerate(headlines.tasks(found))),
@@ -129,18 +134,22 @@ def _lines(curves: Mapping[str, Mapping[int, tuple[Point, ...]]], place: int) ->
     }
 
 
-def _losses(found: Findings, folder: epath.Path) -> list[Block]:
-    """The loss by masked share, of entries that have one."""
+def _by_part(found: Findings, folder: epath.Path) -> list[Block]:
+    """What evaluators measured by the share that is masked, and by the position of a token: a line for each run."""
     blocks: list[Block] = []
-    for evaluator, paths in found.files("masked_share.csv").items():
-        curves: dict[str, list[np.ndarray]] = {}
-        for run, path in paths.items():
-            lines = [[float(line["masked_share"]), float(line["nats_per_token"])] for line in tables.read_csv(path)]
-            curves.setdefault(run.entry, []).append(np.array(lines))
-        name = f"masked_share_{evaluator}"
-        figure = panels.curves({"share of the tokens that is masked": curves}, "nats per masked token")
-        svg = panels.save(figure, folder / f"{name}.svg")
-        blocks.append(Picture(name, svg, "Nats per masked token by the share that is masked"))
+    for file, x, columns in _PARTS:
+        for evaluator, paths in found.files(file).items():
+            for y in columns:
+                curves: dict[str, list[np.ndarray]] = {}
+                for run, path in paths.items():
+                    lines = [line for line in tables.read_csv(path) if x != "position" or line["masked_share"] == "all"]
+                    curves.setdefault(run.entry, []).append(
+                        np.array([[float(line[x]), float(line[y])] for line in lines])
+                    )
+                name = f"{evaluator}_{y}_by_{x}"
+                figure = panels.curves({x.replace("_", " "): curves}, y.replace("_", " "))
+                svg = panels.save(figure, folder / f"{name}.svg")
+                blocks.append(Picture(name, svg, f"{evaluator}: {y} by {x}".replace("_", " ")))
     return blocks
 
 

@@ -77,6 +77,7 @@ def _lines(entry, seed):
             found.append(("probe", "raw pixels/pooled/logistic/shape/auc", 0.5))
         if entry in RIGHT:
             found.append(("captions", "right", 0.5 if entry == "mdc" else 0.25))
+            found.append(("position", "signal/last_third", 0.8 if entry == "mdc" else 0.6))
             scorer = "elbo" if entry == "mdc" else "autoregressive"
             found += [("foils", f"replace_relation/{scorer}/accuracy", 0.75 - 0.1 * (entry == "ar") * seed)]
         for evaluator, metric, value in found:
@@ -114,6 +115,10 @@ def _files(folder, entry, seed):
             ["replace_relation", 2, scorer, "model", "images", 1, "caption", "accuracy", 0.7],
         ]
         tables.write_csv(place("foils", "foils.csv"), header, rows)
+    if entry in RIGHT:
+        rows = [[part, at, 1 - 0.1 * at, 2.0] for part in ("all", "0.8-1") for at in range(3)]
+        header = ("masked_share", "position", "signal", "gradient")
+        tables.write_csv(place("position", "position_signal.csv"), header, rows)
     if entry == "mdc":
         rows = [[0.5, 1.0 + seed], [1.0, 2.0 + seed]]
         tables.write_csv(place("bound", "masked_share.csv"), ("masked_share", "nats_per_token"), rows)

@@ -85,7 +85,8 @@ def test_foils_say_what_the_first_scorer_chose(tmp_path):
 
 def test_the_papers_claims_are_held_against_all_entries_and_unmeasured_ones_say_so(found):
     rows = {row[0][:20]: row[1] for row in claims.table(found).rows}
-    features, ratio, pairs, aro = rows.values()
+    features, position, ratio, pairs, aro = rows.values()
+    assert position == "mdc 0.800; ar 0.600. mdc less ar = +0.200 (the same for all seeds)."
     assert features.startswith("mdc 0.910 [") and "contrast 0.950;" not in features and "contrast 0.950" in features
     assert "mdc less ar = +0.100 [" in features and "interval excludes 0" in features
     assert "mdc less contrast = -0.050 (one seed: no interval)" in features
@@ -118,7 +119,7 @@ def test_the_page_is_whole_and_figures_are_there_twice(folder):
     assert ("p", "No controls <here>.") in page.texts
     text = (folder / "report.md").read_text()
     figures = {path.stem for path in folder.glob("*.svg")}
-    assert figures == {path.stem for path in folder.glob("*.pdf")} and len(figures) == len(page.sources) == 7
+    assert figures == {path.stem for path in folder.glob("*.pdf")} and len(figures) == len(page.sources) == 9
     assert all(f"({name}.svg)" in text for name in figures)
 
 
@@ -131,5 +132,5 @@ def test_what_is_no_comparison_is_refused(tmp_path):
 def test_a_browser_shows_every_table_and_figure(folder):
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{folder}/report.html"]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert dom.count("<table>") == len(list(folder.glob("*.csv"))) and dom.count("<img") == 7
+    assert dom.count("<table>") == len(list(folder.glob("*.csv"))) and dom.count("<img") == 9
     assert "interval excludes 0" in dom
