@@ -4,8 +4,9 @@ Shapes: S seeds, N examples.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+import statistics
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -17,23 +18,41 @@ Right = Mapping[str, Mapping[str, float]]  # by what is asked, and example: how 
 
 
 def read(path: epath.Path) -> Right:
-    """Reads a file of JSON lines; those that say nothing of right or wrong are left out."""
-    found: dict[str, dict[str, float]] = {}
+    """Reads a file of JSON lines; those that say nothing of right or wrong are left out.
+
+    Of several scorers the first counts, as elsewhere, and of several lines of an example (captions of an image that are
+    queries of their own) the mean.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    scorers: dict[str, str] = {}
     with path.open() as file:
-        for line in file:
-            for asked, example, right in _rights(json.loads(line)):
-                found.setdefault(asked, {})[example] = float(right)
-    return found
+        for text in file:
+            row = _row(json.loads(text))
+            if row and scorers.setdefault(row.asked, row.scorer) == row.scorer:
+                found.setdefault(row.asked, {}).setdefault(row.example, []).append(row.right)
+    return {
+        asked: {example: statistics.fmean(values) for example, values in examples.items()}
+        for asked, examples in found.items()
+    }
 
 
-def _rights(line: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
-    """Foils are named by kind and index, and say what the first scorer chose; all else has an id and what is right."""
+class _Row(NamedTuple):
+    asked: str
+    scorer: str
+    example: str
+    right: float
+
+
+def _row(line: Mapping[str, Any]) -> _Row | None:
+    """Of `foils.jsonl`, of the `predictions.jsonl` of retrieval and of probes, or of `captions.jsonl`."""
     if "scorers" in line:
-        first = next(iter(line["scorers"].values()))
-        yield line["kind"], str(line["index"]), first["right"]["accuracy"]
-    elif "right" in line:
-        asked = [str(line[key]) for key in ("family", "probe", "metric") if key in line]
-        yield "/".join(asked) or "right", str(line["id"]), line["right"]
+        scorer, found = next(iter(line["scorers"].items()))
+        return _Row(line["kind"], scorer, str(line["index"]), float(found["right"]["accuracy"]))
+    if "right" not in line:
+        return None
+    scorer, _, metric = line.get("metric", "").partition("/")
+    asked = metric or "/".join(line[key] for key in ("family", "probe") if key in line) or "right"
+    return _Row(asked, scorer, str(line["id"]), float(line["right"]))
 
 
 def differences(findings: Findings) -> list[tuple[str, str, str, int, int, tuple[float, float, float]]]:

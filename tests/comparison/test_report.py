@@ -74,13 +74,20 @@ def test_predictions_are_paired_example_by_example(found):
     assert (seeds, n, mean) == (3, 4, 0.25) and low == 0 and high == pytest.approx(0.75, abs=0.26)
 
 
-def test_foils_say_what_the_first_scorer_chose(tmp_path):
-    path = fakes.epath.Path(tmp_path) / "foils.jsonl"
+def test_lines_of_every_evaluator_are_read_and_the_first_scorer_counts(tmp_path):
+    path = fakes.epath.Path(tmp_path) / "some.jsonl"
     path.write_text(
         '{"kind": "swap", "index": 3, "scorers": {"a": {"right": {"accuracy": 0.5}}, "b": {"right": {}}}}\n'
-        '{"id": 7, "family": "shape", "right": 1}\n{"id": 7, "score": 0.2}\n'
+        '{"id": 7, "family": "shape", "probe": "logistic/pooled", "right": 1}\n{"id": 7, "score": 0.2}\n'
+        '{"id": 7, "metric": "elbo/text_to_image", "right": true, "rank": 1}\n'
+        '{"id": 7, "metric": "elbo/text_to_image", "right": false, "rank": 2}\n'
+        '{"id": 7, "metric": "one_pass/text_to_image", "right": true, "rank": 1}\n'
     )
-    assert predictions.read(path) == {"swap": {"3": 0.5}, "shape": {"7": 1.0}}
+    assert predictions.read(path) == {
+        "swap": {"3": 0.5},
+        "shape/logistic/pooled": {"7": 1.0},
+        "text_to_image": {"7": 0.5},
+    }
 
 
 def test_the_papers_claims_are_held_against_all_entries_and_unmeasured_ones_say_so(found):
