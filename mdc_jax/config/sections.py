@@ -440,7 +440,29 @@ class Retrieval:
     blind_images: int = 64  # training images over which p(caption | image) is averaged
 
 
-Evaluator = HeldOutLoss | LinearProbe | Captioning | Perplexity | Lengths | Compositionality | ZeroShot | Retrieval
+@dataclasses.dataclass(frozen=True)
+class PositionSignal:
+    """What the image is worth to the prediction of a token, by its position and by the share that is masked."""
+
+    type: str = "position_signal"
+    every: str = "end"
+    split: str = "test"  # or "validation", or a source spec
+    examples: int = 400
+    batch_size: int = 50
+    blind_images: int = 16  # training images, over which p(token | image) is averaged
+
+
+Evaluator = (
+    HeldOutLoss
+    | LinearProbe
+    | Captioning
+    | Perplexity
+    | Lengths
+    | Compositionality
+    | ZeroShot
+    | Retrieval
+    | PositionSignal
+)
 EVALUATORS: Mapping[str, type] = {section.type: section for section in typing.get_args(Evaluator)}
 
 

@@ -18,6 +18,7 @@ from mdc_jax.evaluators.held_out_loss import HeldOutLoss
 from mdc_jax.evaluators.lengths import Lengths
 from mdc_jax.evaluators.linear_probe import LinearProbe
 from mdc_jax.evaluators.perplexity import Perplexity
+from mdc_jax.evaluators.position_signal import PositionSignal
 from mdc_jax.evaluators.retrieval import Retrieval
 from mdc_jax.evaluators.zero_shot import ZeroShot
 
@@ -30,6 +31,7 @@ _EVALUATORS: Mapping[str, type] = {
     "lengths": Lengths,
     "zero_shot": ZeroShot,
     "retrieval": Retrieval,
+    "position_signal": PositionSignal,
 }
 
 

@@ -132,6 +132,17 @@ class Objective(abc.ABC):
         """
         return None
 
+    def token_losses(
+        self, params: Params, features: Features, captions: Mapping[str, jax.Array], key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array] | None:
+        """How well each token is predicted of texts that are shown as training shows them; None without a decoder.
+
+        Returns -log p f32[B, T, L], which can be differentiated with respect to `features`, of the T texts that
+        training makes of the C captions, text k C + c of caption c; where it is predicted, bool[B, T, L], and 0 nats
+        elsewhere; and the share of a text's tokens that are predicted from the others at once, f32[B, T].
+        """
+        return None
+
     def generate(
         self,
         params: Params,

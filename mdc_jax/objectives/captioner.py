@@ -17,6 +17,7 @@ from mdc_jax.config import sections
 from mdc_jax.models import text_decoder
 from mdc_jax.models.layers import KeysValues
 from mdc_jax.objectives import base, sizes
+from mdc_jax.objectives.tokens import real_tokens
 from mdc_jax.objectives.vision import Vision, random_subsets
 from mdc_jax.ops import cross_entropy
 
@@ -134,6 +135,23 @@ class Captioner(Vision):
             "predicted_tokens": jnp.sum(weight * tokens),
         }
         return loss, {**metrics, **self.metrics(corrupted)}
+
+    def token_losses(
+        self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """See `Objective.token_losses`; pads are left out also where training predicts them."""
+        text, length = captions["text"], captions["length"]
+        corrupted = self.corrupt_text(text, length, key)
+        memory = features["tokens"]
+        if self.settings.null_image_rate == 1:  # here, so that nothing depends on the image
+            memory = self._null_memory(params, memory.shape[:2])
+        hidden = self._hidden(params, corrupted["inputs"], memory, self.attention_mask(corrupted))
+        log_probs = jax.nn.log_softmax(self._logits(params, hidden))
+        nll = -jnp.take_along_axis(log_probs, corrupted["targets"][..., None], axis=-1)[..., 0]
+        real = real_tokens(jnp.tile(length, (1, nll.shape[1] // text.shape[1])), nll.shape[2])
+        predicted = corrupted["predicted"] & real
+        share = predicted.sum(-1) / jnp.maximum(real.sum(-1), 1)
+        return jnp.where(predicted, nll, 0.0), predicted, share
 
     def weighted_loss(self, *arguments: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Sums weighted losses over tokens; see `weighted_cross_entropy`, whose arguments but the last it takes."""

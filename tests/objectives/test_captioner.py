@@ -262,3 +262,18 @@ def test_a_caption_on_a_short_canvas_is_normalised_by_the_tokens_that_it_has_the
     tokens = 4 if padding == "target" else batch["length"]
     np.testing.assert_allclose(short["token_weight"], np.broadcast_to(1 / tokens, (6, 1)), rtol=1e-6)
     assert np.isfinite(objective.loss(params, short)[0])
+
+
+@pytest.mark.parametrize("name", ["two masks", "parallel", "autoregressive", "cappa"])
+def test_token_losses_are_those_that_training_sums(name):
+    objective = tiny.build(SETTINGS[name])
+    params, batch, key = tiny.trained(objective), tiny.batch(captions=2), jax.random.key(3)
+    corrupted = objective.corrupt(batch, key)
+    corrupted = {**corrupted, "null_image": jnp.zeros_like(corrupted["null_image"])}
+    features, (text_key, _) = objective.encode(params, batch["image"]), jax.random.split(key)
+    nll, predicted, share = jax.jit(objective.token_losses)(params, features, batch, text_key)
+    weight = corrupted["weight"][:, None] * corrupted["token_weight"]
+    np.testing.assert_allclose(jnp.sum(weight * nll.sum(-1)), objective.loss(params, corrupted)[0], rtol=1e-4)
+    np.testing.assert_array_equal(predicted, corrupted["predicted"])
+    length = np.tile(batch["length"], (1, share.shape[1] // 2))
+    np.testing.assert_allclose(share, predicted.sum(-1) / length, rtol=1e-6)

@@ -1,0 +1,154 @@
+"""What a comparison has left behind, as reports read it: `plan.json`, `results.csv` and the files of evaluations."""
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from mdc_jax.config import ConfigError
+from mdc_jax.report import tables
+
+# An evaluator is known by a file that it writes. From the names of its metrics, what is comparable between objectives,
+# of which each has its own scorers: of an objective with several the first one counts.
+MEASURES: Mapping[str, re.Pattern[str]] = {
+    name: re.compile(pattern)
+    for name, pattern in {
+        "probe.csv": r"([^/]+(?:/[^/]+)?)",  # a family, and the kind of probe; what has more is of the table
+        "captions.jsonl": r"(distinct|grammatical|right|right_without_repeats|shuffled/right"
+        r"|precision/.+|recall/.+)",
+        "foils.csv": r"(?:(\w+)/)?\w+/(accuracy)",
+        "perplexity.csv": r"\w+/(per_token|per_caption)",
+        "retrieval.csv": r"\w+/(\w+/recall_\d+)",
+        "position_signal.csv": r"(.+)",
+    }.items()
+}
+
+Values = Mapping[str, Mapping[int, float]]  # by entry and seed
+
+
+class Measure(NamedTuple):
+    """What is measured: the evaluator, the file that it is known by, and the metric without the name of a scorer."""
+
+    evaluator: str
+    file: str
+    metric: str
+
+
+class Point(NamedTuple):
+    """A value of a run, and what training had cost until then."""
+
+    step: int
+    examples: float
+    flops: float
+    seconds: float
+    value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    entry: str
+    seed: int
+    folder: epath.Path
+    command: str  # that trains and evaluates it
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """`curves` are by measure, entry and seed, in the order of steps."""
+
+    plan: Mapping[str, Any]
+    runs: tuple[Run, ...]
+    curves: Mapping[Measure, Mapping[str, Mapping[int, tuple[Point, ...]]]]
+
+    @functools.cached_property
+    def entries(self) -> tuple[str, ...]:
+        """The names of those that have a run, in the order of the plan; differences are to the first."""
+        there = {run.entry for run in self.runs}
+        return tuple(entry["name"] for entry in self.plan["entries"] if entry["name"] in there)
+
+    @functools.cached_property
+    def controls(self) -> frozenset[str]:
+        """Entries of which nothing is claimed: what others are held against, without images or true captions."""
+        entries = self.plan["entries"]
+        blind = {entry["blind"] for entry in entries if entry.get("blind")}
+        return frozenset(
+            entry["name"]
+            for entry in entries
+            if entry["name"] in blind or "data.permute_captions=True" in entry.get("settings", ())
+        )
+
+    def last(self, measure: Measure) -> dict[str, dict[int, float]]:
+        """The values of a measure when the runs ended."""
+        found = self.curves.get(measure, {})
+        return {entry: {seed: points[-1].value for seed, points in seeds.items()} for entry, seeds in found.items()}
+
+    def measures(self, file: str) -> tuple[Measure, ...]:
+        """The measures of the evaluators that write this file."""
+        return tuple(measure for measure in self.curves if measure.file == file)
+
+    def files(self, name: str) -> dict[str, dict[Run, epath.Path]]:
+        """By evaluator, the last file of this name of each run."""
+        found: dict[str, dict[Run, epath.Path]] = {}
+        for run in self.runs:
+            for evaluator, path in evaluated(run.folder, name).items():
+                found.setdefault(evaluator, {})[run] = path
+        return found
+
+
+def evaluated(folder: epath.Path, name: str) -> dict[str, epath.Path]:
+    """By evaluator, the file of this name of the last step of a run that has it."""
+    paths = [path for path in folder.glob(f"evaluations/*/*/{name}") if path.parts[-3].isdigit()]
+    return {path.parts[-2]: path for path in sorted(paths, key=lambda path: (int(path.parts[-3]), path.parts[-2]))}
+
+
+def read(workdir: epath.Path) -> Findings:
+    """Reads the workdir of a comparison; raises ConfigError where it is none, or nothing is finished yet."""
+    for name in ("plan.json", "results.csv"):
+        if not (workdir / name).exists():
+            raise ConfigError(f"{workdir} has no {name}: give the --workdir of `python -m mdc_jax.compare`")
+    plan = json.loads((workdir / "plan.json").read_text())
+    lines = tables.read_csv(workdir / "results.csv")
+    there = {(line["entry"], int(line["seed"])) for line in lines}
+    planned = [
+        Run(run["entry"], int(run["seed"]), workdir / run["folder"], run["command"])
+        for run in plan["runs"]
+        if (run["entry"], int(run["seed"])) in there
+    ]
+    places = [entry["name"] for entry in plan["entries"]]
+    runs = tuple(sorted(planned, key=lambda run: (places.index(run.entry), run.seed)))
+    if not runs:
+        raise ConfigError(f"{workdir}: no run of the plan has a result yet: let one finish first")
+    return Findings(plan, runs, _curves(runs, lines))
+
+
+def _curves(
+    runs: tuple[Run, ...], lines: list[dict[str, str]]
+) -> dict[Measure, dict[str, dict[int, tuple[Point, ...]]]]:
+    known = {(run.entry, run.seed): _known_by(run.folder) for run in runs}
+    found: dict[Measure, dict[str, dict[int, dict[int, Point]]]] = {}
+    for line in lines:
+        run = line["entry"], int(line["seed"])
+        file = known.get(run, {}).get(line["evaluator"])
+        match = MEASURES[file].fullmatch(line["metric"]) if file else None
+        if file is None or match is None:
+            continue
+        measure = Measure(line["evaluator"], file, "/".join(filter(None, match.groups())))
+        costs = (float(line[cost]) for cost in ("examples", "flops", "seconds"))
+        point = Point(int(line["step"]), *costs, float(line["value"]))
+        found.setdefault(measure, {}).setdefault(run[0], {}).setdefault(run[1], {}).setdefault(point.step, point)
+    return {
+        measure: {
+            entry: {seed: tuple(points[step] for step in sorted(points)) for seed, points in seeds.items()}
+            for entry, seeds in by_entry.items()
+        }
+        for measure, by_entry in found.items()
+    }
+
+
+def _known_by(folder: epath.Path) -> dict[str, str]:
+    """By evaluator of a run, the file of MEASURES that it writes."""
+    return {evaluator: name for name in MEASURES for evaluator in evaluated(folder, name)}

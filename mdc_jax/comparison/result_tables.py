@@ -1,0 +1,123 @@
+"""What was measured, as tables: rows are entries, and cells means with their 95% interval over seeds."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from mdc_jax.comparison.findings import Findings, Run
+from mdc_jax.report import collect, probe_tables, tables
+from mdc_jax.report.document import Table
+from mdc_jax.report.intervals import mean_and_interval
+
+_BOUND = {"0": "what is in the image", "1": "what belongs together, and where it stands"}
+_METRICS = ("auc", "accuracy", "mean_per_class")  # of a family, the one that is shown
+
+Cells = dict[tuple[str, str], list[float]]  # by row and column, the value of each seed
+
+
+def of_results(findings: Findings) -> list[Table]:
+    """The tables of everything that evaluators wrote."""
+    measured = [
+        (
+            "captions.jsonl",
+            "captions",
+            "shares of captions, and under precision/ of claims of a kind, that are right",
+        ),
+        ("perplexity.csv", "likelihood", _LIKELIHOOD),
+        ("retrieval.csv", "retrieval", "how often what belongs together is among the first 1, 5, 10 of all"),
+        ("position_signal.csv", "position", "what the image is worth to a token; see mdc_jax/evaluators/README.md"),
+    ]
+    found = [*_probes(findings), *_foils(findings)]
+    for file, name, caption in measured:
+        for evaluator in findings.files(file):
+            found.append(_measured(findings, evaluator, file, f"{name}_{evaluator}", f"{evaluator}: {caption}."))
+    return [*found, *_losses(findings)]
+
+
+_LIKELIHOOD = (
+    "log-likelihood of held-out captions in nats, exact or a bound as each objective has it (perplexity.csv of a run "
+    "says which): bounds of different tightness, and captions whose length is given or is not, do not rank objectives"
+)
+
+
+def _probes(findings: Findings) -> Iterable[Table]:
+    """Rows that are no entry (chance, raw pixels, untrained encoders) are those of the first entry."""
+    for evaluator, paths in findings.files("probe.csv").items():
+        groups = [
+            (entry, [tables.read_csv(path) for run, path in paths.items() if run.entry == entry])
+            for entry in findings.entries
+        ]
+        rows = collect.collect([(entry, lines) for entry, lines in groups if lines])
+        lines = [dict(zip(collect.HEADER, row, strict=True)) for row in rows]
+        for bound, title in _BOUND.items():
+            cells = {
+                (probe_tables.row_label(line), f"{line['family']} ({line['metric']})"): tables.interval(
+                    float(line["value"]), float(line["low"]), float(line["high"])
+                )
+                for line in lines
+                if str(line["bound"]) == bound and line["metric"] in _METRICS
+            }
+            caption = (
+                f"{evaluator}: {title}. Intervals over seeds; over test examples where there is one run or no seed."
+            )
+            yield _table(f"probes_{evaluator}_{('free', 'bound')[int(bound)]}", caption, cells)
+
+
+def _foils(findings: Findings) -> Iterable[Table]:
+    """By kind, how often the true caption wins: of the model, of what is blind, and of the model less that."""
+    for evaluator, paths in findings.files("foils.csv").items():
+        cells: Cells = {}
+        for run, path in paths.items():
+            for line in tables.read_csv(path):
+                if line["metric"] == "accuracy" and line["per"] == "caption":
+                    cells.setdefault((_foil_row(run, line), line["kind"]), []).append(float(line["value"]))
+        caption = (
+            f"{evaluator}: how often the true caption scores higher; a tie is wrong. blind: log p(caption) alone, by "
+            "the mean over training images or a decoder trained without; less a x: the score less a times that."
+        )
+        yield _table(f"foils_{evaluator}", caption, _over_seeds(cells, most=1.0))
+
+
+def _foil_row(run: Run, line: Mapping[str, str]) -> str:
+    row = f"{run.entry} ({line['scorer']})"
+    if line["row"] == "blind":
+        return f"{row}, blind: {line['prior']}"
+    return f"{row}, less {float(line['exponent']):g} x {line['prior']}" if line["prior"] else row
+
+
+def _measured(findings: Findings, evaluator: str, file: str, name: str, caption: str) -> Table:
+    cells: Cells = {}
+    for measure in findings.measures(file):
+        if measure.evaluator == evaluator and not measure.metric.startswith("recall/"):  # too many to read
+            for entry, values in findings.last(measure).items():
+                cells[entry, measure.metric] = list(values.values())
+    ordered = {key: cells[key] for entry in findings.entries for key in cells if key[0] == entry}
+    shares = file in ("captions.jsonl", "retrieval.csv")
+    return _table(name, caption, _over_seeds(ordered, most=1.0) if shares else _over_seeds(ordered))
+
+
+def _losses(findings: Findings) -> Iterable[Table]:
+    for evaluator, paths in findings.files("masked_share.csv").items():
+        cells: Cells = {}
+        for run, path in paths.items():
+            for line in tables.read_csv(path):
+                share = f"{float(line['masked_share']):.2f}"
+                cells.setdefault((run.entry, share), []).append(float(line["nats_per_token"]))
+        caption = f"{evaluator}: nats per masked token of held-out captions, by the mean share that is masked."
+        yield _table(f"masked_share_{evaluator}", caption, _over_seeds(cells))
+
+
+def _over_seeds(cells: Cells, most: float = math.inf) -> dict[tuple[str, str], str]:
+    """Means and intervals; of what cannot be below 0 nor above `most`, as a share, no interval is either."""
+    least = 0.0 if math.isfinite(most) else -math.inf
+    found = {}
+    for key, values in cells.items():
+        mean, low, high = mean_and_interval(values)
+        found[key] = tables.interval(mean, max(low, least), min(high, most))
+    return found
+
+
+def _table(name: str, caption: str, cells: Mapping[tuple[str, str], str]) -> Table:
+    """Rows and columns in the order of first mention; what is not measured is empty."""
+    rows, columns = (list(dict.fromkeys(key[place] for key in cells)) for place in (0, 1))
+    lines: list[Sequence[str]] = [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
+    return Table(name, caption, ["", *columns], lines)

@@ -1,0 +1,90 @@
+"""What a difference between two objectives is worth.
+
+Two runs with one seed share their initialisation and the order of their data, so that they are compared in pairs.
+
+Shapes: S seeds, N test examples, R resamples.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+LEVEL = 0.05  # of a test; intervals are at 95%
+MARGIN = 0.01  # one point: how much worse may still be called as good
+BETTER, WORSE, AS_GOOD, UNDECIDED = "better", "worse", "as good", "not decided"
+_RESAMPLES = 4_000
+_PERCENTILES = (2.5, 97.5)
+
+
+class Difference(NamedTuple):
+    """A mean difference with its 95% interval, the two-sided p of no difference, and how many seeds say so."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    seeds: int
+
+
+def paired(first: Mapping[int, float], other: Mapping[int, float]) -> Difference:
+    """`first` less `other`, values by seed, by Student's paired t over the seeds that both have.
+
+    One seed has an interval without bounds. Where all seeds differ by exactly as much (a metric at its ceiling) their
+    variance says nothing of that of others: there p is 1, and the interval without a width is that of what was seen.
+    Raises ValueError where no seed is shared.
+    """
+    shared = sorted(first.keys() & other.keys())
+    if not shared:
+        raise ValueError(f"no seed is in both {sorted(first)} and {sorted(other)}: run both for the same seeds")
+    differences = np.array([first[seed] - other[seed] for seed in shared])
+    mean, n = float(differences.mean()), len(shared)
+    if n == 1:
+        return Difference(mean, -math.inf, math.inf, 1.0, 1)
+    error = float(differences.std(ddof=1)) / math.sqrt(n)
+    if error <= 1e-12:  # equal up to rounding
+        return Difference(mean, mean, mean, 1.0, n)
+    import scipy.stats  # slow to import
+
+    half = float(scipy.stats.t.ppf(1 - LEVEL / 2, n - 1)) * error
+    p = 2 * float(scipy.stats.t.sf(abs(mean) / error, n - 1))
+    return Difference(mean, mean - half, mean + half, p, n)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p values of claims that are made together, in their order (Holm 1979, step-down): the chance that any of
+    those at most `LEVEL` is wrong is then at most that, whatever depends on what."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty(len(p_values))
+    highest = 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted.tolist()
+
+
+def verdict(difference: Difference, p: float | None = None) -> str:
+    """What may be said of `first`, of a metric that is better where it is higher, in shares.
+
+    BETTER or WORSE where `p`, adjusted or else its own, is at most `LEVEL`, so that the interval excludes 0; AS_GOOD
+    where the interval says that it is at most `MARGIN` worse; else UNDECIDED.
+    """
+    if (difference.p if p is None else p) <= LEVEL:
+        return BETTER if difference.mean > 0 else WORSE
+    return AS_GOOD if difference.seeds > 1 and difference.low >= -MARGIN else UNDECIDED
+
+
+def bootstrap(values_SxN: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """The mean of values, or of paired differences, and its 95% interval over seeds and examples, both drawn anew.
+
+    Every seed has the same examples, so each resample draws seeds, and examples that all of these share. One seed:
+    over examples alone.
+    """
+    rng = np.random.default_rng(seed)
+    seeds, examples = values_SxN.shape
+    drawn_RxS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), _RESAMPLES)
+    drawn_RxN = rng.multinomial(examples, np.full(examples, 1 / examples), _RESAMPLES)
+    means_R = ((drawn_RxS @ values_SxN) * drawn_RxN).sum(1) / (seeds * examples)
+    low, high = np.percentile(means_R, _PERCENTILES)
+    return float(values_SxN.mean()), float(low), float(high)

@@ -1,0 +1,85 @@
+"""On which terms entries were compared, and how to get any number again: what a plan says, as tables."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mdc_jax.comparison.findings import Findings
+from mdc_jax.report.document import Table
+
+
+def tables_of(findings: Findings) -> list[Table]:
+    """Entries with their settings, the learning rates that were tried, and what all was run with."""
+    return [_entries(findings), _learning_rates(findings), _provenance(findings.plan)]
+
+
+def _entries(findings: Findings) -> Table:
+    seeds = {entry: [run.seed for run in findings.runs if run.entry == entry] for entry in findings.entries}
+    rows = [
+        [
+            entry["name"],
+            entry["objective"],
+            " ".join(entry["settings"]),
+            " ".join(map(str, seeds.get(entry["name"], []))) or "not run yet",
+            str(entry.get("trained_steps") or ""),
+            f"{entry['learning_rate']:g} ({entry.get('learning_rate_source', '')})",
+        ]
+        for entry in findings.plan["entries"]
+    ]
+    header = ["entry", "objective", "settings", "seeds", "steps", "learning rate"]
+    return Table("entries", "What is compared; everything else is equal.", header, rows)
+
+
+def _learning_rates(findings: Findings) -> Table:
+    """The mean probe of the validation split by learning rate; bold is what was taken."""
+    tuned = {entry["name"]: entry["tuning"] for entry in findings.plan["entries"] if entry.get("tuning")}
+    rates = sorted({rate for choice in tuned.values() for rate in choice["grid"]}, key=float)
+    rows = []
+    for name, choice in tuned.items():
+        cells = []
+        for rate in rates:
+            score = choice["grid"].get(rate, "")
+            text = "diverged" if score is None else f"{score:.4f}" if score != "" else ""
+            cells.append(f"{text} (taken)" if float(rate) == choice["chosen"] else text)
+        at_edge = "the best is the last that was tried" if choice["at_edge"] else ""
+        rows.append([name, *cells, " ".join(map(str, choice["seeds"])), at_edge])
+    caption = "Learning rates: the mean probe of the validation split, of seeds that are not reported."
+    return Table("learning_rates", caption, ["", *rates, "seeds", ""], rows)
+
+
+def _provenance(plan: Mapping[str, Any]) -> Table:
+    rows = []
+    for key in ("config", "overrides", "base", "budget", "settings", "code", "hardware", "data"):
+        if key in plan:
+            rows += [[name, value] for name, value in _flat(key, plan[key])]
+    starts = [start for run in plan["runs"] for start in run.get("starts", ())]
+    for key in ("code", "hardware"):
+        others = {json.dumps(start[key], sort_keys=True) for start in starts} - {
+            json.dumps(plan.get(key), sort_keys=True)
+        }
+        rows += [[f"{key}, of some runs", text] for text in sorted(others)]
+    return Table("provenance", "Code, hardware and data.", ["", ""], rows)
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _flat(f"{name}: {key}", inner)
+    else:
+        yield name, value if isinstance(value, str) else json.dumps(value)
+
+
+def commands(findings: Findings) -> Table:
+    """A cell of a row ENTRY is made by the commands of its seeds; the evaluators of a run can be run by themselves."""
+    rows = []
+    for run in findings.runs:
+        rows.append([run.entry, str(run.seed), "all", run.command])
+        for evaluator in sorted({path.name for path in run.folder.glob("evaluations/*/*")}):
+            command = ["python", "-m", "mdc_jax.evaluate", f"--workdir={run.folder}", f"--evaluator={evaluator}"]
+            rows.append([run.entry, str(run.seed), evaluator, shlex.join(command)])
+    caption = (
+        "Commands. The one of `all` trains and evaluates a run from nothing (DIR is yours); the others measure again "
+        "what a table of that evaluator says of the run in its folder. A cell is the mean over the seeds of its row."
+    )
+    return Table("commands", caption, ["entry", "seed", "tables", "command"], rows)

@@ -1,0 +1,143 @@
+"""The report says what the numbers say, in every format, and opens in a real browser where there is one."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from mdc_jax.comparison import claims, findings, headlines, predictions, report, significance
+from mdc_jax.config import ConfigError
+from mdc_jax.report import tables
+from tests.comparison import fakes
+from tests.report.test_html import Reader
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+PROBE = "probe: what is in the image"
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return fakes.comparison(tmp_path_factory.mktemp("comparison"))
+
+
+@pytest.fixture(scope="module")
+def found(workdir):
+    return findings.read(workdir)
+
+
+@pytest.fixture(scope="module")
+def folder(workdir):
+    return report.write(workdir)
+
+
+def test_entries_are_those_of_the_plan_and_controls_claim_nothing(found):
+    assert found.entries == ("mdc", "ar", "contrast", "blind") and found.controls == {"blind"}
+    assert len(found.runs) == 8  # the ninth of the plan has no result yet
+    assert not any("raw pixels" in measure.metric for measure in found.curves)
+
+
+def test_claims_are_paired_by_seed_and_adjusted_together(found):
+    claimed = {(claim.task, claim.other): claim for claim in headlines.claims(found)}
+    shape = claimed[PROBE, "ar"]
+    pairs = fakes.SHAPE["mdc"], fakes.SHAPE["ar"]
+    assert shape.difference.p == pytest.approx(scipy.stats.ttest_rel(*pairs).pvalue)
+    assert shape.adjusted_p == pytest.approx(shape.difference.p * len(claimed))  # the smallest of all
+    assert shape.verdict == significance.BETTER
+    assert claimed["probe: what belongs together, and where", "ar"].verdict == significance.AS_GOOD
+    alone = claimed[PROBE, "contrast"]
+    assert (alone.difference.seeds, alone.verdict) == (1, significance.UNDECIDED)
+    foils = claimed["foils: foils, both directions", "ar"]
+    assert foils.difference.mean == pytest.approx(0.1) and foils.verdict == significance.UNDECIDED
+    assert {other for _, other in claimed} == {"ar", "contrast"}
+
+
+def test_a_probe_that_watches_the_course_claims_nothing_beside_one_of_the_end(found):
+    assert [task.name for task in headlines.tasks(found)][:2] == ["curve: what is in the image", PROBE]
+    assert not any(claim.task.startswith("curve") for claim in headlines.claims(found))
+
+
+def test_a_course_has_all_that_training_had_cost(found):
+    task = headlines.tasks(found)[0]
+    (early, late) = headlines.curves(found, task)["ar"][1]
+    assert tuple(late) == pytest.approx((100, 1000, 1e8, 25, 0.82))
+    assert early.value == pytest.approx(0.41)
+
+
+def test_predictions_are_paired_example_by_example(found):
+    rows = {
+        (asked, other): (seeds, n, interval) for _, asked, other, seeds, n, interval in predictions.differences(found)
+    }
+    seeds, n, (mean, low, high) = rows["right", "ar"]
+    assert (seeds, n, mean) == (3, 4, 0.25) and low == 0 and high == pytest.approx(0.75, abs=0.26)
+
+
+def test_lines_of_every_evaluator_are_read_and_the_first_scorer_counts(tmp_path):
+    path = fakes.epath.Path(tmp_path) / "some.jsonl"
+    path.write_text(
+        '{"kind": "swap", "index": 3, "scorers": {"a": {"right": {"accuracy": 0.5}}, "b": {"right": {}}}}\n'
+        '{"id": 7, "family": "shape", "probe": "logistic/pooled", "right": 1}\n{"id": 7, "score": 0.2}\n'
+        '{"id": 7, "metric": "elbo/text_to_image", "right": true, "rank": 1}\n'
+        '{"id": 7, "metric": "elbo/text_to_image", "right": false, "rank": 2}\n'
+        '{"id": 7, "metric": "one_pass/text_to_image", "right": true, "rank": 1}\n'
+    )
+    assert predictions.read(path) == {
+        "swap": {"3": 0.5},
+        "shape/logistic/pooled": {"7": 1.0},
+        "text_to_image": {"7": 0.5},
+    }
+
+
+def test_the_papers_claims_are_held_against_all_entries_and_unmeasured_ones_say_so(found):
+    rows = {row[0][:20]: row[1] for row in claims.table(found).rows}
+    features, position, ratio, pairs, aro = rows.values()
+    assert position == "mdc 0.800; ar 0.600. mdc less ar = +0.200 (the same for all seeds)."
+    assert features.startswith("mdc 0.910 [") and "contrast 0.950;" not in features and "contrast 0.950" in features
+    assert "mdc less ar = +0.100 [" in features and "interval excludes 0" in features
+    assert "mdc less contrast = -0.050 (one seed: no interval)" in features
+    assert ratio == pairs == claims.NOT_MEASURED
+    assert "ar 0.650 [" in aro and "contrast" not in aro
+
+
+def test_tables_have_the_same_numbers_in_all_formats(folder):
+    rows = tables.read_csv(folder / "probes_probe_free.csv")
+    values = fakes.SHAPE["mdc"]
+    half = scipy.stats.sem(values) * scipy.stats.t.ppf(0.975, 2)
+    shape = {row[""]: row["shape (auc)"] for row in rows}
+    assert shape["mdc, pooled"] == tables.interval(np.mean(values), np.mean(values) - half, np.mean(values) + half)
+    assert shape["raw pixels, pooled"].startswith("0.500") and "blind, pooled" not in shape
+    for name in ("report.html", "report.md", "probes_probe_free.tex"):
+        assert shape["mdc, pooled"] in (folder / name).read_text().replace("\N{NO-BREAK SPACE}", " ")
+    foils = {row[""] for row in tables.read_csv(folder / "foils_foils.csv")}
+    assert {"mdc (elbo), blind: images", "mdc (elbo), less 1 x images", "ar (autoregressive)"} <= foils
+    rates = tables.read_csv(folder / "learning_rates.csv")
+    assert (rates[0]["0.001"], rates[0]["0.01"]) == ("0.7500 (taken)", "diverged")
+    commands = tables.read_csv(folder / "commands.csv")
+    assert {row["tables"] for row in commands if row["entry"] == "contrast"} == {"all", "curve", "probe"}
+    assert next(row["command"] for row in commands if row["seed"] == "2") == "train mdc/seed2"
+    assert "c0ffee" in (folder / "provenance.csv").read_text()
+
+
+def test_the_page_is_whole_and_figures_are_there_twice(folder):
+    page = Reader((folder / "report.html").read_text())
+    assert not page.open and all(source.startswith("data:image/svg") for source in page.sources)
+    assert ("p", "No controls <here>.") in page.texts
+    text = (folder / "report.md").read_text()
+    figures = {path.stem for path in folder.glob("*.svg")}
+    assert figures == {path.stem for path in folder.glob("*.pdf")} and len(figures) == len(page.sources) == 9
+    assert all(f"({name}.svg)" in text for name in figures)
+
+
+def test_what_is_no_comparison_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"has no plan\.json: give the --workdir of"):
+        findings.read(fakes.epath.Path(tmp_path))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="not run: no Chromium on this machine")
+def test_a_browser_shows_every_table_and_figure(folder):
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{folder}/report.html"]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert dom.count("<table>") == len(list(folder.glob("*.csv"))) and dom.count("<img") == 9
+    assert "interval excludes 0" in dom
