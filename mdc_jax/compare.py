@@ -19,7 +19,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from mdc_jax import command
-from mdc_jax.comparison import collect, estimate, execution, merge, settings
+from mdc_jax.comparison import estimate, execution, merge, report, settings
 from mdc_jax.config import ConfigError
 from mdc_jax.data.pipeline import ReadError, TooManyBadRecords
 from mdc_jax.training import compilation_cache, distributed
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     }
     if not execution.execute(comparison, workdir, runs, **said):
         sys.exit(distributed.STOPPED)
-    print(f"\n{len(runs)} runs are finished; every number: {workdir / collect.RESULTS_FILE}")
+    print(f"\n{len(runs)} runs are finished; read {workdir / report.FOLDER / 'report.html'}")
 
 
 if __name__ == "__main__":

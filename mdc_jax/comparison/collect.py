@@ -27,8 +27,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def write(workdir: epath.Path) -> None:
-    """Writes the file anew, of all runs that lie in the workdir of a comparison."""
+def write(workdir: epath.Path) -> int:
+    """Writes the file anew, of all runs that lie in the workdir of a comparison; returns the number of its lines."""
     rows = []
     for folder in sorted(workdir.glob("runs/*/seed*"), key=_place):
         if (folder / loop.CONFIG_FILE).exists():
@@ -36,6 +36,7 @@ def write(workdir: epath.Path) -> None:
     temporary = workdir / f"{RESULTS_FILE}.tmp"
     tables.write_csv(temporary, HEADER, rows)
     temporary.replace(workdir / RESULTS_FILE)
+    return len(rows)
 
 
 def _rows(folder: epath.Path) -> Iterator[list[tables.Cell]]:

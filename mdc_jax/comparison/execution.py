@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from mdc_jax import evaluators
-from mdc_jax.comparison import budget, collect, plan, provenance, sequence, settings, tuning
+from mdc_jax.comparison import budget, collect, plan, provenance, report, sequence, settings, tuning
 from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import ConfigError
 from mdc_jax.config.parse import did_you_mean
@@ -65,7 +65,8 @@ def execute(
 
     def write(_: epath.Path = workdir) -> None:
         plan.write(comparison, workdir, steps, config=config, overrides=overrides)
-        collect.write(workdir)
+        if collect.write(workdir):
+            report.write(workdir)
 
     write()
     print(plan.describe(comparison, workdir, steps), flush=True)

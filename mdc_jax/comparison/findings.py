@@ -72,14 +72,8 @@ class Findings:
 
     @functools.cached_property
     def controls(self) -> frozenset[str]:
-        """Entries of which nothing is claimed: what others are held against, without images or true captions."""
-        entries = self.plan["entries"]
-        blind = {entry["blind"] for entry in entries if entry.get("blind")}
-        return frozenset(
-            entry["name"]
-            for entry in entries
-            if entry["name"] in blind or "data.permute_captions=True" in entry.get("settings", ())
-        )
+        """Entries of which nothing is claimed: what others are held against, as a decoder without images."""
+        return frozenset(entry["name"] for entry in self.plan["entries"] if entry["control"])
 
     def last(self, measure: Measure) -> dict[str, dict[int, float]]:
         """The values of a measure when the runs ended."""

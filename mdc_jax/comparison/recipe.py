@@ -60,16 +60,17 @@ def entries_of(names: Sequence[str]) -> dict[str, Entry]:
 
 
 def with_controls(entries: Mapping[str, Entry], blind: Sequence[str]) -> dict[str, Entry]:
-    """Adds, for the first entry, one of permuted captions, and decoders without images for the entries `blind`; all of
-    them of one seed, at the learning rate of what they control."""
+    """Adds, for the first entry, one of permuted captions and one that is told the labels, and decoders without images
+    for the entries `blind`; all of them of one seed, at the learning rate of what they control."""
     first = next(iter(entries))
     found = dict(entries)
     permuted = (*entries[first].settings, "data.permute_captions=True")
-    found["permuted"] = dataclasses.replace(entries[first], settings=permuted, lr_of=first, seeds=1)
+    found["permuted"] = dataclasses.replace(entries[first], settings=permuted, lr_of=first, seeds=1, control=True)
+    found["supervised"] = Entry(sections.Supervised.name, lr_of=first, seeds=1, control=True)
     for name in blind:
         entry, control = entries[name], f"{name}_blind"
         settings = (*entry.settings, "objective.null_image_rate=1.0")
-        found[control] = dataclasses.replace(entry, settings=settings, lr_of=name, seeds=1)
+        found[control] = dataclasses.replace(entry, settings=settings, lr_of=name, seeds=1, control=True)
         found[name] = dataclasses.replace(entry, blind=control)
     return found
 
@@ -90,10 +91,17 @@ def probe(**settings: Any) -> dict[str, Any]:
 
 
 def scored(full: bool) -> dict[str, Any]:
-    """Foils and retrieval. With fewer blind images than 64 their mean is rougher; each costs as much as an image."""
+    """Foils, retrieval, and what the image is worth to a token.
+
+    With fewer blind images than 64 their mean is rougher; each costs as much as an image.
+    """
     many, few = {"examples": 200, "blind_images": 64}, {"examples": 50, "blind_images": 16}
     size = many if full else few
-    return {"foils": evaluator("compositionality", **size), "retrieval": evaluator("retrieval", **size)}
+    return {
+        "foils": evaluator("compositionality", **size),
+        "retrieval": evaluator("retrieval", **size),
+        "position_signal": evaluator("position_signal"),
+    }
 
 
 def _entry(name: str) -> Entry:

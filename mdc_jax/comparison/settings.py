@@ -26,6 +26,7 @@ class Entry:
     seeds: int = 0  # the first so many of `Comparison.seeds`; 0: all
     # The entry that is the same without images (objective.null_image_rate=1.0): p(caption) of this one's evaluators.
     blind: str = ""
+    control: bool = False  # what others are held against, of which nothing is claimed
 
 
 @dataclasses.dataclass(frozen=True)

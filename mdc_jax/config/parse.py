@@ -48,12 +48,13 @@ def evaluator(type_: str, **settings: Any) -> dict[str, Any]:
 
 
 def applicable(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config without the evaluators that its objective has no use for: those of captions, where it writes none."""
-    if not _variant(sections.OBJECTIVES, config.objective.name, "objective.name").writes_captions:
-        of_captions = (sections.Captioning.type, sections.Perplexity.type)
-        with config.unlocked():
-            for name in [name for name, entry in config.evaluators.items() if entry.type in of_captions]:
-                del config.evaluators[name]
+    """The config without the evaluators that its objective cannot use: of captions that it does not write or score."""
+    objective = _variant(sections.OBJECTIVES, config.objective.name, "objective.name")
+    of_captions = () if objective.writes_captions else sections.OF_WRITERS
+    of_captions += () if objective.scores_captions else sections.OF_SCORERS
+    with config.unlocked():
+        for name in [name for name, entry in config.evaluators.items() if entry.type in of_captions]:
+            del config.evaluators[name]
     return config
 
 

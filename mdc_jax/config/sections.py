@@ -147,6 +147,7 @@ class MaskedDiffusion:
 
     name: str = "masked_diffusion"
     writes_captions: typing.ClassVar[bool] = True
+    scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = _MASKED
     # Named by formula: t, 1 - cos(pi t / 2), sin(pi t / 2), t^2.
     schedule: str = _field("linear", ("linear", "one_minus_cosine", "sine", "quadratic"))
@@ -164,6 +165,7 @@ class MaskedLM:
 
     name: str = "masked_lm"
     writes_captions: typing.ClassVar[bool] = True
+    scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = _MASKED
     ratio: float = 0.15  # BERT's (arXiv 1810.04805)
     # Each token is masked by itself, as in BERT, not an exact share: captions of four tokens have no 15%.
@@ -179,6 +181,7 @@ class Parallel:
 
     name: str = "parallel"
     writes_captions: typing.ClassVar[bool] = True
+    scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = ("temperature", "top_p", "guidance", "length")
     null_image_rate: float = 0.0
 
@@ -189,6 +192,7 @@ class Autoregressive:
 
     name: str = "autoregressive"
     writes_captions: typing.ClassVar[bool] = True
+    scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = _FROM_LEFT
     null_image_rate: float = 0.0
 
@@ -199,6 +203,7 @@ class CapPa:
 
     name: str = "cappa"
     writes_captions: typing.ClassVar[bool] = True
+    scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = _FROM_LEFT
     parallel_share: float = 0.75  # of the examples
     null_image_rate: float = 0.0
@@ -214,6 +219,7 @@ class Clip:
 
     name: str = "clip"
     writes_captions: typing.ClassVar[bool] = False
+    scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = ()
     duplicates: str = _field("left", _DUPLICATES)
 
@@ -224,6 +230,7 @@ class SigLip:
 
     name: str = "siglip"
     writes_captions: typing.ClassVar[bool] = False
+    scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = ()
     duplicates: str = _field("left", _DUPLICATES)
 
@@ -234,6 +241,7 @@ class Supervised:
 
     name: str = "supervised"
     writes_captions: typing.ClassVar[bool] = False
+    scores_captions: typing.ClassVar[bool] = False
     decoding: typing.ClassVar[tuple[str, ...]] = ()
     # Label families by name, kind ("presence" or "class"), number of names, and whether they are bound; (): all of
     # data.train.
@@ -246,6 +254,7 @@ class ImageEncoder:
 
     name: str = "image_encoder"
     writes_captions: typing.ClassVar[bool] = False
+    scores_captions: typing.ClassVar[bool] = False
     decoding: typing.ClassVar[tuple[str, ...]] = ()
 
 
@@ -464,6 +473,9 @@ Evaluator = (
     | PositionSignal
 )
 EVALUATORS: Mapping[str, type] = {section.type: section for section in typing.get_args(Evaluator)}
+# Those that an objective has to write captions for, and those that it has to score them for.
+OF_WRITERS = (Captioning.type, Perplexity.type, PositionSignal.type)
+OF_SCORERS = (Compositionality.type, ZeroShot.type, Retrieval.type)
 
 
 @dataclasses.dataclass(frozen=True)

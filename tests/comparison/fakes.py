@@ -20,7 +20,7 @@ def comparison(root: pathlib.Path) -> epath.Path:
         _entry("mdc", "masked_diffusion", blind="blind", tuning=_CHOICE),
         _entry("ar", "autoregressive"),
         _entry("contrast", "clip"),
-        _entry("blind", "masked_diffusion", settings=["objective.null_image_rate=1.0"]),
+        _entry("blind", "masked_diffusion", settings=["objective.null_image_rate=1.0"], control=True),
     ]
     runs = [
         ("blind", 0),
@@ -55,13 +55,14 @@ def comparison(root: pathlib.Path) -> epath.Path:
 _CHOICE = {"chosen": 0.001, "grid": {"0.0001": 0.5, "0.001": 0.75, "0.01": None}, "at_edge": False, "seeds": [1000]}
 
 
-def _entry(name, objective, settings=(), blind="", tuning=None):
+def _entry(name, objective, settings=(), blind="", tuning=None, control=False):
     rate = {"learning_rate": 0.001, "learning_rate_source": "tuned" if tuning else "recorded", "tuning": tuning}
     return {
         "name": name,
         "objective": objective,
         "settings": list(settings),
         "blind": blind,
+        "control": control,
         "trained_steps": 100,
         **rate,
     }

@@ -76,7 +76,7 @@ def test_parts_are_disjoint_and_keep_together_what_needs_each_other():
     )
     found = _comparison(own)
     parts = [plan.share(found, part, 2) for part in (1, 2)]
-    assert parts == [["masked_diffusion", "clip", "permuted"], ["autoregressive", "autoregressive_blind"]]
+    assert parts == [["masked_diffusion", "clip", "permuted", "supervised"], ["autoregressive", "autoregressive_blind"]]
     # A decoder without images comes before what is scored with it.
     (blind, scored) = execution.choose(found, run="autoregressive/seed0")
     assert (blind.entry, scored.entry) == ("autoregressive_blind", "autoregressive")
