@@ -42,7 +42,7 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
         ["--points=1", "--only=as_configured"],
     ),
     "python -m mdc_jax.benchmarks.train_loop": ({".py": ".py:runlocal"}, ["--steps=20", "--repeats=1"]),
-    "python -m mdc_jax.benchmarks.scenes": ({}, []),
+    "python -m mdc_jax.benchmarks.scenes": ({}, ["scenes:train,size=48"]),
     "python -m mdc_jax.data.prepare.pictures": ({}, ["--from=stamps"]),
     "python -m mdc_jax.data.prepare.pictures --source=tuxpaint,openclipart,emoji": (
         {"tuxpaint,openclipart,emoji": "tuxpaint"},
