@@ -26,7 +26,10 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "python -m mdc_jax.main --config=help": ({}, []),
     "python -m mdc_jax.main --config=configs/": ({".py ": ".py:runlocal "}, []),
     "python -m mdc_jax.main --config=configs/scenes.py:": ({".py:": ".py:runlocal,"}, []),
-    "python -m mdc_jax.main --config=configs/drawings.py:": ({".py:": ".py:runlocal,"}, []),
+    "python -m mdc_jax.main --config=configs/drawings.py:": (
+        {".py:": ".py:runlocal,"},
+        ["--config.evaluators.probe.untrained_seeds=1", "--config.evaluators.probe_unseen_style.untrained_seeds=1"],
+    ),
     "python -m mdc_jax.main --config=configs/collage.py:": ({".py:": ".py:runlocal,"}, []),
     "python -m mdc_jax.report.collect": ({}, []),
     "python -m mdc_jax.benchmarks.train_step": (
@@ -42,7 +45,7 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
         ["--points=1", "--only=as_configured"],
     ),
     "python -m mdc_jax.benchmarks.train_loop": ({".py": ".py:runlocal"}, ["--steps=20", "--repeats=1"]),
-    "python -m mdc_jax.benchmarks.scenes": ({}, []),
+    "python -m mdc_jax.benchmarks.scenes": ({}, ["scenes:train,size=48"]),
     "python -m mdc_jax.data.prepare.pictures": ({}, ["--from=stamps"]),
     "python -m mdc_jax.data.prepare.pictures --source=tuxpaint,openclipart,emoji": (
         {"tuxpaint,openclipart,emoji": "tuxpaint"},
