@@ -7,6 +7,7 @@ import socket
 import subprocess
 import textwrap
 import time
+from collections.abc import Iterator
 from concurrent import futures
 
 import pytest
@@ -28,12 +29,24 @@ BUG = """
 """
 
 
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that must not outlive the test, which have no end of their own."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+
+
 @pytest.mark.slow
-def test_a_process_that_fails_ends_the_others_and_nothing_is_lost(tmp_path: pathlib.Path) -> None:
+def test_a_process_that_fails_ends_the_others_and_nothing_is_lost(
+    tmp_path: pathlib.Path, started: list[subprocess.Popen[str]]
+) -> None:
     workdir, now = tmp_path / "run", tmp_path / "now"
     (tmp_path / "bug").mkdir()
     (tmp_path / "bug" / "sitecustomize.py").write_text(textwrap.dedent(BUG).format(file=str(now)))
     two = start_two(workdir, {"PYTHONPATH": str(tmp_path / "bug")})
+    started += two
     wait_for_step(workdir, 9)
     now.touch()
     begin = time.monotonic()
@@ -44,6 +57,7 @@ def test_a_process_that_fails_ends_the_others_and_nothing_is_lost(tmp_path: path
     before = losses(workdir)
 
     two = start_two(workdir, {})
+    started += two
     wait_for_step(workdir, max(before) + 1)
     two[0].send_signal(signal.SIGTERM)
     results = finish_all(two)
@@ -79,7 +93,7 @@ def losses(workdir: pathlib.Path) -> dict[int, float]:
 
 def wait_for_step(workdir: pathlib.Path, step: int) -> None:
     """Until the present start has logged it; a start leaves only lines that its checkpoint knows."""
-    for _ in range(2_400):
+    for _ in range(6_000):
         if max(losses(workdir), default=0) >= step:
             return
         time.sleep(0.1)
