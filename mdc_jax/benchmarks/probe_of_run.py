@@ -105,7 +105,7 @@ def main(_: list[str]) -> None:
     found = measure(loaded, section)
     header = ("family", "metric", "test examples", "L2", "ours", "scikit-learn", "points")
     rows = [
-        (c.family, c.metric, c.examples, f"{c.l2:g}", f"{c.ours:.4f}", f"{c.scikit_learn:.4f}", f"{c.points:+.2f}")
+        (c.family, c.metric, str(c.examples), f"{c.l2:g}", f"{c.ours:.4f}", f"{c.scikit_learn:.4f}", f"{c.points:+.2f}")
         for c in found
     ]
     print(tables.markdown(header, rows))
