@@ -70,7 +70,7 @@ def distinct(
     for name in names or variants:
         if name not in variants:
             raise ConfigError(f'--only: no variant "{name}"{did_you_mean(name, variants)}')
-        changed = entries.changed(config, variants[name], name)
+        changed = entries.changed(config, variants[name], f'variant "{name}"')
         if changed not in found.values():
             found[name] = changed
     return found

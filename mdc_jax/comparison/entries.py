@@ -11,8 +11,8 @@ from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import ConfigError, applicable, duration, parse, sections, to_dict
 
 
-def changed(config: ml_collections.ConfigDict, settings: Mapping[str, Any], name: str) -> ml_collections.ConfigDict:
-    """A copy of a config with other values by key, as in "objective.ratio"; `name` is what the error calls them.
+def changed(config: ml_collections.ConfigDict, settings: Mapping[str, Any], who: str) -> ml_collections.ConfigDict:
+    """A copy of a config with other values by key, as in "objective.ratio"; `who` sets them, as errors call it.
 
     Raises ConfigError for a key that the config does not have, or a value that does not fit it.
     """
@@ -21,8 +21,8 @@ def changed(config: ml_collections.ConfigDict, settings: Mapping[str, Any], name
         found.update_from_flattened_dict(settings)
     except (KeyError, TypeError) as error:
         raise ConfigError(
-            f'"{name}" sets {", ".join(settings)}, which does not fit the config with objective '
-            f'"{config.objective.name}" ({error}): leave "{name}" out, or set keys that this objective has'
+            f"{who} sets {', '.join(settings)}, which does not fit the config with objective "
+            f'"{config.objective.name}" ({error}): leave it out, or set keys that this objective has'
         ) from None
     return found
 
@@ -65,7 +65,7 @@ def config_of(
     settings |= {"optimizer.lr": lr} if lr else {}
     # Short runs have other evaluators, or none.
     absent = [key for key in settings if key.startswith("evaluators.") and key.split(".")[1] not in evaluators]
-    config = changed(config, {key: value for key, value in settings.items() if key not in absent}, name)
+    config = changed(config, {key: value for key, value in settings.items() if key not in absent}, f'entry "{name}"')
     for section in config.evaluators.values():
         if blind is not None and "blind_workdir" in section:
             section.blind_workdir = str(blind)
