@@ -194,6 +194,8 @@ class Autoregressive:
     writes_captions: typing.ClassVar[bool] = True
     scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = _FROM_LEFT
+    # right_to_left: the last word first, EOS last: what depends on the place of a word depends on it the other way.
+    order: str = _field("left_to_right", ("left_to_right", "right_to_left"))
     null_image_rate: float = 0.0
 
 

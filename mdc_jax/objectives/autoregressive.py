@@ -1,5 +1,7 @@
 """Autoregressive captioning (Cap of arXiv 2306.07915): each token from those before it and the image.
 
+The decoder reads and writes texts in the order of the settings; everything outside sees them from left to right.
+
 Shapes: B images, C captions of an image, L tokens, V vocabulary.
 """
 
@@ -17,12 +19,17 @@ from mdc_jax.decoding.guidance import guided
 from mdc_jax.models.layers import KeysValues
 from mdc_jax.objectives import base
 from mdc_jax.objectives.captioner import Captioner
-from mdc_jax.objectives.tokens import real_tokens
+from mdc_jax.objectives.tokens import real_tokens, words_reversed
 from mdc_jax.ops import cross_entropy
 from mdc_jax.scoring import autoregressive as scoring
 
 
 class Autoregressive(Captioner):
+    @property
+    def reversed(self) -> bool:
+        """Whether the decoder reads the last word first."""
+        return self.settings.order == "right_to_left"
+
     @property
     def texts_per_caption(self) -> int:
         return 1
@@ -30,7 +37,7 @@ class Autoregressive(Captioner):
     def corrupt_text(self, text: jax.Array, length: jax.Array, key: jax.Array) -> Mapping[str, jax.Array]:
         """See `Captioner`; nothing is random here."""
         real = real_tokens(length, text.shape[-1])
-        targets = jnp.where(real, text, PAD_ID)
+        targets = self._in_order(jnp.where(real, text, PAD_ID), length)
         return {
             "inputs": self._shifted(targets),
             "targets": targets,
@@ -40,6 +47,12 @@ class Autoregressive(Captioner):
 
     def attention_mask(self, corrupted: Mapping[str, jax.Array]) -> jax.Array:
         return self._causal(corrupted["inputs"].shape[-1])
+
+    def token_losses(
+        self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        nll, predicted, share = super().token_losses(params, features, captions, key)
+        return self._in_order(nll, captions["length"]), predicted, share
 
     @property
     def scorers(self) -> Mapping[str, base.Scorer]:
@@ -80,19 +93,24 @@ class Autoregressive(Captioner):
         else:
             tokens, log_prob = decoding.decode(predict, start, shape[0], self.max_tokens, key, settings, **ends)
         place = jnp.broadcast_to(jnp.arange(self.max_tokens)[None], tokens.shape)
-        return base.Caption(tokens, log_prob, jnp.where(tokens == PAD_ID, -1, place))
+        written = base.Caption(tokens, log_prob, jnp.where(tokens == PAD_ID, -1, place))
+        length = _lengths(tokens)
+        return jax.tree.map(lambda x: self._in_order(x, length), written)
 
     def attention(self, params: base.Params, features: base.Features, caption: base.Caption) -> jax.Array:
         """See `Objective.attention`; given the tokens before each."""
         (image,) = self._looks(params, features["tokens"], 0.0)
-        return self._watch(params, image, self._shifted(caption.tokens), self._causal(self.max_tokens))
+        length = _lengths(caption.tokens)
+        texts = self._shifted(self._in_order(caption.tokens, length))
+        weights = self._watch(params, image, texts, self._causal(self.max_tokens))
+        return self._in_order(weights.swapaxes(1, 2), length[:, None]).swapaxes(1, 2)
 
     def _log_likelihood(
         self, params: base.Params, features: base.Features, captions: Mapping[str, jax.Array], key: jax.Array
     ) -> base.Score:
         """log p(text, length | image); `key` is not used."""
         real = real_tokens(captions["length"], self.max_tokens)
-        targets = jnp.where(real, captions["text"], PAD_ID)
+        targets = self._in_order(jnp.where(real, captions["text"], PAD_ID), captions["length"])
         image = self._image_of_each(params, features["tokens"], len(targets))
         hidden = self._decode(params, self._shifted(targets), image, self._causal(self.max_tokens), method="read")
 
@@ -100,6 +118,10 @@ class Autoregressive(Captioner):
             return cross_entropy.cross_entropy(hidden, *self._head(params), targets, where, self.split)[0]
 
         return scoring.log_likelihood(nll, real)
+
+    def _in_order(self, tokens: jax.Array, length: jax.Array) -> jax.Array:
+        """[..., L] in the order in which the decoder reads, or back from it."""
+        return words_reversed(tokens, length) if self.reversed else tokens
 
     def _shifted(self, tokens: jax.Array) -> jax.Array:
         """Moves i32[..., L] one to the right; the MASK row of the embedding starts a text."""
@@ -110,6 +132,11 @@ class Autoregressive(Captioner):
     def _causal(length: int) -> jax.Array:
         """bool[1, 1, L, L] for L = length."""
         return jnp.tri(length, dtype=bool)[None, None]
+
+
+def _lengths(tokens: jax.Array) -> jax.Array:
+    """Tokens of texts i32[B, L], EOS included, i32[B]."""
+    return 1 + (tokens == EOS_ID).argmax(-1)
 
 
 def _of_beams(before: Sequence[KeysValues], chosen: jax.Array) -> Sequence[KeysValues]:

@@ -19,6 +19,7 @@ class CapPa(Autoregressive):
     """Captions from left to right and scores both ways; the mode is drawn for each example, not for each caption."""
 
     settings: sections.CapPa
+    reversed = False
 
     def __init__(self, settings: sections.CapPa, **sizes: Any) -> None:
         super().__init__(settings, **sizes)

@@ -51,3 +51,35 @@ def test_greedy_captions_are_the_likeliest_token_after_token():
     for caption, likeliest in zip(np.asarray(tokens), np.asarray(best), strict=True):
         written = min(int((caption == 1).argmax()) + 1, tiny.TOKENS - 1)
         np.testing.assert_array_equal(caption[:written], likeliest[:written])
+
+
+def test_from_right_to_left_is_the_same_of_captions_whose_words_are_reversed():
+    other = tiny.build(sections.Autoregressive(order="right_to_left"))
+    params, batch = tiny.trained(OBJECTIVE), tiny.batch(4)
+    turned = {**batch, "text": batch["text"].copy()}
+    for text, length in zip(turned["text"][:, 0], turned["length"][:, 0], strict=True):
+        text[: length - 1] = text[: length - 1][::-1].copy()
+    losses = [o.loss(params, o.corrupt(b, jax.random.key(0)))[0] for o, b in ((OBJECTIVE, turned), (other, batch))]
+    assert losses[0] == losses[1] != OBJECTIVE.loss(params, OBJECTIVE.corrupt(batch, jax.random.key(0)))[0]
+    features = OBJECTIVE.encode(params, batch["image"])
+    scores = [
+        jax.jit(o.scorers["autoregressive"])(params, features, b, jax.random.key(0)).value
+        for o, b in ((OBJECTIVE, turned), (other, batch))
+    ]
+    np.testing.assert_array_equal(*scores)
+    nats = [
+        jax.jit(o.token_losses)(params, features, b, jax.random.key(0))[0][:, 0]
+        for o, b in ((OBJECTIVE, turned), (other, batch))
+    ]
+    forward, backward = (jax.jit(o.generate)(params, features, jax.random.key(0)) for o in (OBJECTIVE, other))
+    looks = [jax.jit(o.attention)(params, features, c.tokens) for o, c in ((OBJECTIVE, forward), (other, backward))]
+    for row, length in enumerate(batch["length"][:, 0]):
+        np.testing.assert_allclose(nats[0][row, : length - 1], nats[1][row, : length - 1][::-1], rtol=1e-5)
+    for row, words in enumerate(np.asarray(forward.tokens == 1).argmax(1)):
+        for here, there in zip(
+            (forward.tokens, forward.step, forward.log_prob, looks[0]),
+            (backward.tokens, backward.step, backward.log_prob, looks[1]),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(here[row, :words], there[row, :words][::-1])
+            np.testing.assert_array_equal(here[row, words:], there[row, words:])
