@@ -40,6 +40,7 @@ RATIOS = ("masked_lm_15", "masked_lm_30", "masked_lm_50", "masked_lm_70", "maske
 ABLATIONS = {
     "masked_diffusion": (),
     "bernoulli": ("objective.masks=bernoulli",),
+    "paper_interval": ("objective.interval=(0.5, 1.0)",),
     "interval_0_1": ("objective.interval=(0.0, 1.0)",),
     "interval_0_1_bernoulli": ("objective.interval=(0.0, 1.0)", "objective.masks=bernoulli"),
     "interval_0_1_stratified": ("objective.interval=(0.0, 1.0)", "objective.masks=stratified"),
@@ -95,7 +96,10 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 def entries_of(size: str, base: str) -> dict[str, Entry]:
     if size == "cpu":
-        return recipe.with_controls(recipe.entries_of(recipe.SEVEN), blind=recipe.SEVEN[:2])
+        return recipe.with_controls(
+            {**recipe.entries_of(recipe.SEVEN), "paper_interval": Entry(settings=ABLATIONS["paper_interval"])},
+            blind=recipe.SEVEN[:2],
+        )
     if size == "full":
         return recipe.with_controls(recipe.entries_of((*recipe.SEVEN, *RATIOS)), blind=(*recipe.SEVEN[:5], *RATIOS))
     if size == "ablations":

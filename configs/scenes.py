@@ -79,12 +79,16 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     encoder, decoder = config.model.encoder, config.model.decoder
     encoder.patch = 16 if arg.layout == "grid" else 8
     encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 128, 1 if arg.layout == "grid" else 4, 4, 512
-    # Positions above the scale of the patch embeddings: the decoder has to read them off the tokens.
-    encoder.position_std = 1.5
+    # The decoder has to read off a token where it is. Were patches not normalised, those of objects would grow to five
+    # times the positions, and the decoder would find a place by the background that is missing: not whose place it is.
+    encoder.patch_norm, encoder.position_std = True, 0.7
     # One layer tells which object a word belongs to, two also which objects are named already and where each stands.
     decoder.depth, decoder.mlp_dim = 2, 256
     decoder.embedding_std = 0.5
     config.model.scan = False
+    if arg.objective == "masked_diffusion":
+        # With the paper's [.5, 1] what a word is said of is rarely visible, and binding comes much later.
+        config.objective.interval = (0.2, 1.0)
 
     config.optimizer.lr = 1.5e-3
     config.optimizer.b2 = 0.99
