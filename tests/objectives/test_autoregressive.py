@@ -72,7 +72,7 @@ def test_from_right_to_left_is_the_same_of_captions_whose_words_are_reversed():
         for o, b in ((OBJECTIVE, turned), (other, batch))
     ]
     forward, backward = (jax.jit(o.generate)(params, features, jax.random.key(0)) for o in (OBJECTIVE, other))
-    looks = [jax.jit(o.attention)(params, features, c.tokens) for o, c in ((OBJECTIVE, forward), (other, backward))]
+    looks = [jax.jit(o.attention)(params, features, c) for o, c in ((OBJECTIVE, forward), (other, backward))]
     for row, length in enumerate(batch["length"][:, 0]):
         np.testing.assert_allclose(nats[0][row, : length - 1], nats[1][row, : length - 1][::-1], rtol=1e-5)
     for row, words in enumerate(np.asarray(forward.tokens == 1).argmax(1)):
