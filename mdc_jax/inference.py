@@ -21,6 +21,7 @@ from mdc_jax.config import ConfigError, decoding, sections
 from mdc_jax.data.batch import EOS_ID, padded_captions
 from mdc_jax.features import Encoder
 from mdc_jax.objectives.base import Features, Objective, Params, Score
+from mdc_jax.objectives.tokens import lengths
 from mdc_jax.report.denoising import Token
 
 _DEFAULT = sections.Decoding()
@@ -153,7 +154,7 @@ def _caption(
     length = None if tokens is None else jnp.full(len(batch["image"]), tokens)
     caption = objective.generate(params, features, key, settings, length=length)
     attention = objective.attention(params, features, caption)
-    text = {"text": caption.tokens[:, None], "length": 1 + (caption.tokens == EOS_ID).argmax(-1)[:, None]}
+    text = {"text": caption.tokens[:, None], "length": lengths(caption.tokens)[:, None]}
     score = next(iter(objective.scorers.values()))(params, features, text, jax.random.fold_in(key, 1))
     score = _replicates_at(score, 0, 1)
     written = {"tokens": caption.tokens, "log_prob": caption.log_prob, "step": caption.step, "attention": attention}

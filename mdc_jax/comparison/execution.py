@@ -71,4 +71,6 @@ def execute(
     write()
     print(plan.describe(comparison, workdir, steps), flush=True)
     configs = {run.folder(workdir): plan.config_of(comparison, run, workdir, steps[run.entry]) for run in runs}
-    return sequence.train(configs, before=lambda folder: provenance.record(folder, configs[folder]), after=write)
+    left = {folder: config for folder, config in configs.items() if not sequence.is_finished(folder, config)}
+    print(f"{len(configs) - len(left)} of {len(configs)} runs are finished", flush=True)
+    return sequence.train(left, before=lambda folder: provenance.record(folder, configs[folder]), after=write)

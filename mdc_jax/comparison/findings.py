@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from mdc_jax.comparison.collect import RESULTS_FILE
+from mdc_jax.comparison.plan import PLAN_FILE
 from mdc_jax.config import ConfigError
 from mdc_jax.report import tables
 
@@ -101,11 +103,11 @@ def evaluated(folder: epath.Path, name: str) -> dict[str, epath.Path]:
 
 def read(workdir: epath.Path) -> Findings:
     """Reads the workdir of a comparison; raises ConfigError where it is none, or nothing is finished yet."""
-    for name in ("plan.json", "results.csv"):
+    for name in (PLAN_FILE, RESULTS_FILE):
         if not (workdir / name).exists():
             raise ConfigError(f"{workdir} has no {name}: give the --workdir of `python -m mdc_jax.compare`")
-    plan = json.loads((workdir / "plan.json").read_text())
-    lines = tables.read_csv(workdir / "results.csv")
+    plan = json.loads((workdir / PLAN_FILE).read_text())
+    lines = tables.read_csv(workdir / RESULTS_FILE)
     there = {(line["entry"], int(line["seed"])) for line in lines}
     planned = [
         Run(run["entry"], int(run["seed"]), workdir / run["folder"], run["command"])

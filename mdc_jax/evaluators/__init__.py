@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from mdc_jax.config import sections
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluators.base import Evaluator, Subject
 from mdc_jax.evaluators.captioning import Captioning
 from mdc_jax.evaluators.compositionality import Compositionality
@@ -42,7 +42,16 @@ def build(section: Any) -> Evaluator:
 
 def check(config: sections.Config) -> None:
     """Raises ConfigError for evaluators that could not run when their time comes."""
-    for section in config.evaluators.values():
+    objective = config.objective
+    for name, section in config.evaluators.items():
+        for able, verb, types in (
+            (objective.writes_captions, "writes", sections.OF_WRITERS),
+            (objective.scores_captions, "scores", sections.OF_SCORERS),
+        ):
+            if section.type in types and not able:
+                raise ConfigError(
+                    f'the objective "{objective.name}" {verb} no captions: leave the evaluator {name} out'
+                )
         build(section).check(config)
 
 

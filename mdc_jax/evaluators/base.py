@@ -98,9 +98,7 @@ def check_scorers(evaluator: str, names: Sequence[str], objective: Objective) ->
 
 
 def chosen_scorers(evaluator: str, names: Sequence[str], objective: Objective) -> tuple[str, ...]:
-    """The scorers `names`, or the first that the objective has; raises ConfigError as `check_scorers`, and for none."""
-    if not objective.scorers:
-        raise ConfigError(f"{evaluator}: the objective learns no captions, so it scores none: leave this evaluator out")
+    """The scorers `names`, or the first that the objective has; raises ConfigError as `check_scorers`."""
     check_scorers(evaluator, names, objective)
     return tuple(names) or tuple(objective.scorers)[:1]
 

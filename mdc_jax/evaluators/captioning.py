@@ -43,8 +43,6 @@ class Captioning:
 
     def check(self, config: sections.Config) -> None:
         """See `Evaluator`."""
-        if not config.objective.writes_captions:
-            raise _no_captions(config)
         decoding.check(self._section.decoding, config.objective)
         if self._section.decoding.length == "model":  # others are drawn here
             decoding.check_length(self._section.decoding, config.objective)
@@ -59,7 +57,7 @@ class Captioning:
         def write(batch: GlobalBatch, index: int) -> dict[str, jax.Array]:
             caption = _generate(subject.objective, section.decoding, subject.params, batch["image"], law, index)
             if caption is None:
-                raise _no_captions(subject.config)
+                raise ConfigError("the objective writes no captions: leave the captioning evaluator out")
             return {"tokens": caption.tokens}
 
         rows = extract(subject, spec, write, count=section.examples, batch_size=section.batch_size)
@@ -116,12 +114,6 @@ def _metrics(
         half = len(rows) // 2
         found["shuffled/"] = caption_metrics.compute(ours, theirs[half:] + theirs[:half])
     return found
-
-
-def _no_captions(config: sections.Config) -> ConfigError:
-    return ConfigError(
-        f'the objective "{config.objective.name}" writes no captions: leave the captioning evaluator out'
-    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import sections
 from mdc_jax.data.sources import open_source
 from mdc_jax.evaluators import blind_decoder
 from mdc_jax.evaluators.base import GlobalBatch, Subject, check_scorers, extract, objective_of, spec_of
@@ -47,10 +47,6 @@ class Perplexity:
 
     def check(self, config: sections.Config) -> None:
         """See `Evaluator`."""
-        if not config.objective.writes_captions:
-            raise ConfigError(
-                f'objective "{config.objective.name}" gives captions no probability: leave the perplexity evaluator out'
-            )
         open_source(spec_of(config, self._section.split))
         check_scorers("perplexity", self._section.scorers, objective_of(config))
         if self._section.blind_workdir:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import sections
 from mdc_jax.data.sources import open_source
 from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
 from mdc_jax.evaluators.image_bank import training_images
@@ -47,10 +47,6 @@ class PositionSignal:
 
     def check(self, config: sections.Config) -> None:
         """See `Evaluator`."""
-        if not config.objective.writes_captions:
-            raise ConfigError(
-                f'objective "{config.objective.name}" predicts no tokens: leave the position_signal evaluator out'
-            )
         open_source(spec_of(config, self._section.split))
         open_source(spec_of(config, "train"))
 
@@ -86,10 +82,7 @@ def _measured(
     features = objective.encode(params, batch["image"])
 
     def nats(tokens: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        found = objective.token_losses(params, {**features, "tokens": tokens}, captions, key)
-        if found is None:
-            raise ConfigError("position_signal: the objective predicts no tokens: leave the evaluator out")
-        return found
+        return objective.token_losses(params, {**features, "tokens": tokens}, captions, key)
 
     def without(tokens: jax.Array) -> jax.Array:
         return nats(jnp.broadcast_to(tokens[None], (len(batch["image"]), *tokens.shape)))[0]

@@ -19,7 +19,7 @@ from mdc_jax.decoding.guidance import guided
 from mdc_jax.models.layers import KeysValues
 from mdc_jax.objectives import base
 from mdc_jax.objectives.captioner import Captioner
-from mdc_jax.objectives.tokens import real_tokens, words_reversed
+from mdc_jax.objectives.tokens import lengths, real_tokens, words_reversed
 from mdc_jax.ops import cross_entropy
 from mdc_jax.scoring import autoregressive as scoring
 
@@ -94,13 +94,13 @@ class Autoregressive(Captioner):
             tokens, log_prob = decoding.decode(predict, start, shape[0], self.max_tokens, key, settings, **ends)
         place = jnp.broadcast_to(jnp.arange(self.max_tokens)[None], tokens.shape)
         written = base.Caption(tokens, log_prob, jnp.where(tokens == PAD_ID, -1, place))
-        length = _lengths(tokens)
+        length = lengths(tokens)
         return jax.tree.map(lambda x: self._in_order(x, length), written)
 
     def attention(self, params: base.Params, features: base.Features, caption: base.Caption) -> jax.Array:
         """See `Objective.attention`; given the tokens before each."""
         (image,) = self._looks(params, features["tokens"], 0.0)
-        length = _lengths(caption.tokens)
+        length = lengths(caption.tokens)
         texts = self._shifted(self._in_order(caption.tokens, length))
         weights = self._watch(params, image, texts, self._causal(self.max_tokens))
         return self._in_order(weights.swapaxes(1, 2), length[:, None]).swapaxes(1, 2)
@@ -132,11 +132,6 @@ class Autoregressive(Captioner):
     def _causal(length: int) -> jax.Array:
         """bool[1, 1, L, L] for L = length."""
         return jnp.tri(length, dtype=bool)[None, None]
-
-
-def _lengths(tokens: jax.Array) -> jax.Array:
-    """Tokens of texts i32[B, L], EOS included, i32[B]."""
-    return 1 + (tokens == EOS_ID).argmax(-1)
 
 
 def _of_beams(before: Sequence[KeysValues], chosen: jax.Array) -> Sequence[KeysValues]:

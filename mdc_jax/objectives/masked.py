@@ -22,7 +22,7 @@ from mdc_jax.diffusion import corruption, schedules
 from mdc_jax.models.layers import KeysValues
 from mdc_jax.objectives import base
 from mdc_jax.objectives.captioner import Captioner
-from mdc_jax.objectives.tokens import real_tokens
+from mdc_jax.objectives.tokens import lengths, real_tokens
 from mdc_jax.ops import cross_entropy
 from mdc_jax.scoring import length as length_law
 from mdc_jax.scoring.alignment import aligned_positions
@@ -140,7 +140,7 @@ class MaskedDiffusion(Captioner):
         """See `Objective.attention`; given the tokens of earlier steps."""
         tokens = caption.tokens
         (image,) = self._looks(params, features["tokens"], 0.0)
-        length = 1 + (tokens == EOS_ID).argmax(-1)
+        length = lengths(tokens)
         real, mask = real_tokens(length, self.max_tokens), self._attention_mask(length[:, None], self.max_tokens)
 
         def look(position: jax.Array) -> jax.Array:

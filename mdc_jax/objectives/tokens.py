@@ -6,6 +6,13 @@ Shapes: ... any leading axes, L tokens.
 import jax
 import jax.numpy as jnp
 
+from mdc_jax.data.batch import EOS_ID
+
+
+def lengths(tokens: jax.Array) -> jax.Array:
+    """Tokens of texts i32[..., L] that have an EOS, with it, i32[...]."""
+    return 1 + (tokens == EOS_ID).argmax(-1)
+
 
 def real_tokens(length: jax.Array, max_tokens: int) -> jax.Array:
     """Which of L tokens are no pads, bool[..., L], in texts of `length` i32[...] tokens."""

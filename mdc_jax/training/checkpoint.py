@@ -32,8 +32,13 @@ _BEST = "best"
 # Weights are nearly random bits: what shrinks by more is made to fill the memory. Small ones may.
 _LARGEST_RATIO, _SMALL = 8, 2**26
 _KINDS = {  # of what loading takes from `meta`
-    **{"format_version": int, "step": int, "position": int, "seconds": (int, float)},
-    **{"config": dict, "tokenizer": str, "data": str},
+    "format_version": int,
+    "step": int,
+    "position": int,
+    "seconds": (int, float),
+    "config": dict,
+    "tokenizer": str,
+    "data": str,
 }
 # Orbax measures its patience by the wall clock: one that is set forward by less than this ends no save.
 _SAVE_TIMEOUT = 24 * 60 * 60  # seconds

@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.evaluators import build, caption_metrics
+from mdc_jax.evaluators import build, caption_metrics, check
 from mdc_jax.report import plots
 from tests.evaluators.fakes import BAD, FakeObjective, FakeSource, make_subject
 
@@ -78,8 +78,8 @@ def test_metrics_that_cannot_run_say_why(tmp_path, use_source, monkeypatch):
 
 def test_an_objective_without_captions_is_refused_before_training(tmp_path):
     config = dataclasses.replace(make_subject(tmp_path).config, objective=sections.Clip())
-    with pytest.raises(ConfigError, match='"clip" writes no captions: leave the captioning evaluator out'):
-        build(SECTION).check(config)
+    with pytest.raises(ConfigError, match='"clip" writes no captions: leave the evaluator mine out'):
+        check(dataclasses.replace(config, evaluators={"mine": SECTION}))
 
 
 def test_an_objective_without_a_decoder_is_refused(tmp_path, use_source, monkeypatch):

@@ -9,7 +9,7 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse, sections
-from mdc_jax.evaluators import build
+from mdc_jax.evaluators import build, check
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.evaluators.perplexity import by_share
 from mdc_jax.report import tables
@@ -93,8 +93,8 @@ def test_settings_that_cannot_work_are_refused_before_training(tmp_path, use_sou
         build(dataclasses.replace(SECTION, scorers=("autoregressive",))).check(config)
     with pytest.raises(ConfigError, match="holds no checkpoint"):
         build(dataclasses.replace(SECTION, blind_workdir=str(tmp_path))).check(config)
-    with pytest.raises(ConfigError, match='"clip" gives captions no probability'):
-        build(SECTION).check(dataclasses.replace(config, objective=sections.Clip()))
+    with pytest.raises(ConfigError, match='"clip" writes no captions: leave the evaluator mine out'):
+        check(dataclasses.replace(config, objective=sections.Clip(), evaluators={"mine": SECTION}))
 
 
 @pytest.mark.slow

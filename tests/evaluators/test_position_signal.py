@@ -9,7 +9,7 @@ from etils import epath
 
 from mdc_jax import objectives
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.evaluators import build, image_bank, position_signal
+from mdc_jax.evaluators import build, check, image_bank, position_signal
 from mdc_jax.report import tables
 from tests.evaluators.fakes import BAD, SIZE, TOKENS, WORDS, FakeSource, make_subject
 from tests.models.random_params import random_params
@@ -104,5 +104,5 @@ def test_thirds_hold_every_token_and_no_pad():
 def test_what_predicts_no_tokens_is_refused_before_training(tmp_path, use_source):
     use_source(FakeSource(COUNT))
     clip = dataclasses.replace(make_subject(tmp_path).config, objective=sections.Clip())
-    with pytest.raises(ConfigError, match='"clip" predicts no tokens'):
-        build(SECTION).check(clip)
+    with pytest.raises(ConfigError, match='"clip" writes no captions: leave the evaluator mine out'):
+        check(dataclasses.replace(clip, evaluators={"mine": SECTION}))

@@ -13,8 +13,9 @@ from mdc_jax.training import checkpoint, loop, train_log
 from mdc_jax.training.metric_writer import read
 from tests.training import test_train_log as log_tests
 from tests.training.test_checkpoint import make_state
-from tests.training.test_loop import one_device, tiny  # noqa: F401  a fixture of all tests here
+from tests.training.test_loop import tiny
 
+pytestmark = pytest.mark.usefixtures("one_device")
 HOUR = 3600.0
 
 

@@ -10,10 +10,13 @@ import pytest
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.training import checkpoint, lock, loop
 from tests.training.test_checkpoint import FORMAT_1
-from tests.training.test_loop import losses, one_device, tiny  # noqa: F401  a fixture of all tests here
+from tests.training.test_loop import losses, tiny
 
 # Orbax gives up on reads that nobody waits for any more.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("one_device"),
+]
 
 
 def cut(path: pathlib.Path) -> None:

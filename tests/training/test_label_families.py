@@ -9,7 +9,7 @@ from etils import epath
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data.sources import open_source
-from mdc_jax.training import checkpoint, label_families, loop, sharding
+from mdc_jax.training import checkpoint, label_families, loop
 
 TINY = pathlib.Path(__file__).parents[1] / "end_to_end" / "tiny.py"
 
@@ -34,11 +34,8 @@ def test_only_an_objective_of_labels_is_given_families() -> None:
         label_families.filled(config(objective=sections.Supervised(families=(("shape", "class", 4, False),))), source)
 
 
-def test_a_run_learns_labels_and_resumes_with_the_families_that_it_began_with(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_mesh = sharding.make_mesh
-    monkeypatch.setattr(sharding, "make_mesh", lambda section: make_mesh(section, loop.jax.devices()[:1]))
+@pytest.mark.usefixtures("one_device")
+def test_a_run_learns_labels_and_resumes_with_the_families_that_it_began_with(tmp_path: pathlib.Path) -> None:
     first = loop.train(config(duration="10 steps"), tmp_path)
     stored = checkpoint.load(epath.Path(tmp_path)).config.objective
     assert {name for name, *_ in stored.families} == {key.removeprefix("held_out/") for key in first} - {"loss"}

@@ -18,6 +18,7 @@ from mdc_jax.training.metric_writer import read
 from mdc_jax.training.train_log import NonFiniteError
 
 ROOT = pathlib.Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("one_device")
 GOLDEN = pathlib.Path(__file__).parent / "golden_losses.json"
 
 
@@ -26,12 +27,6 @@ def tiny(**changes: object) -> sections.Config:
     # One device of the eight: a tiny model on many is slow.
     config = dataclasses.replace(config, duration="20 steps", evaluators={}, mesh=sections.Mesh(data=1))
     return dataclasses.replace(config, **changes)
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_mesh = loop.sharding.make_mesh
-    monkeypatch.setattr(loop.sharding, "make_mesh", lambda section: make_mesh(section, loop.jax.devices()[:1]))
 
 
 def losses(workdir: pathlib.Path) -> list[float]:

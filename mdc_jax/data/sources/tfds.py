@@ -66,7 +66,8 @@ class TfdsSource:
         except RuntimeError as error:
             if DAMAGE in str(error):
                 raise BadRecord("damaged shard") from error
-            # Readers that could not open their files never try again, also where these came back.
+            # Readers that could not open their files never try again, also where these came back. What opening raises
+            # where they did not is raised below; the next record tries once more.
             with contextlib.suppress(OSError, AssertionError, NotImplementedError):
                 self._records = self._open()
             raise OSError(f"{self.spec}: {error}") from error
