@@ -90,7 +90,7 @@ def test_a_whole_run_is_loaded() -> None:
     settings = whole()
     params, account = initial.start(settings, TOKENIZER, fresh(settings))
     jax.tree.map(np.testing.assert_array_equal, params, loading.load(RUN).params)
-    assert "fresh" not in account
+    assert "fresh" not in account.replace(str(RUN), "")  # the folder of the project may be called so
 
 
 def test_the_encoder_alone_is_loaded_where_the_decoder_is_another() -> None:
