@@ -16,8 +16,14 @@ _PERIOD = 0.12  # of stripes and checks, as a share of the side
 _CLOUDS = 6  # cells of random levels, each way
 
 
-def draw(collage: Collage, size: int, cutout: Callable[[int], bytes]) -> np.ndarray:
-    """The collage as u8[size, size, 3], RGB; `cutout` gives the encoded picture of a number."""
+def decode(cutout: bytes) -> PIL.Image.Image:
+    """An encoded cut-out as `draw` takes it: RGB times alpha, and alpha."""
+    with PIL.Image.open(io.BytesIO(cutout), formats=("WEBP",)) as picture:
+        return picture.convert("RGBA").convert("RGBa")
+
+
+def draw(collage: Collage, size: int, cutout: Callable[[int], PIL.Image.Image]) -> np.ndarray:
+    """The collage as u8[size, size, 3], RGB; `cutout` gives the decoded picture of a number."""
     image = _background(collage.background, size)
     for item in collage.items:
         picture = _fitted(cutout(item.cutout), 2 * item.radius * size)
@@ -29,13 +35,11 @@ def draw(collage: Collage, size: int, cutout: Callable[[int], bytes]) -> np.ndar
     return image
 
 
-def _fitted(data: bytes, side: float) -> np.ndarray:
-    """Encoded picture → u8[H, W, 4], its longer side as long as `side`."""
-    with PIL.Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
-        picture = picture.convert("RGBA")
+def _fitted(picture: PIL.Image.Image, side: float) -> np.ndarray:
+    """u8[H, W, 4], its longer side as long as `side`."""
     scale = side / max(picture.size)
     width, height = (max(1, round(scale * length)) for length in picture.size)
-    return np.asarray(picture.resize((width, height), PIL.Image.Resampling.BILINEAR))
+    return np.asarray(picture.resize((width, height), PIL.Image.Resampling.BILINEAR).convert("RGBA"))
 
 
 def _background(background: Background, size: int) -> np.ndarray:

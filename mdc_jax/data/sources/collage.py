@@ -31,6 +31,7 @@ _PURPOSES = {kind: 2 + number for number, kind in enumerate(foil_kinds.KINDS)}
 _TRAIN_COUNT, _COUNT = 1_000_000, 20_000
 _MOST = 1 << 40
 _SENTENCES = (2, 3, 4)
+_DECODED = 4096  # cut-outs that are kept decoded, at most 64 KiB each: decoding is half of the work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,8 @@ class CollageSource:
         self.spec = spec
         self.settings = settings
         stock = _load(directory, settings.split)
-        self._images, self._kinds = stock.images, len(stock.kinds)
+        self._kinds = len(stock.kinds)
+        self._cutout = functools.lru_cache(_DECODED)(lambda number: draw.decode(stock.images[number]))
         self._shelf = layout.Shelf(list(zip(stock.titles, stock.kinds_of, strict=True)))
         self._titles = _titles(directory)
         self.families = labels.families(stock.kinds)
@@ -81,7 +83,7 @@ class CollageSource:
 
     def __getitem__(self, index: int) -> Record:
         collage = self.collage(index)
-        image = draw.draw(collage, self.settings.size, self._images.__getitem__)
+        image = draw.draw(collage, self.settings.size, self._cutout)
         return Record(image, self._captions(index, collage), labels.labels(collage, self._kinds))
 
     def collage(self, index: int) -> layout.Collage:
@@ -130,7 +132,7 @@ class CollageSource:
             ValueError: if there are too few cut-outs for this kind.
         """
         collages, captions = self.foil_collages(kind, index)
-        images = (draw.draw(collage, self.settings.size, self._images.__getitem__) for collage in collages)
+        images = (draw.draw(collage, self.settings.size, self._cutout) for collage in collages)
         return Foil(kind, tuple(images), captions)
 
     def foil_collages(self, kind: str, index: int) -> Drawn:
