@@ -85,7 +85,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     # One layer tells which object a word belongs to, two also which objects are named already and where each stands.
     decoder.depth, decoder.mlp_dim = 2, 256
     decoder.embedding_std = 0.5
-    config.model.scan = False
+    config.model.scan = "off"
     if arg.objective == "masked_diffusion":
         # With the paper's [.5, 1] what a place is said of is rarely visible; within these steps it was not learned.
         config.objective.interval = (0.2, 1.0)

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import jax
@@ -71,7 +72,12 @@ def make_batch(config: sections.Config, *, vocab_size: int, caption_tokens: int)
 
 
 def prepare(
-    config: sections.Config, batch: Mapping[str, np.ndarray], *, vocab_size: int, loss: Callable | None = None
+    config: sections.Config,
+    batch: Mapping[str, np.ndarray],
+    *,
+    vocab_size: int,
+    loss: Callable | None = None,
+    options: Mapping[str, str | int | bool] = MappingProxyType({}),
 ) -> tuple[Step, Callable[[], State]]:
     """Compiles the training step; also returns what makes its initial state.
 
@@ -80,6 +86,7 @@ def prepare(
       batch: as `make_batch` makes it.
       vocab_size: V.
       loss: in place of the objective's own, with the arguments of `Captioner.weighted_loss`.
+      options: of the compiler.
     """
     mesh = sharding.make_mesh(config.mesh)
     objective = objective_of(config, vocab_size, loss)
@@ -87,7 +94,7 @@ def prepare(
     init, abstract, step = train_state.program(objective, config.optimizer, schedule, mesh, seed=config.seed)
     batch = sharding.to_global(batch, mesh)
     started = time.perf_counter()
-    compiled = step.lower(abstract, batch).compile()
+    compiled = step.lower(abstract, batch).compile(dict(options))
     seconds = time.perf_counter() - started
     memory = compiled.memory_analysis()
     prepared = Step(
@@ -111,7 +118,8 @@ def measure(steps: Mapping[Name, Step], state: State, repeats: int) -> dict[Name
     """Runs the steps in turns, `repeats` times after a first that is not counted.
 
     All train on one state, which they hand on. Returns for each the fastest step's `seconds` and
-    `processor_seconds` (of this process, all threads), and its `flops` an image.
+    `processor_seconds` (of this process, all threads), and of its last step, for an image, `flops` and
+    `predicted_tokens`, those with a loss.
     """
     found: dict[Name, dict[str, float]] = {name: {} for name in steps}
     for repeat in range(repeats + 1):
@@ -125,4 +133,5 @@ def measure(steps: Mapping[Name, Step], state: State, repeats: int) -> dict[Name
                 best = found[name]
                 best |= {key: min(value, best.get(key, value)) for key, value in measured.items()}
             found[name]["flops"] = step.flops({key: float(value) for key, value in metrics.items()})
+            found[name]["predicted_tokens"] = float(metrics["predicted_tokens"])
     return found

@@ -6,7 +6,8 @@
 Trains on made-up images and captions. "plain" runs the output layer on all tokens and holds all logits, as CapPa
 does (arXiv 2306.07915); every other row has the loss at the masked tokens, with one setting of the config changed.
 All rows run in turns in one process. The bound of a speed-up is the ratio of the FLOPs, counted for the tokens
-that were masked; temporary memory is the compiler's account of it, with the gradients and without.
+that were masked; temporary memory is the compiler's account of it, with the gradients and without. Last come the bare
+matrix products of the config, and how near a row is to their speed.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from absl import app, flags
 from etils import epath
 
 from mdc_jax import command
+from mdc_jax.benchmarks import matrix_products
 from mdc_jax.benchmarks import step as step_
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.objectives import sizes
@@ -27,7 +29,7 @@ from mdc_jax.ops import cross_entropy
 from mdc_jax.report import tables
 from mdc_jax.training import accounting
 
-PLAIN, OURS = "plain", "masked tokens only"
+PLAIN, OURS, PRODUCTS = "plain", "masked tokens only", "bare matrix products"
 
 
 def plain_loss(
@@ -47,12 +49,13 @@ def variants(config: sections.Config) -> dict[str, sections.Config]:
 
     model, encoder, decoder = config.model, config.model.encoder, config.model.decoder
     remat = "off" if model.remat == "on" else "on"
+    loop = sizes.loops_over_layers(model.scan)
     other = "float32" if sizes.compute_dtype(model.dtype) == jnp.bfloat16 else "bfloat16"
     return {
         PLAIN: config,
         OURS: config,
         f"... remat {remat}": changed(remat=remat),
-        f"... layers {'unrolled' if model.scan else 'in a loop'}": changed(scan=not model.scan),
+        f"... layers {'unrolled' if loop else 'in a loop'}": changed(scan="off" if loop else "on"),
         f"... {other}": changed(dtype=other),
         "... half of the patches": changed(encoder=dataclasses.replace(encoder, token_keep=0.5 * encoder.token_keep)),
         "... half of the memory": changed(decoder=dataclasses.replace(decoder, memory_keep=0.5 * decoder.memory_keep)),
@@ -64,9 +67,9 @@ def benchmark(
 ) -> dict[str, dict[str, float]]:
     """Row → its measurements; see `main` for their names."""
     chosen = {name: entry for name, entry in variants(config).items() if rows is None or name in rows}
-    unknown = set(rows or ()) - set(chosen)
+    unknown = set(rows or ()) - set(chosen) - {PRODUCTS}
     if unknown:
-        raise ConfigError(f'--rows: no row "{unknown.pop()}"; there are {", ".join(variants(config))}')
+        raise ConfigError(f'--rows: no row "{unknown.pop()}"; there are {", ".join((*variants(config), PRODUCTS))}')
     batch = step_.make_batch(config, vocab_size=vocab_size, caption_tokens=caption_tokens)
     prepared = {
         name: step_.prepare(entry, batch, vocab_size=vocab_size, loss=plain_loss if name == PLAIN else None)
@@ -75,23 +78,49 @@ def benchmark(
     steps = {name: step for name, (step, _) in prepared.items()}
     init = next(iter(prepared.values()))[1]
     found = step_.measure(steps, init(), repeats)
-    return {name: _row(steps[name], entry, found.get(PLAIN)) for name, entry in found.items()}
+    table_ = {name: _row(steps[name], entry, found.get(PLAIN)) for name, entry in found.items()}
+    if OURS in found and (rows is None or PRODUCTS in rows):
+        bare = _products(config, steps[OURS], found[OURS], repeats)
+        for row in table_.values():
+            row["share_of_products"] = row["images_per_second"] / bare["images_per_second"]
+        table_[PRODUCTS] = bare
+    return table_
 
 
-def _row(step: step_.Step, measured: Mapping[str, float], plain: Mapping[str, float] | None) -> dict[str, float]:
-    speed = step.batch_size / measured["seconds"]
+def _products(
+    config: sections.Config, step: step_.Step, measured: Mapping[str, float], repeats: int
+) -> dict[str, float]:
+    """Of the tokens that had a loss in a measured step, on one device."""
+    seconds = matrix_products.seconds(
+        step.cost.objective,
+        batch_size=step.batch_size // step.cost.devices,
+        captions_per_image=step.cost.captions_per_image,
+        predicted_tokens=measured["predicted_tokens"],
+        dtype=sizes.compute_dtype(config.model.dtype),
+        repeats=repeats,
+    )
+    speed = step.batch_size / seconds
+    return _speed({"seconds": seconds, "flops": measured["flops"]}, speed, step)
+
+
+def _speed(measured: Mapping[str, float], speed: float, step: step_.Step) -> dict[str, float]:
     row = {
         **measured,
         "images_per_second": speed,
         "gflops_per_second": speed * measured["flops"] / 1e9,
+    }
+    mfu = accounting.utilisation(speed * measured["flops"], step.cost.device_kind, step.cost.devices)
+    return row if mfu is None else {**row, "mfu": mfu}
+
+
+def _row(step: step_.Step, measured: Mapping[str, float], plain: Mapping[str, float] | None) -> dict[str, float]:
+    row = {
+        **_speed(measured, step.batch_size / measured["seconds"], step),
         "compile_seconds": step.compile_seconds,
         "peak_megabytes": step.peak_bytes / 1e6,
         "temporary_megabytes": step.temporary_bytes / 1e6,
         "temporary_without_gradients_megabytes": (step.temporary_bytes - step.gradient_bytes) / 1e6,
     }
-    mfu = accounting.utilisation(speed * measured["flops"], step.cost.device_kind, step.cost.devices)
-    if mfu is not None:
-        row["mfu"] = mfu
     if plain:
         row["speed_up"] = plain["seconds"] / measured["seconds"]
         row["processor_speed_up"] = plain["processor_seconds"] / measured["processor_seconds"]
@@ -104,6 +133,7 @@ _COLUMNS = {  # heading → measurement, decimals
     "images/s": ("images_per_second", 2),
     "GFLOP/s": ("gflops_per_second", 0),
     "MFU": ("mfu", 3),
+    "of bare products": ("share_of_products", 3),
     "speed-up": ("speed_up", 3),
     "by processor time": ("processor_speed_up", 3),
     "FLOP bound": ("flop_ratio", 3),

@@ -113,12 +113,14 @@ def dumps(config: sections.Config) -> str:
 def _renewed(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """The config as it is written today.
 
-    That of an older checkpoint has `model.remat` true or false, a held-out loss that also finds log-likelihoods,
-    which the perplexity evaluator does now, and captioning with `temperature`, where there is now `decoding`.
+    That of an older checkpoint has `model.remat` and `model.scan` true or false, a held-out loss that also finds
+    log-likelihoods, which the perplexity evaluator does now, and captioning with `temperature`, where there is now
+    `decoding`.
     """
     model, entries = raw.get("model"), raw.get("evaluators")
-    if isinstance(model, Mapping) and isinstance(model.get("remat"), bool):
-        raw = {**raw, "model": {**model, "remat": "on" if model["remat"] else "off"}}
+    if isinstance(model, Mapping):
+        switches = {name: model[name] for name in ("remat", "scan") if isinstance(model.get(name), bool)}
+        raw = {**raw, "model": {**model, **{name: "on" if on else "off" for name, on in switches.items()}}}
     if isinstance(entries, Mapping):
         raw = {**raw, "evaluators": {name: _renewed_evaluator(entry) for name, entry in entries.items()}}
     return raw

@@ -77,7 +77,7 @@ def small(config: ml_collections.ConfigDict) -> None:
     encoder, decoder = config.model.encoder, config.model.decoder
     encoder.patch, encoder.width, encoder.depth, encoder.heads, encoder.mlp_dim = 8, 128, 4, 4, 512
     decoder.depth = 2
-    config.model.scan = False
+    config.model.scan = "off"
     config.optimizer.lr = 1e-3
     config.optimizer.b2 = 0.99
 

@@ -26,9 +26,16 @@ def split_rows(x: jax.Array, rows: NamedSharding | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, rows)
 
 
-def whole(table: jax.Array, rows: NamedSharding | None) -> jax.Array:
-    """A table on every device of `rows`, which then look up their own rows; None: one device has all."""
-    return table if rows is None else jax.lax.with_sharding_constraint(table, NamedSharding(rows.mesh, PartitionSpec()))
+def lookup(table: jax.Array, index: jax.Array, dtype: jnp.dtype, rows: NamedSharding | None) -> jax.Array:
+    """Rows of a table f32[V, D] at i32[...], as [..., D] in a dtype.
+
+    Rows are cast, not the table: their gradients are then added up in float32. Most tokens of a batch are MASK or a
+    pad, and a sum of thousands of bfloat16 numbers loses most of what they say. On a GPU its additions would also wait
+    for each other: half of a step. Devices that share the batch look up their own rows in a table that each has whole.
+    """
+    if rows is not None:
+        table = jax.lax.with_sharding_constraint(table, NamedSharding(rows.mesh, PartitionSpec()))
+    return table[index].astype(dtype)
 
 
 class Dense(nn.Module):

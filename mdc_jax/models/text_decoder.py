@@ -198,7 +198,7 @@ class TextDecoder(nn.Module):
     def _embed(self, tokens: jax.Array, start: jax.Array | int = 0) -> jax.Array:
         """i32[B, T, L], tokens at the places from `start` on → [B, T, L, D]."""
         positions = jax.lax.dynamic_slice_in_dim(self.positions.astype(self.dtype), start, tokens.shape[-1])
-        return layers.whole(self.embedding.astype(self.dtype), self.rows)[tokens] + positions[None, None]
+        return layers.lookup(self.embedding, tokens, self.dtype, self.rows) + positions[None, None]
 
 
 def _by_text(mask: jax.Array | None, tokens: jax.Array) -> jax.Array | None:

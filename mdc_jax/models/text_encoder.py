@@ -63,8 +63,10 @@ class TextEncoder(nn.Module):
         positions = self.param("positions", initial, (self.max_tokens, self.width))
         last = jnp.maximum(length - 1, 0)
         mask = (jnp.arange(tokens.shape[1])[None] <= last[:, None])[:, None, None]
-        table = layers.whole(embedding.astype(self.dtype), self.rows)
-        x = table[tokens] + positions.astype(self.dtype)[None, : tokens.shape[1]]
+        x = (
+            layers.lookup(embedding, tokens, self.dtype, self.rows)
+            + positions.astype(self.dtype)[None, : tokens.shape[1]]
+        )
         blocks = layers.stack(Block, self.depth, scan=self.scan, remat=self.remat)
         x, _ = blocks(self.heads, self.mlp_dim, self.dtype, self.rows, name="blocks")(x, mask)
         x = layers.split_rows(x, self.rows)

@@ -15,7 +15,17 @@ from mdc_jax.ops.cross_entropy import Split
 def computation(model: sections.Model, split: Split | None) -> dict[str, Any]:
     """How and where a model is computed, which does not change what it is."""
     rows = NamedSharding(split.mesh, PartitionSpec(split.batch)) if split else None
-    return {"dtype": compute_dtype(model.dtype), "scan": model.scan, "remat": model.remat == "on", "rows": rows}
+    return {
+        "dtype": compute_dtype(model.dtype),
+        "scan": loops_over_layers(model.scan),
+        "remat": model.remat == "on",
+        "rows": rows,
+    }
+
+
+def loops_over_layers(scan: str) -> bool:
+    """Of `model.scan`; "auto" is a loop but on GPUs."""
+    return jax.default_backend() != "gpu" if scan == "auto" else scan == "on"
 
 
 def compute_dtype(name: str) -> jnp.dtype:

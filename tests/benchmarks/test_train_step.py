@@ -34,14 +34,16 @@ def test_the_plain_loss_is_the_same_loss():
 
 @pytest.mark.slow
 def test_rows_in_one_run():
-    rows = ["plain", "masked tokens only"]
+    rows = ["plain", "masked tokens only", "bare matrix products"]
     found = train_step.benchmark(tiny(), 1000, 9, 1, rows)
-    plain, ours = (found[row] for row in rows)
+    plain, ours, bare = (found[row] for row in rows)
     objective = step.objective_of(tiny(), 1000)
     assert plain["flops"] == objective.flops(1)["train"]
     assert objective.flops(1, 9 / 2)["train"] < ours["flops"] < objective.flops(1, 9)["train"]
     assert ours["flop_ratio"] == pytest.approx(plain["flops"] / ours["flops"]) and ours["flop_ratio"] > 1
     assert ours["share_of_bound"] == pytest.approx(plain["seconds"] / ours["seconds"] / ours["flop_ratio"])
+    assert bare["flops"] == ours["flops"]
+    assert ours["share_of_products"] == pytest.approx(ours["images_per_second"] / bare["images_per_second"])
     assert "masked tokens only" in train_step.table(found)
 
 

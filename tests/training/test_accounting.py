@@ -17,7 +17,7 @@ BATCH, TOKENS = 2, 8  # as many rows as one chunk of the loss has at most, so th
 
 def build(settings: sections.MaskedDiffusion | sections.Autoregressive) -> Objective:
     encoder = sections.Encoder(patch=4, width=32, depth=2, heads=2, mlp_dim=128)
-    model = sections.Model(encoder=encoder, decoder=sections.Decoder(depth=2, width=48, mlp_dim=64), scan=False)
+    model = sections.Model(encoder=encoder, decoder=sections.Decoder(depth=2, width=48, mlp_dim=64), scan="off")
     return objectives.build(settings, model=model, image=sections.Image(size=16), vocab_size=300, max_tokens=TOKENS)
 
 

@@ -155,7 +155,7 @@ HUGE = {"width": 8192, "depth": 1000, "heads": 8, "mlp_dim": 2**15}
         (lambda meta: meta["config"]["model"]["encoder"].update(width=10**12), r"model\.encoder\.width"),
         (lambda meta: meta["config"]["evaluators"].update({"../x": {"type": "linear_probe"}}), "evaluators='../x'"),
         (
-            lambda meta: meta["config"]["model"].update(scan=True, encoder=meta["config"]["model"]["encoder"] | HUGE),
+            lambda meta: meta["config"]["model"].update(scan="on", encoder=meta["config"]["model"]["encoder"] | HUGE),
             r"its config asks for 3,[0-9,]{15} bytes of ema, and [0-9,]{6,7} are there",
         ),
     ],

@@ -20,7 +20,7 @@ def tiny(**mesh: int) -> sections.Config:
     config = parse(command.load(str(ROOT / "configs" / "scenes.py:runlocal")))
     data = dataclasses.replace(config.data, train="array_record:/nowhere/train")  # no data is read
     decoder = dataclasses.replace(config.model.decoder, depth=1)
-    model = dataclasses.replace(config.model, decoder=decoder, scan=True)
+    model = dataclasses.replace(config.model, decoder=decoder, scan="on")
     return dataclasses.replace(config, data=data, model=model, mesh=sections.Mesh(**mesh))
 
 

@@ -1,0 +1,92 @@
+"""The largest batch whose training step fits into a device, with the loss at masked tokens only and the plain way:
+
+    python -m mdc_jax.benchmarks.largest_batch --config=configs/vitb_recap.py --vocabulary=32000,256000
+
+The compiler says what a step takes at some sizes, in multiples of 8 images, until the largest that fits is known to 2%;
+that one is run. "plain" is that of `mdc_jax.benchmarks.train_step`. Kernels are not tuned.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+from absl import app, flags
+
+from mdc_jax import command
+from mdc_jax.benchmarks import step as step_
+from mdc_jax.benchmarks.train_step import OURS, PLAIN, plain_loss
+from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.report import tables
+from mdc_jax.training.memory import capacity
+
+_MULTIPLE, _SHARE = 8, 0.02
+_UNTUNED = {"xla_gpu_autotune_level": 0}
+
+
+def largest(peak: Callable[[int], float], limit: float, first: int = 64) -> int:
+    """The largest batch of images for which `peak` is at most `limit`, to 2%; 0 if there is none.
+
+    Sizes are tried where a line through the last two meets the limit, between one that fits and one that does not.
+    """
+    taken = {size: peak(size) for size in (first, 2 * first)}
+    while True:
+        fits = max((size for size in taken if taken[size] <= limit), default=0)
+        bursts = min((size for size in taken if taken[size] > limit), default=None)
+        if bursts is not None and bursts - fits <= max(_MULTIPLE, _SHARE * fits):
+            return fits
+        (a, at_a), (b, at_b) = list(taken.items())[-2:]
+        guess = b + (limit - at_b) * (b - a) / max(at_b - at_a, 1)
+        highest = 8 * fits if bursts is None else bursts - _MULTIPLE
+        guess = min(max(guess, fits + _MULTIPLE), highest) // _MULTIPLE * _MULTIPLE
+        if guess in taken:  # peaks that do not grow with the batch
+            guess = (fits + (bursts or 4 * fits)) // 2 // _MULTIPLE * _MULTIPLE
+        taken[int(guess)] = peak(int(guess))
+
+
+def measure(config: sections.Config, *, vocab_size: int, caption_tokens: int, limit: float, plain: bool) -> int:
+    """The largest batch whose step takes at most `limit` bytes, of which one step was run."""
+
+    def prepare(batch_size: int, options: Mapping[str, int]) -> tuple[step_.Step, Callable[[], step_.State]]:
+        sized = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=batch_size))
+        batch = step_.make_batch(sized, vocab_size=vocab_size, caption_tokens=caption_tokens)
+        loss = plain_loss if plain else None
+        return step_.prepare(sized, batch, vocab_size=vocab_size, loss=loss, options=options)
+
+    size = largest(lambda batch_size: prepare(batch_size, _UNTUNED)[0].peak_bytes, limit)
+    if size:
+        step, init = prepare(size, _UNTUNED)
+        step_.measure({"": step}, init(), 1)
+    return size
+
+
+def main(_: list[str]) -> None:
+    if flags.FLAGS.config is None:
+        raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
+    config = parse(flags.FLAGS.config)
+    device = jax.local_devices()[0]
+    limit = flags.FLAGS.gigabytes * 1e9 if flags.FLAGS.gigabytes else capacity(device)
+    if limit is None:
+        raise ConfigError(f"the memory of a {device.device_kind} is not known: give --gigabytes")
+    rows = []
+    for vocabulary in map(int, flags.FLAGS.vocabulary or [config.tokenizer.vocab_size]):
+        sizes = {
+            name: measure(
+                config,
+                vocab_size=vocabulary,
+                caption_tokens=flags.FLAGS.caption_tokens,
+                limit=limit,
+                plain=name == PLAIN,
+            )
+            for name in (PLAIN, OURS)
+        }
+        rows.append([f"{vocabulary:,}", *map(str, sizes.values()), f"{sizes[OURS] / max(sizes[PLAIN], 1):.2f}"])
+    print(f"{config.model.dtype}, remat {config.model.remat}, {limit / 1e9:.1f} GB of a {device.device_kind}")
+    print(tables.markdown(["vocabulary", PLAIN, OURS, "ratio"], rows))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("vocabulary", None, "Vocabulary sizes; default: the config's.")
+    flags.DEFINE_integer("caption_tokens", 25, "Tokens of every caption, EOS included.")
+    flags.DEFINE_float("gigabytes", 0, "Of a device; 0: what it says.", lower_bound=0)
+    command.define_config()
+    app.run(command.reported(main), flags_parser=command.parse_flags)

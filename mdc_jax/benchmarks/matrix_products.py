@@ -1,0 +1,142 @@
+"""The matrix products of a training step and nothing else: how fast a device could run it at best.
+
+A chain through encoder, decoder and output layer, forwards and backwards, in the sizes and the dtype of a config. It
+has no norms, activation functions, residuals, losses or optimizer. Attention is the kernel that the model uses. Queries
+and keys are of the first layer's input, so that the chain is linear in what runs through it and stays finite.
+
+Shapes: B images, N image tokens, E their width; T texts of L tokens, D their width; H heads; P tokens with a loss; V
+vocabulary.
+"""
+
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdc_jax.models.layers import attention_implementation
+from mdc_jax.objectives.captioner import Captioner
+
+Weights = Mapping[str, Any]
+
+
+def seconds(
+    objective: Captioner, *, batch_size: int, captions_per_image: int, predicted_tokens: float, dtype: Any, repeats: int
+) -> float:
+    """Of the fastest of `repeats` runs of the chain on the first device, after one that is not counted.
+
+    Args:
+      predicted_tokens: that have a loss, for an image.
+    """
+    arguments = make_arguments(
+        objective,
+        batch_size=batch_size,
+        captions_per_image=captions_per_image,
+        predicted=round(batch_size * predicted_tokens),
+        dtype=dtype,
+    )
+    run = jax.jit(functools.partial(gradients, objective))
+    measured = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        jax.block_until_ready(run(*arguments))
+        measured.append(time.perf_counter() - started)
+    return min(measured[1:])
+
+
+def make_arguments(
+    objective: Captioner, *, batch_size: int, captions_per_image: int, predicted: int, dtype: Any
+) -> tuple[Weights, jax.Array, jax.Array, jax.Array]:
+    """Random arguments of `gradients`, in the sizes of an objective."""
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int, std: float = 1.0) -> jax.Array:
+        return jnp.asarray(std * rng.standard_normal(shape, np.float32), dtype)
+
+    def kernel(rows: int, columns: int) -> jax.Array:
+        return normal(rows, columns, std=rows**-0.5)
+
+    encoder, decoder = objective.encoder_sizes, objective.decoder_sizes
+    width, hidden = decoder["width"], decoder["mlp_dim"]
+    texts = batch_size * captions_per_image * objective.texts_per_caption
+    weights = {
+        "patches": kernel(3 * encoder.patch**2, encoder.width),
+        "encoder": [
+            {**_attention(kernel, encoder.width, encoder.width), **_mlp(kernel, encoder.width, encoder.mlp_dim)}
+            for _ in range(encoder.depth)
+        ],
+        "decoder": [
+            {
+                **_attention(kernel, width, width),
+                "cross": _attention(kernel, width, encoder.width),
+                **_mlp(kernel, width, hidden),
+            }
+            for _ in range(decoder["depth"])
+        ],
+        "head": kernel(width, objective.vocab_size),
+    }
+    return (
+        weights,
+        normal(batch_size, objective.kept_tokens, 3 * encoder.patch**2),
+        normal(texts, objective.max_tokens, width),
+        normal(predicted, objective.vocab_size),
+    )
+
+
+def _attention(kernel: Any, width: int, memory_width: int) -> Weights:
+    return {
+        "query": kernel(width, width),
+        "key": kernel(memory_width, width),
+        "value": kernel(memory_width, width),
+        "out": kernel(width, width),
+    }
+
+
+def _mlp(kernel: Any, width: int, hidden: int) -> Weights:
+    return {"up": kernel(width, hidden), "down": kernel(hidden, width)}
+
+
+def gradients(
+    objective: Captioner, weights: Weights, patches: jax.Array, text: jax.Array, cotangent: jax.Array
+) -> tuple[Weights, jax.Array]:
+    """Those of the chain with respect to its weights and to what the decoder reads.
+
+    Args:
+      patches: [B, N, values of a patch].
+      text: [T, L, D].
+      cotangent: [P, V], of the first P rows of the output.
+    """
+    of_encoder, of_decoder = objective.encoder_sizes.heads, objective.decoder_sizes["heads"]
+
+    def forward(weights: Weights, text: jax.Array) -> jax.Array:
+        images = first = patches @ weights["patches"]
+        for layer in weights["encoder"]:
+            images = _attend(layer, first, first, images, of_encoder) @ layer["up"] @ layer["down"]
+        images = images[:, : objective.kept_memory]
+        by_image = (len(images), -1, text.shape[-1])  # the texts of an image look at it together
+        x = text
+        for layer in weights["decoder"]:
+            x = _attend(layer, text, text, x, of_decoder)
+            x = _attend(layer["cross"], x.reshape(by_image), images, images, of_decoder).reshape(text.shape)
+            x = x @ layer["up"] @ layer["down"]
+        return x.reshape(-1, x.shape[-1])[: len(cotangent)] @ weights["head"]
+
+    return jax.vjp(forward, weights, text)[1](cotangent)
+
+
+def _attend(layer: Weights, queries: jax.Array, keys: jax.Array, values: jax.Array, heads: int) -> jax.Array:
+    """Of [B, Q, D] to [B, S, any width]."""
+
+    def by_head(x: jax.Array, name: str) -> jax.Array:
+        x = x @ layer[name]
+        return x.reshape(*x.shape[:2], heads, -1)
+
+    query = by_head(queries, "query")
+    implementation = attention_implementation(query.dtype, query.shape[-1], masked=False)
+    attended = jax.nn.dot_product_attention(
+        query, by_head(keys, "key"), by_head(values, "value"), implementation=implementation
+    )
+    return attended.reshape(queries.shape) @ layer["out"]
