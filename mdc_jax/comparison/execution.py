@@ -11,6 +11,8 @@ from mdc_jax.comparison import budget, collect, plan, provenance, report, sequen
 from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import ConfigError
 from mdc_jax.config.parse import did_you_mean
+from mdc_jax.data.sources import open_source
+from mdc_jax.training import label_families
 
 
 def choose(comparison: Comparison, only: str = "", run: str = "") -> list[plan.Run]:
@@ -37,7 +39,8 @@ def check(comparison: Comparison, runs: Sequence[plan.Run]) -> None:
     """Raises ConfigError for an entry that could not be trained or evaluated, before hours are spent on others."""
     for run in {run.entry: run for run in runs}.values():
         unscored = settings.without_blind(comparison, run.entry)  # that decoder is yet to be trained
-        evaluators.check(plan.config_of(unscored, run, epath.Path(), comparison.steps))
+        config = plan.config_of(unscored, run, epath.Path(), comparison.steps)
+        evaluators.check(label_families.filled(config, open_source(config.data.train)))
 
 
 def execute(

@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from mdc_jax import command
-from mdc_jax.comparison import plan, settings
+from mdc_jax.comparison import execution, plan, settings
 from mdc_jax.config import ConfigError
 
 SIZES = {
