@@ -14,7 +14,7 @@ from etils import epath
 from mdc_jax.comparison import headlines
 from mdc_jax.comparison.findings import Findings, Values
 from mdc_jax.comparison.headlines import said
-from mdc_jax.comparison.significance import AS_GOOD, BETTER, LEVEL, MARGIN, Difference, paired, verdict
+from mdc_jax.comparison.significance import AS_GOOD, BETTER, MARGIN, Difference, paired, verdict
 from mdc_jax.config import ConfigError
 from mdc_jax.report import panels
 from mdc_jax.report.document import Block, Heading, Paragraph, Picture, Table
@@ -110,9 +110,9 @@ def _claim(sweeps: Mapping[str, Sweep]) -> list[Block]:
     )
     text = (
         f"The paper's claim that one schedule spares to tune a ratio, by schedule: {'; '.join(verdicts)}. It is said "
-        f"to hold only where each set's best ratio is worse on the other set (p at most {LEVEL:g}) and the schedule is at "
-        f"most {MARGIN:g} worse than the best ratio of each set at the bound of the 95% interval. The best ratio is "
-        "chosen by the seeds that are compared, which favours it over the schedule."
+        "to hold only where each set's best ratio is worse on the other set and the schedule is at most "
+        f"{MARGIN:g} worse than the best ratio of each set, both at 95%. The best ratio is chosen by the seeds that "
+        "are compared, which favours it over the schedule."
     )
     return [Table("ratios", caption, ["data", "difference", "mean [95% interval]"], rows), Paragraph(text)]
 
