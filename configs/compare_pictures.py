@@ -11,6 +11,7 @@ quick takes about two hours. The foils need emoji.
 Sizes, one of them, as in configs/compare_pictures.py:full
     quick         masked diffusion, autoregressive, CLIP; one seed, no controls, no tuning (default)
     full          seven objectives, three seeds, controls, learning rates tuned
+    ablations     masked diffusion of whole words, and with EOS visible (three seeds)
 
 Other arguments
     data          the folder that the first command made (data/drawings)
@@ -21,23 +22,28 @@ Other arguments
 import ml_collections
 
 from mdc_jax.comparison import recipe
+from mdc_jax.comparison.settings import Entry
 from mdc_jax.config import evaluator, parse_argument
 
-SIZES = ("quick", "full")
+SIZES = ("quick", "full", "ablations")
+ABLATIONS = {
+    "masked_diffusion": (),
+    "whole_words": ("objective.mask_words=True", recipe.GIVEN_LENGTHS),
+    "eos_visible": ("objective.mask_eos=False", recipe.GIVEN_LENGTHS),
+}
 FAMILIES = ("openclipart_folder", "emoji_group")
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     arg = parse_argument(argument, **dict.fromkeys(SIZES, False), data="data/drawings", steps=6000, equal="steps")
-    full = recipe.size_of(arg, SIZES) == "full"
+    size = recipe.size_of(arg, SIZES)
+    full = size == "full"
     many = {"train_examples": 8000, "validation_examples": 2000, "test_examples": 2000, "families": FAMILIES}
-    return recipe.of_size(
-        full,
-        base=f"configs/drawings.py:data={arg.data}",
-        steps=arg.steps,
-        equal=arg.equal,
-        probe=many,
-        evaluators={
+    shared = {
+        "base": f"configs/drawings.py:data={arg.data}",
+        "steps": arg.steps,
+        "equal": arg.equal,
+        "evaluators": {
             "held_out": evaluator("held_out_loss", every=recipe.every(arg.steps, 6), examples=1000),
             "curve": recipe.curve(arg.steps, train_examples=3000, families=FAMILIES),
             "probe": recipe.probe(**many, untrained_seeds=3 if full else 1),
@@ -49,4 +55,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "perplexity": evaluator("perplexity", examples=1000),
             **recipe.scored(full),
         },
-    )
+    }
+    if size == "ablations":
+        entries = {name: Entry(settings=settings) for name, settings in ABLATIONS.items()}
+        return recipe.comparison(entries=entries, seeds=(0, 1, 2), notes=(recipe.NOT_TUNED,), **shared)
+    return recipe.of_size(full, probe=many, **shared)

@@ -12,15 +12,22 @@ Sizes and lists of entries, one of them, as in configs/compare_scenes.py:cpu,pri
     cpu           seven objectives, three seeds, controls, learning rates tuned (about six hours)
     full          every objective and ratio, five seeds, every control, 17,000 steps
     ablations     masked diffusion with other intervals, masks, paddings, decoders (three seeds)
-    ratios        masked language models from 15 to 100 % against the one schedule (three seeds)
+    padding       what is done about pads and EOS, and autoregressive (three seeds): for lengths=equal and =natural
+    position      masked diffusion, autoregressive in both orders (6,000 steps, three seeds; an hour and a half): for
+                  background=first and =last, redundancy=0 and =.8
+    ratios        masked language models from 15 to 100 % against one schedule (three seeds): for sentences=1
+                  and =4
     pairs         1,000 to 256,000 training pairs (three seeds)
     smoke         a minute: checks that everything works, learns nothing
 
 Other arguments
-    steps         of the first entry (quick 3000, full 17000, else 10000)
+    steps         of the first entry (quick 3000, position 6000, full 17000, else 10000)
+    count         training pairs (1,000,000); with epochs= in place of steps=, passes over these
     equal         steps | flops | seconds: what the entries have in equal amounts
-    sentences     sentences per caption: 1, 2, 4
+    sentences     sentences per caption: 1, 2, 4 (position: 2, else 1)
     redundancy    how often a later sentence speaks of the same things again
+    background    first | last: every caption states the background, there
+    lengths       equal | natural: longer captions where there is more to say
     prior         how strongly shape and colour are correlated in training
     withheld      attribute pairs kept from training, as in red-circle+blue-star
 """
@@ -30,10 +37,12 @@ import ml_collections
 from mdc_jax import command
 from mdc_jax.comparison import recipe
 from mdc_jax.comparison.settings import Entry, Tuning
-from mdc_jax.config import evaluator, parse_argument, sections
+from mdc_jax.config import ConfigError, evaluator, parse_argument, sections
+from mdc_jax.data.sources import open_source
 
-SIZES = ("quick", "cpu", "full", "ablations", "ratios", "pairs", "smoke")
-STEPS = {"quick": 3000, "full": 17_000, "smoke": 4}
+SIZES = ("quick", "cpu", "full", "ablations", "padding", "position", "ratios", "pairs", "smoke")
+STEPS = {"quick": 3000, "position": 6000, "full": 17_000, "smoke": 4}
+KNOBS = ("sentences", "redundancy", "background", "lengths", "prior", "withheld")  # of scenes
 FAMILIES = ("shape", "colour", "size", "texture", "count")  # of the cheap probe; all are read off the mean
 
 RATIOS = ("masked_lm_15", "masked_lm_30", "masked_lm_50", "masked_lm_70", "masked_lm_85", "masked_lm_100")
@@ -47,12 +56,14 @@ ABLATIONS = {
     "masks_2": ("objective.masks_per_caption=2",),
     "masks_4": ("objective.masks_per_caption=4",),
     "padding_target": ("objective.padding=target",),
-    "padding_known": ("objective.padding=known",),
+    "padding_known": ("objective.padding=known", recipe.GIVEN_LENGTHS),
+    "eos_visible": ("objective.mask_eos=False", recipe.GIVEN_LENGTHS),
     "decoder_1": ("model.decoder.depth=1",),
     "decoder_4": ("model.decoder.depth=4",),
     "null_5": ("objective.null_image_rate=0.05",),
     "null_20": ("objective.null_image_rate=0.2",),
 }
+PADDING = ("masked_diffusion", "padding_target", "padding_known", "eos_visible")
 PAIRS = ("1k", "4k", "16k", "64k", "256k")
 
 
@@ -61,16 +72,20 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         argument,
         **dict.fromkeys(SIZES, False),
         steps=0,
+        count="",
+        epochs=0,
         equal="steps",
-        sentences=1,
+        sentences=0,
         redundancy=0.0,
+        background="",
+        lengths="equal",
         prior=0.0,
         withheld="",
     )
     size = recipe.size_of(arg, SIZES)
-    steps = arg.steps or STEPS.get(size, 10_000)
-    knobs = {key: arg[key] for key in ("sentences", "redundancy", "prior", "withheld") if arg[key]}
-    base = "configs/scenes.py:" + ",".join(f"{key}={value}" for key, value in knobs.items())
+    arg.sentences = arg.sentences or (2 if size == "position" else 1)
+    base = "configs/scenes.py:" + ",".join(f"{key}={arg[key]}" for key in KNOBS if arg[key])
+    steps = steps_of(arg, base) or STEPS.get(size, 10_000)
     tuned = size in ("cpu", "full")
     notes = [] if tuned else [recipe.NOT_TUNED]
     notes += [recipe.NO_CONTROLS] if size in ("quick", "smoke") else []
@@ -80,7 +95,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         seeds=tuple(range({"quick": 1, "smoke": 1, "full": 5}.get(size, 3))),
         steps=steps,
         equal=arg.equal,
-        settings=("log.every=1 steps",) if size == "smoke" else (),
+        settings=settings_of(arg, size, base),
         evaluators=smoke_evaluators(steps) if size == "smoke" else evaluators_of(size, steps),
         tuning=Tuning(
             learning_rates=recipe.LEARNING_RATES,
@@ -94,6 +109,30 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     )
 
 
+def steps_of(arg: ml_collections.ConfigDict, base: str) -> int:
+    """Those that are asked for; 0: none."""
+    if not arg.epochs:
+        return arg.steps
+    if arg.steps or not arg.count:
+        raise ConfigError(
+            "epochs= takes the place of steps=, and needs count=, the pairs that a pass is over: give both"
+        )
+    pairs = len(open_source(subset_of(arg.count, base)))
+    return max(round(arg.epochs * pairs / command.load(base).data.batch_size), 1)
+
+
+def subset_of(count: str, base: str) -> str:
+    """The first so many training pairs."""
+    return f"subset:{count}:{command.load(base).data.train}"
+
+
+def settings_of(arg: ml_collections.ConfigDict, size: str, base: str) -> tuple[str, ...]:
+    """Of all entries."""
+    if size == "smoke":
+        return ("log.every=1 steps",)
+    return (f"data.train={subset_of(arg.count, base)}",) if arg.count else ()
+
+
 def entries_of(size: str, base: str) -> dict[str, Entry]:
     if size == "cpu":
         return recipe.with_controls(
@@ -104,12 +143,17 @@ def entries_of(size: str, base: str) -> dict[str, Entry]:
         return recipe.with_controls(recipe.entries_of((*recipe.SEVEN, *RATIOS)), blind=(*recipe.SEVEN[:5], *RATIOS))
     if size == "ablations":
         return {name: Entry(settings=settings) for name, settings in ABLATIONS.items()}
+    if size == "padding":
+        padding = {name: Entry(settings=ABLATIONS[name]) for name in PADDING}
+        return {**padding, **recipe.entries_of(("autoregressive",))}
+    if size == "position":
+        right_to_left = Entry("autoregressive", ("objective.order=right_to_left",))
+        return {**recipe.entries_of(recipe.THREE[:2]), "right_to_left": right_to_left}
     if size == "ratios":
-        unclipped = Entry(settings=ABLATIONS["interval_0_1"])
-        return {**recipe.entries_of(("masked_diffusion", *RATIOS)), "interval_0_1": unclipped}
+        schedules = {name: Entry(settings=ABLATIONS[name]) for name in ("paper_interval", "interval_0_1")}
+        return {**recipe.entries_of(("masked_diffusion", *RATIOS)), **schedules}
     if size == "pairs":
-        everything = command.load(base).data.train
-        subsets = {f"pairs_{count}": (f"data.train=subset:{count}:{everything}",) for count in PAIRS}
+        subsets = {f"pairs_{count}": (f"data.train={subset_of(count, base)}",) for count in PAIRS}
         return {
             f"{objective}_{name}": Entry(objective, settings)
             for name, settings in reversed(subsets.items())
@@ -120,9 +164,10 @@ def entries_of(size: str, base: str) -> dict[str, Entry]:
 
 def evaluators_of(size: str, steps: int) -> dict[str, dict]:
     full = size == "full"
-    return {
+    families = ("background", *FAMILIES) if size == "position" else FAMILIES
+    probes = {
         "held_out": evaluator("held_out_loss", every=recipe.every(steps, 6), examples=1000),
-        "curve": recipe.curve(steps, families=FAMILIES, train_examples=2000, test_examples=1000, batch_size=250),
+        "curve": recipe.curve(steps, families=families, train_examples=2000, test_examples=1000, batch_size=250),
         "probe": recipe.probe(
             train_examples=4000,
             test_examples=2000,
@@ -130,6 +175,11 @@ def evaluators_of(size: str, steps: int) -> dict[str, dict]:
             batch_size=250,
             untrained_seeds=3 if full else 1,
         ),
+    }
+    if size == "position":
+        return {**probes, "position_signal": evaluator("position_signal")}
+    return {
+        **probes,
         "captions": evaluator("captioning", examples=1000),
         "perplexity": evaluator("perplexity", examples=2000 if full else 1000),
         **recipe.scored(full),

@@ -13,6 +13,8 @@ Arguments, as in configs/scenes.py:layout=free,seed=1
     layout        grid (learned within minutes on a CPU) | free (continuous positions: hours, or a GPU)
     sentences     sentences per caption: 1, 2, 4
     redundancy    how often a later sentence speaks of the same things again
+    background    first | last: every caption states the background, there
+    lengths       equal | natural: longer captions where there is more to say
     prior         how strongly shape and colour are correlated in training
     withheld      attribute pairs kept from training, as in red-circle+blue-star
     permuted      a control: every image gets another image's caption, afresh every epoch
@@ -35,6 +37,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         layout="grid",
         sentences=1,
         redundancy=0.0,
+        background="",
+        lengths="equal",
         prior=0.0,
         withheld="",
         permuted=False,
@@ -60,6 +64,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     size = 48 if arg.layout == "grid" else 64
     scenes = f"size={size},layout={arg.layout},sentences={arg.sentences},redundancy={arg.redundancy}"
+    scenes += f",background={arg.background}" if arg.background else ""
+    scenes += f",lengths={arg.lengths}" if arg.lengths != "equal" else ""
     withheld = f",withheld={arg.withheld}" if arg.withheld else ""
     config.data.train = f"scenes:train,{scenes},prior={arg.prior}{withheld}"
     config.data.validation = f"scenes:validation,{scenes}{withheld}"

@@ -43,7 +43,7 @@ _CLAIMS = (
         "probe.csv",
         "",
         "objective.ratio",
-        "One data set: the claim needs two, on each of which the best ratio of the other is worse.",
+        "One data set: the claim needs two, on each of which the best ratio of the other is worse (--beside).",
     ),
     _PaperClaim(
         "Linear probing improves with the number of pairs (5M to 30M of Recap-DataComp-1B).",

@@ -15,6 +15,8 @@ THREE = ("masked_diffusion", "autoregressive", "clip")
 SEVEN = ("masked_diffusion", "autoregressive", "parallel", "cappa", "masked_lm_40", "clip", "siglip")
 LEARNING_RATES = (5e-4, 1.5e-3, 4.5e-3)
 NOT_TUNED = "learning rates are those that the config records, not tuned here"
+# Of entries whose objective learns no law of lengths: the captions that they write have lengths of training captions.
+GIVEN_LENGTHS = "evaluators.captions.decoding.length=training"
 NO_CONTROLS = "no controls: no permuted captions, no decoders without images, one seed and so no interval over seeds"
 
 

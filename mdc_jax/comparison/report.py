@@ -2,7 +2,8 @@
 
     python -m mdc_jax.comparison.report --workdir=runs/compare
 
-reads WORKDIR and writes WORKDIR/report, also of what is not finished yet.
+reads WORKDIR and writes WORKDIR/report, also of what is not finished yet. --beside=OTHER holds the masking ratios of
+two comparisons on different data sets against each other.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from absl import app, flags
 from etils import epath
 
 from mdc_jax import command
-from mdc_jax.comparison import claims, findings, headlines, predictions, result_tables, terms
+from mdc_jax.comparison import claims, findings, headlines, predictions, ratios, result_tables, terms
 from mdc_jax.comparison.findings import Findings, Point
 from mdc_jax.comparison.headlines import Claim, Task
 from mdc_jax.comparison.significance import MARGIN
@@ -28,10 +29,14 @@ _PARTS = (
 _AXES = {"steps": 0, "examples": 1, "FLOPs of training": 2, "seconds of training": 3}
 
 
-def write(workdir: epath.Path) -> epath.Path:
-    """Writes the report of a comparison and returns its folder; raises ConfigError where there is nothing to report."""
+def write(workdir: epath.Path, beside: epath.Path | None = None) -> epath.Path:
+    """Writes the report of a comparison and returns its folder; raises ConfigError where there is nothing to report.
+
+    `beside` is the workdir of a comparison of the same masking ratios on another data set.
+    """
     found, folder = findings.read(workdir), workdir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    other = findings.read(beside) if beside else None
     claimed = headlines.claims(found)
     blocks: list[Block] = [
         *_introduction(found),
@@ -39,6 +44,7 @@ def write(workdir: epath.Path) -> epath.Path:
         *_differences(found, claimed, folder),
         Heading("The paper's claims"),
         claims.table(found),
+        *ratios.blocks(found, other, folder),
         Heading("What was measured"),
         *result_tables.of_results(found),
         *_by_part(found, folder),
@@ -154,11 +160,13 @@ def _by_part(found: Findings, folder: epath.Path) -> list[Block]:
 
 
 def main(_: list[str]) -> None:
-    folder = write(epath.Path(flags.FLAGS.workdir))
+    beside = flags.FLAGS.beside
+    folder = write(epath.Path(flags.FLAGS.workdir), epath.Path(beside) if beside else None)
     print((folder / "report.md").read_text())
     print(f"files in {folder}")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "That of a comparison.", required=True)
+    flags.DEFINE_string("beside", None, "That of the same ratios on another data set.")
     app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -53,11 +53,22 @@ def check_length(decoding: sections.Decoding, objective: sections.Objective) -> 
     """Raises ConfigError for a call without lengths where settings or objective need them."""
     if decoding.length == "training":
         raise ConfigError('decoding.length="training": give `length`, drawn from the lengths of training captions')
-    if getattr(objective, "padding", "hidden") == "known":
+    if setting := needs_length(objective):
         raise ConfigError(
-            'decoding.length="model": objective.padding="known" has no length law: '
-            'set decoding.length="training", or objective.padding="hidden"'
+            f'decoding.length="model": objective.{setting} has no length law: '
+            'set decoding.length="training", or train without it'
         )
+
+
+def needs_length(objective: sections.Objective) -> str:
+    """The setting with which a model learns no law of lengths, so that each has to be given; "" where there is none."""
+    if getattr(objective, "padding", "") == "known":
+        return 'padding="known"'
+    if not getattr(objective, "mask_eos", True):
+        return "mask_eos=False"
+    # How often all is masked depends on the number of words, which positions do not tell.
+    words = getattr(objective, "mask_words", False) and objective.padding == "hidden"
+    return "mask_words=True" if words else ""
 
 
 def _require(condition: bool, decoding: sections.Decoding, name: str, fix: str) -> None:

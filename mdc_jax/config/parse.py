@@ -354,6 +354,9 @@ def _check_objective(objective: sections.Objective) -> None:
     ):
         if key in settings:
             _require(fits(settings[key]), f"objective.{key}", settings[key], fix)
+    if settings.get("padding") == "target":
+        mask_eos = settings.get("mask_eos", True)
+        _require(mask_eos, "objective.mask_eos", mask_eos, 'padding="target" predicts what a visible EOS gives away')
     if settings.get("masks") == "stratified":
         interval = settings["interval"]
         _require(

@@ -157,6 +157,8 @@ class MaskedDiffusion:
     masks: str = _field("size_biased", ("size_biased", "bernoulli", "stratified"))
     masks_per_caption: int = 1  # K: the encoder is paid once for all of them
     padding: str = _field("hidden", ("hidden", "target", "known"))
+    mask_eos: bool = True  # False: EOS is always visible, and with it the length
+    mask_words: bool = False  # the pieces of a word are masked together; the tokenizer says where words start
     # Share of examples that see the learned null memory instead of the image; 1: a decoder trained without images.
     null_image_rate: float = 0.0
 

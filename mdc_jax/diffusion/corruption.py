@@ -3,8 +3,12 @@
 Shapes: B examples, K masks of an example, ... any leading axes, L tokens.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+
+Masks = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]  # see `bernoulli`
 
 
 def low_discrepancy_times(key: jax.Array, batch: int, draws: int) -> jax.Array:
@@ -63,11 +67,31 @@ def stratified(key: jax.Array, maskable: jax.Array, ratio: jax.Array) -> tuple[j
     return masked, _inverse_share(maskable, masked)
 
 
+def whole_words(masks: Masks, starts: jax.Array) -> Masks:
+    """Masks words as `masks` masks tokens: all maskable tokens of a word, or none.
+
+    The weights are those of words. So the expected sum over masked tokens is the ELBO of a diffusion that reveals
+    words, whose pieces are predicted independently: a bound on log p(text) where it is given which tokens are a word.
+
+    Args:
+      masks: one of MASKS.
+      starts: bool[..., L], whether a token starts a word; the first one always does.
+    """
+
+    def draw(key: jax.Array, maskable: jax.Array, ratio: jax.Array) -> tuple[jax.Array, jax.Array]:
+        place = jnp.broadcast_to(jnp.arange(starts.shape[-1]), starts.shape)
+        first = jax.lax.cummax(jnp.where(starts, place, 0), axis=starts.ndim - 1)
+        masked, weight = masks(key, maskable & (first == place), ratio)
+        return maskable & jnp.take_along_axis(masked, first, axis=-1), weight
+
+    return draw
+
+
 def _inverse_share(maskable: jax.Array, masked: jax.Array) -> jax.Array:
     return maskable.sum(-1) / jnp.maximum(masked.sum(-1), 1).astype(jnp.float32)
 
 
-MASKS = {"bernoulli": bernoulli, "size_biased": size_biased, "stratified": stratified}
+MASKS: dict[str, Masks] = {"bernoulli": bernoulli, "size_biased": size_biased, "stratified": stratified}
 PADDING = ("hidden", "target", "known")
 
 

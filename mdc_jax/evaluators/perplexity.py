@@ -32,8 +32,8 @@ class Perplexity:
     """Yields "<scorer>/per_caption" and "<scorer>/per_token", log-likelihoods in nats, and "<scorer>/perplexity".
 
     EOS counts as a token; a bound makes the perplexity an upper one. Each has its ".../standard_error"
-    over images, which contains that of a Monte-Carlo estimate. With `padding="known"` the length is
-    given, and values are comparable with those of no other setting.
+    over images, which contains that of a Monte-Carlo estimate. With `padding="known"`, `mask_eos=False` or
+    `mask_words=True` the length is given, and values are comparable with those of no other setting.
 
     With `blind_workdir` also the same of that decoder and of this one's null memory, as
     "trained_without_images/..." and "null_memory/...", and "null_memory/<scorer>/counts_as_blind".

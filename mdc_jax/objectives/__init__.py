@@ -1,6 +1,8 @@
 """Training objectives. A new one is a section of the config, a file here and a line below."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import numpy as np
 
 from mdc_jax.config import sections
 from mdc_jax.objectives.autoregressive import Autoregressive
@@ -36,6 +38,7 @@ def build(
     vocab_size: int,
     max_tokens: int,
     split: Split | None = None,
+    word_starts: Callable[[], np.ndarray] | None = None,
 ) -> Objective:
     """Builds the objective that `section.name` names.
 
@@ -45,14 +48,16 @@ def build(
       image: what the encoder sees.
       vocab_size: V, tokens that can be predicted; MASK is not one of them.
       max_tokens: L, caption length in tokens, EOS included.
+      word_starts: see `Tokenizer.word_starts`, for objectives that mask words; None: every token is one.
       split: of the batch and the vocabulary over devices; None: one device has all.
 
     Raises ValueError where sizes do not fit, or for an unknown name.
     """
     if section.name not in OBJECTIVES:
         raise ValueError(f'objective "{section.name}": choose one of {", ".join(OBJECTIVES)}')
+    words = {"word_starts": word_starts} if hasattr(section, "mask_words") else {}
     return OBJECTIVES[section.name](
-        section, model=model, image=image, vocab_size=vocab_size, max_tokens=max_tokens, split=split
+        section, model=model, image=image, vocab_size=vocab_size, max_tokens=max_tokens, split=split, **words
     )
 
 

@@ -7,10 +7,12 @@ parallel captioning.
 Shapes: B images, C captions of an image, K masks of a caption, T = C K, L tokens, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.config import decoding as decoding_settings
@@ -33,12 +35,23 @@ from mdc_jax.scoring.masked_share import by_masked_share
 class MaskedDiffusion(Captioner):
     settings: sections.MaskedDiffusion
 
+    def __init__(
+        self, settings: sections.MaskedDiffusion, *, word_starts: Callable[[], np.ndarray] | None = None, **sizes: Any
+    ) -> None:
+        """Takes what `Captioner` takes, and which tokens of the vocabulary start a word, bool[V]; None: all do."""
+        super().__init__(settings, **sizes)
+        masks = corruption.MASKS[settings.masks]
+        self._masks: Callable[[jax.Array], corruption.Masks] = lambda text: masks
+        if settings.mask_words and word_starts:
+            starts = word_starts()
+            self._masks = lambda text: corruption.whole_words(masks, jnp.asarray(starts)[text])
+
     @property
     def texts_per_caption(self) -> int:
         return self.settings.masks_per_caption
 
     def corrupt_text(self, text: jax.Array, length: jax.Array, key: jax.Array) -> Mapping[str, jax.Array]:
-        """See `Captioner`. With padding `target` a caption is normalised by L, the tokens it then has."""
+        """See `Captioner`. A caption is normalised by the tokens that can be masked: with padding `target` by L."""
         settings = self.settings
         time_key, mask_key = jax.random.split(key)
         batch, captions, _ = text.shape
@@ -49,11 +62,13 @@ class MaskedDiffusion(Captioner):
         times = corruption.low_discrepancy_times(time_key, batch, captions * masks)
         ratio, slope = schedules.ratio_and_slope(settings.schedule, settings.interval, times)
         real = real_tokens(length, text.shape[-1])
+        targets = jnp.where(real, text, PAD_ID)
         maskable = corruption.maskable_tokens(real, settings.padding)
-        masked, weight = corruption.MASKS[settings.masks](mask_key, maskable, ratio)
+        if not settings.mask_eos:
+            maskable &= targets != EOS_ID
+        masked, weight = self._masks(targets)(mask_key, maskable, ratio)
         tokens = maskable.sum(-1)
 
-        targets = jnp.where(real, text, PAD_ID)
         present = jnp.maximum((tokens > 0).sum(1), 1)
         return {
             "inputs": self._shown(targets, real, masked),
@@ -77,8 +92,10 @@ class MaskedDiffusion(Captioner):
         - `hidden`: log p(text | image) = log p(length | image), exact, + log p(words | length, image),
           where EOS is visible and no word can be EOS or PAD.
         - `target`: log p(text and pads | image).
-        - `known`: log p(words | length, image), which is not comparable with the others, nor for
-          captions of different length.
+        - `known`, and whatever else leaves no law of lengths (`mask_eos` false, `mask_words`):
+          log p(words | length, image), which is not comparable with the others, nor for captions of different length.
+
+        Single tokens are masked, also where training masks words.
         """
         return {name: self.scorer(found) for name, found in masked_estimators(self.settings.interval).items()}
 
@@ -109,13 +126,10 @@ class MaskedDiffusion(Captioner):
     def length_law(self, params: base.Params, features: base.Features) -> jax.Array:
         """log p(length | image) of lengths 1 ... L, f32[B, L], read off the all-masked state.
 
-        Raises ValueError unless the padding is `hidden`: the others have no such law.
+        Raises ValueError unless the length is `hidden`: others have no such law.
         """
-        settings = self.settings
-        if settings.padding != "hidden":
-            raise ValueError(
-                f'padding="{settings.padding}" has no length law: give `length`, or set objective.padding="hidden"'
-            )
+        if setting := self._lawless:
+            raise ValueError(f"{setting} has no length law: give `length`, or train without it")
         return self._length_law(params, self._looks(params, features["tokens"], 0.0)[0])
 
     def generate(
@@ -228,10 +242,17 @@ class MaskedDiffusion(Captioner):
 
     def _log_length(self, params: base.Params, features: base.Features, length: jax.Array) -> jax.Array:
         """log p(length | image), f32[B, C], of lengths i32[B, C] that are hidden; else 0, as for no caption."""
-        if self.settings.padding != "hidden":
+        if self._lawless:
             return jnp.zeros(length.shape)
         law = jnp.broadcast_to(self.length_law(params, features), (len(length), self.max_tokens))
         return jnp.where(length > 0, jnp.take_along_axis(law, jnp.maximum(length - 1, 0), axis=1), 0.0)
+
+    @property
+    def _lawless(self) -> str:
+        """The setting for which there is no law of lengths; "" where there is one."""
+        return decoding_settings.needs_length(self.settings) or (
+            'padding="target"' if self.settings.padding == "target" else ""
+        )
 
     def _shown(self, tokens: jax.Array, real: jax.Array, masked: jax.Array) -> jax.Array:
         """What the decoder reads: MASK where masked, and at pads unless they are tokens themselves."""

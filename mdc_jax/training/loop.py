@@ -151,7 +151,8 @@ class _Run:
         if self.finished is not None:
             return
         config, why = memory.with_remat(self.config, self.tokenizer.vocab_size, self.mesh)
-        self.objective = checkpoint.build_objective(config, self.tokenizer.vocab_size, self.mesh)
+        vocab_size, word_starts = self.tokenizer.vocab_size, self.tokenizer.word_starts
+        self.objective = checkpoint.build_objective(config, vocab_size, self.mesh, word_starts)
         self.state, self.step_fn = self._state_and_step()
         if why:
             self.progress.say(why)

@@ -36,6 +36,7 @@ def comparison(root: pathlib.Path) -> epath.Path:
     tables.write_csv(workdir / "results.csv", header, rows)
     plan = {
         "config": "configs/fake.py",
+        "base": "configs/fake_base.py",
         "notes": ["No controls <here>."],
         "budget": {"equal": "steps", "steps": 100},
         "evaluators": {"curve": {"every": "50 steps"}, "probe": {"every": "end"}},

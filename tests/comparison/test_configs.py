@@ -8,11 +8,12 @@ from etils import epath
 from mdc_jax import command
 from mdc_jax.comparison import execution, plan, settings
 from mdc_jax.config import ConfigError
+from mdc_jax.data.sources import open_source
 
 SIZES = {
-    "compare_scenes": ("quick", "cpu", "full", "ablations", "ratios", "pairs", "smoke"),
+    "compare_scenes": ("quick", "cpu", "full", "ablations", "padding", "position", "ratios", "pairs", "smoke"),
     "compare_collage": ("quick", "full"),
-    "compare_pictures": ("quick", "full"),
+    "compare_pictures": ("quick", "full", "ablations"),
     "compare_recap": ("objectives", "pairs"),
 }
 ALL = [f"configs/{name}.py:{size}" for name, sizes in SIZES.items() for size in sizes]
@@ -47,6 +48,25 @@ def test_knobs_of_scenes_reach_the_data():
     config = plan.config_of(found, plan.Run("clip", 0), epath.Path("/nowhere"), 60)
     assert "sentences=2" in config.data.train and "prior=0.5" in config.data.train
     assert (found.steps, config.duration, config.optimizer.warmup, found.equal) == (70, "60 steps", "3 steps", "flops")
+
+
+def test_the_background_reaches_the_data_of_all_splits():
+    knobs = "background=last,redundancy=.8,lengths=natural"
+    found = settings.parse(command.load(f"configs/compare_scenes.py:position,{knobs}"))
+    for name in found.order:
+        data = plan.config_of(found, plan.Run(name, 0), epath.Path("/nowhere"), found.steps).data
+        for spec in (data.train, data.validation, data.test):
+            assert {"background=last", "redundancy=0.8", "lengths=natural", "sentences=2"} <= {*spec.split(",")}
+
+
+def test_epochs_are_passes_over_the_pairs_that_there_are():
+    found = settings.parse(command.load("configs/compare_scenes.py:ratios,sentences=4,count=4k,epochs=20"))
+    config = plan.config_of(found, plan.Run("masked_lm_30", 0), epath.Path("/nowhere"), found.steps)
+    assert len(open_source(config.data.train)) == 4000
+    assert found.steps == 20 * 4000 // config.data.batch_size and config.duration == f"{found.steps} steps"
+    for wrong in ("epochs=20", "epochs=20,count=4k,steps=3"):
+        with pytest.raises(ConfigError, match=r"epochs= takes the place of steps=, and needs count="):
+            command.load(f"configs/compare_scenes.py:ratios,{wrong}")
 
 
 def test_what_is_quick_says_what_it_lacks():

@@ -36,6 +36,7 @@ def complete(**changes: Any) -> dict[str, Any]:
         ({"objective__name": "masked_difusion"}, ["objective.name", '"masked_diffusion"']),
         ({"objective__interval": (0.9, 0.2)}, ["objective.interval", "0.9"]),
         ({"objective__masks": "stratified"}, ["objective.interval", "(0.0, 1.0)"]),
+        ({"objective__padding": "target", "objective__mask_eos": False}, ["objective.mask_eos=False", "visible EOS"]),
         ({"duration": "9k stps"}, ["duration", "9k stps", "9000 steps"]),
         ({"evaluators__probe__every": "often"}, ["evaluators.probe.every", "often"]),
         ({"evaluators__probe__type": "liner_probe"}, ["evaluators.probe.type", '"linear_probe"']),

@@ -17,6 +17,7 @@ SPECS = (
     "scenes:validation,sentences=2,redundancy=.5",
     "scenes:train,sentences=4,layout=free",
     "scenes:train,withheld=red-circle+large-star",
+    "scenes:test,sentences=2,background=last",
 )
 COUNT = 150
 # Which claims may differ between the captions of a pair.
@@ -34,8 +35,12 @@ def drawn(spec, kind, count=COUNT):
     return source, [source.foil_scenes(kind, index) for index in range(count)]
 
 
+def judged(source, caption, scene):
+    return parse.judge(parse.parse(caption, source.settings.sentences, source.settings.background), scene)
+
+
 def right(source, caption, scene):
-    return parse.judge(parse.parse(caption, source.settings.sentences), scene).right
+    return judged(source, caption, scene).right
 
 
 @pytest.mark.parametrize("kind", foil_kinds.KINDS)
@@ -49,7 +54,7 @@ def test_each_caption_is_true_of_its_image_and_false_of_the_other(spec, kind):
             assert right(source, captions[1], scenes[1])
             assert not right(source, captions[0], scenes[1])
         for caption in captions:
-            verdict = parse.judge(parse.parse(caption, source.settings.sentences), scenes[0])
+            verdict = judged(source, caption, scenes[0])
             assert verdict.grammatical and not verdict.repeated
     assert len({captions for _, captions in found}) > 0.9 * COUNT
 
@@ -86,7 +91,8 @@ def test_the_images_differ_in_what_the_kind_says_and_the_captions_in_these_words
         assert len(words[0]) == len(words[1])
         if kind.startswith("swap"):
             assert sorted(words[0]) == sorted(words[1])
-        parsed = [parse.parse(caption, source.settings.sentences).statements for caption in captions]
+        settings = source.settings
+        parsed = [parse.parse(caption, settings.sentences, settings.background).statements for caption in captions]
         if kind != "swap_object":  # where names change places, so do numbers of words
             different = [(a, b) for a, b in zip(*parsed, strict=True) if a != b]
             assert {a.kind for a, _ in different} <= CHANGED[kind]

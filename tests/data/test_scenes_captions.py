@@ -26,7 +26,7 @@ from mdc_jax.data.scenes.layout import (
 )
 from mdc_jax.data.sources import scenes
 
-N = 15_000
+N, FEW = 15_000, 4_000
 # Standard deviations that chance may reach; the samples are fixed, and a few thousand comparisons are made.
 Z = 5.0
 
@@ -86,10 +86,68 @@ def test_every_length_is_equally_likely_for_every_count(spec):
 
 
 def test_captions_fit_the_documented_number_of_tokens():
-    for sentences in (1, 2, 4):
-        words, _ = _sample(f"train,sentences={sentences}", 4000)
+    for sentences, knobs in ((1, ""), (2, ""), (4, ""), (1, ",background=last"), (2, ",background=first")):
+        words, _ = _sample(f"train,sentences={sentences}{knobs}", FEW)
         longest = max(map(len, words))
-        assert longest <= (grammar.LONGEST + 1) * sentences - 1 <= 23 * sentences
+        most = scenes.open(f"train,sentences={sentences}{knobs}").settings.wording.most_words
+        assert longest <= most <= (grammar.LONGEST + 1) * sentences - 1
+
+
+@pytest.mark.parametrize("sentences", [1, 2])
+def test_where_the_background_is_stated_changes_nothing_else(sentences):
+    """Of one scene the captions are the same but for the place; the length is uniform and says nothing."""
+    (first, found), (last, same) = (
+        _sample(f"train,sentences={sentences},background={place}", FEW) for place in ("first", "last")
+    )
+    assert found == same
+    for a, b, scene in zip(first, last, found, strict=True):
+        stated = grammar.background_words(scene.background)
+        assert a[:5] == [*stated, ":"] and b[-5:] == [",", *stated] and a[5:] == b[:-5]
+        assert "background" not in a[5:]
+    counts = np.array([len(scene.objects) for scene in found])
+    lengths = np.array([len(caption) - caption.count(forms.STOP) for caption in first])
+    for count in (1, 2, 3):
+        histogram = np.bincount(lengths[counts == count])[5 + 2 * sentences :]
+        assert len(histogram) == 10 * sentences + 1 and histogram.sum() == (counts == count).sum()
+        expected = histogram.sum() / len(histogram)
+        chi2 = ((histogram - expected) ** 2 / expected).sum()
+        assert abs(chi2 - len(histogram) + 1) / np.sqrt(2 * (len(histogram) - 1)) < Z
+
+
+def test_natural_lengths_say_how_many_objects_there_are_and_nothing_beyond():
+    words, found = _sample("train,lengths=natural", FEW)
+    lengths, counts = np.array([len(w) for w in words]), np.array([len(s.objects) for s in found])
+    means = [lengths[counts == count].mean() for count in (1, 2, 3)]
+    assert means[1] - means[0] > 1 and means[2] - means[1] > 1
+    assert lengths.min() == 2 and lengths.max() == grammar.LONGEST
+    for name, (holds, applies) in _yes_or_no(_labels(found)).items():
+        for count in (1, 2, 3) if not name.startswith("count ") else ():
+            use = applies & (counts == count)
+            z, _ = _largest_difference({"length": lengths[use].astype(float)}, holds[use])
+            assert z < Z, name
+
+
+def test_natural_lengths_follow_the_documented_weights():
+    """One object, one attribute, nothing else: its share of all forms, summed by hand over openers and clauses."""
+    words, found = _sample("train,lengths=natural", FEW)
+    one = np.array([len(w) for w, s in zip(words, found, strict=True) if len(s.objects) == 1])
+    # Objects of 2, 3, 4 words at 1/3, with a place at .4; openers; clauses at .15, none twice. No form is too long.
+    chances = {}
+    for adjectives in (2, 3, 4):
+        for opener, share, words_of in (("", 0.4, 0), ("count", 0.2, 4), ("image", 0.2, 3), ("background", 0.2, 5)):
+            for placed, background, count in itertools.product((False, True), repeat=3):
+                if (opener == "background" and background) or (opener == "count" and count):
+                    continue
+                length = adjectives + words_of + 4 * placed + 5 * background + 4 * count
+                chance = (
+                    share / 3 * (0.4 if placed else 0.6) * np.prod([0.15 if c else 0.85 for c in (background, count)])
+                )
+                if length <= grammar.LONGEST:
+                    chances[length] = chances.get(length, 0) + chance
+    total = sum(chances.values())
+    for length, chance in chances.items():
+        share = chance / total
+        assert abs((one == length).mean() - share) < Z * np.sqrt(share * (1 - share) / len(one)) + 1 / len(one)
 
 
 @pytest.mark.parametrize("spec", ["train", "train,layout=free", "test"])

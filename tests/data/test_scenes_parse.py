@@ -26,6 +26,8 @@ def _verdict(caption: str, sentences: int = 1):
         "train,sentences=2",
         "train,sentences=4,redundancy=0.5",
         "withheld,withheld=red-star",
+        "train,background=first",
+        "train,sentences=2,background=last,lengths=natural",
     ],
 )
 def test_every_generated_caption_is_right(spec):
@@ -140,6 +142,25 @@ def test_what_is_wrong_is_found(caption, wrong):
 def test_what_the_grammar_does_not_allow(caption):
     verdict = _verdict(caption)
     assert not verdict.grammatical and not verdict.right
+
+
+@pytest.mark.parametrize(
+    ("background", "caption", "grammatical"),
+    [
+        ("first", "on a dark background : two in all : red circle . blue star", True),
+        ("first", "red circle . blue star , on a dark background", False),
+        ("first", "on a dark background : on a dark background : red circle . blue star", False),
+        ("first", "on a dark background : red circle . blue star , on a dark background", False),
+        ("last", "red circle . blue star , two in all , on a dark background", True),
+        ("last", "on a dark background : red circle . blue star", False),
+        ("last", "red circle , on a dark background . blue star", False),
+        ("last", "red circle . blue star , on a dark background , two in all", False),
+        ("last", "red circle . blue star", False),
+    ],
+)
+def test_a_stated_background_stands_where_the_spec_has_it_and_nowhere_else(background, caption, grammatical):
+    verdict = parse.judge(parse.parse(caption, 2, background), SCENE)
+    assert verdict.grammatical == verdict.right == grammatical
 
 
 def test_sentences_are_counted():

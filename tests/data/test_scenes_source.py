@@ -51,6 +51,8 @@ def test_length_and_bounds():
         ("train,sentences=3", "1, 2 or 4"),
         ("train,redundancy=0.5", "sentences=1"),
         ("train,sentences=2,redundancy=2", "from 0 to 1"),
+        ("train,background=left", "first or last"),
+        ("train,lengths=long", "equal, natural"),
         ("train,prior=-1", "from 0 to 1"),
         ("train,prior=nan", "from 0 to 1"),
         ("train,seed=-1", "0 or more"),
@@ -67,9 +69,18 @@ def test_a_bad_spec_is_explained(rest, message):
 
 def test_the_fingerprint_changes_with_what_is_drawn():
     specs = ["train", "test", "train,size=64", "train,layout=free", "train,seed=1", "train,prior=0.5", "train,count=9"]
-    specs += ["train,sentences=2", "train,sentences=2,redundancy=1", "train,withheld=red-circle"]
+    specs += [
+        "train,background=first",
+        "train,background=last",
+        "train,lengths=natural",
+        "train,sentences=2",
+        "train,sentences=2,redundancy=1",
+        "train,withheld=red-circle",
+    ]
     assert len({scenes.open(spec).fingerprint for spec in specs}) == len(specs)
     assert scenes.open("train,size=48,prior=0.0").fingerprint == scenes.open("train").fingerprint
+    # Data sets of before there were background= and lengths= are the ones that checkpoints of then know.
+    assert scenes.open("train,lengths=equal").fingerprint.startswith("d14032a07ac4")
     same = scenes.open("train,withheld=red-star+blue-ring"), scenes.open("train,withheld=ring-blue+star-red")
     assert same[0].fingerprint == same[1].fingerprint
 

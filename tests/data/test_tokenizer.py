@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import sys
 
@@ -180,6 +181,25 @@ def test_every_kind_of_model_keeps_the_contract(any_model):
     assert any_model.hash == hashlib.sha256(any_model.model_bytes).hexdigest()
     again = tokenizer.Tokenizer.from_bytes(any_model.model_bytes)
     assert again.encode(CAPTIONS[0], 64) == any_model.encode(CAPTIONS[0], 64)
+
+
+def test_pieces_say_where_words_start(any_model):
+    if b"</w>" in any_model.model_bytes:
+        with pytest.raises(ConfigError, match=r'"</w>" where words end.*set objective\.mask_words=False'):
+            any_model.word_starts()
+        return
+    starts = any_model.word_starts()
+    assert starts.shape == (any_model.vocab_size,) and starts[[PAD_ID, EOS_ID]].all()
+    cut = 0
+    for caption in (*CAPTIONS, "A red starcircle."):  # which no model has whole
+        ids = any_model.encode(caption, 64)[:-1]
+        begin = [place for place, token in enumerate(ids) if starts[token]]
+        assert begin[0] == 0
+        words = [any_model.decode(ids[a:b]) for a, b in itertools.pairwise([*begin, len(ids)])]
+        expected = caption.lower().replace(".", " .") if "." in words else caption.lower()  # BERT cuts it off
+        assert [word.lower() for word in words] == expected.split()
+        cut += len(ids) > len(words)
+    assert cut
 
 
 @settings(max_examples=50, deadline=None)

@@ -54,6 +54,30 @@ def test_probability_times_weight_of_every_mask_is_that_of_the_elbo(masks, sched
         assert abs(value.mean() - expected) < 4.5 * error + 1e-6, chosen
 
 
+@pytest.mark.parametrize("masks", corruption.MASKS)
+def test_words_are_masked_whole_and_weighted_as_tokens_of_their_own_are(masks):
+    """E[weight 1(mask = S)] over sets S of n = 3 words of 2, 1 and 3 tokens is what it is of n tokens."""
+    words, n = np.array([0, 0, 1, 2, 2, 2]), 3
+    starts = jnp.array([False, False, True, True, False, False, False])  # the first token starts a word all the same
+    maskable = jnp.broadcast_to(jnp.arange(7) < 6, (DRAWS, 7))
+    key, time_key = jax.random.split(jax.random.key(len(masks)))
+    ratio = jax.random.uniform(time_key, (DRAWS,))
+    draw = corruption.whole_words(corruption.MASKS[masks], jnp.broadcast_to(starts, (DRAWS, 7)))
+    masked, weight = map(np.asarray, jax.jit(draw)(key, maskable, ratio))
+    assert not masked[:, 6].any()
+    of_words = masked[:, [0, 2, 3]]
+    np.testing.assert_array_equal(masked[:, :6], of_words[:, words])
+    if masks == "bernoulli":  # the share that is masked is expected to be the ratio, as without words
+        assert abs((masked[:, :6].mean(1) - np.asarray(ratio)).mean()) < 4.5 * 0.5 / DRAWS**0.5
+    r = (np.arange(10_000) + 0.5) / 10_000
+    for chosen in itertools.product([0, 1], repeat=n):
+        size = sum(chosen)
+        if size:
+            expected = np.mean(r ** (size - 1) * (1 - r) ** (n - size))
+            value = np.where((of_words == np.array(chosen, bool)).all(1), weight, 0)
+            assert abs(value.mean() - expected) < 4.5 * value.std() / DRAWS**0.5 + 1e-6, chosen
+
+
 @pytest.mark.parametrize("masks", ["size_biased", "stratified"])
 def test_no_mask_is_empty_and_no_weight_above_the_number_of_tokens(masks):
     maskable = jnp.arange(6)[None] < jnp.arange(1, 7)[:, None].repeat(50, 0)

@@ -41,6 +41,62 @@ def test_what_the_decoder_is_shown(padding):
         np.testing.assert_array_equal(inputs[real & ~predicted], text[real & ~predicted])
 
 
+def word_starts():
+    """Tokens below 7 start a word."""
+    return np.arange(tiny.VOCAB) < 7
+
+
+def test_words_are_masked_whole_and_every_token_weighs_the_same_in_expectation():
+    """On [0, 1] a token is masked with probability t and weighs 1/t: 1 of n in all, whatever word it is part of."""
+    objective = tiny.build(sections.MaskedDiffusion(mask_words=True, interval=(0.0, 1.0)), word_starts)
+    size = 20_000
+    text = np.tile(np.array([9, 3, 8, 7, EOS_ID, PAD_ID], np.int32), (size, 1, 1))
+    seen = jax.jit(objective.corrupt_text)(text, np.full((size, 1), 5), jax.random.key(0))
+    predicted = np.asarray(seen["predicted"])[:, 0]
+    words = predicted[:, [0, 1, 4]]
+    np.testing.assert_array_equal(predicted[:, :5], words[:, [0, 1, 1, 1, 2]])
+    assert not predicted[:, 5].any()
+    assert len(np.unique(words, axis=0)) == 7  # every set of words but none
+    weighed = predicted[:, :5] * np.asarray(seen["token_weight"])
+    assert (abs(weighed.mean(0) - 1 / 5) < 5 * weighed.std(0) / size**0.5).all()
+
+
+@pytest.mark.parametrize("padding", ["hidden", "known"])
+def test_an_eos_that_is_never_masked_is_shown_and_no_target(padding):
+    objective = tiny.build(sections.MaskedDiffusion(mask_eos=False, padding=padding, interval=(1.0, 1.0)))
+    batch = tiny.batch(200)
+    seen = jax.jit(objective.corrupt_text)(batch["text"], batch["length"], jax.random.key(0))
+    text = batch["text"]
+    words = (text != PAD_ID) & (text != EOS_ID)
+    np.testing.assert_array_equal(seen["predicted"], words)
+    np.testing.assert_array_equal(seen["inputs"], np.where(text == EOS_ID, EOS_ID, objective.mask_id))
+    # A caption is normalised by what can be masked; one that is empty but for EOS has no loss.
+    np.testing.assert_allclose(seen["token_weight"] * np.maximum(words.sum(-1), 1), batch["length"] > 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"mask_eos": False}, "mask_eos=False"), ({"mask_words": True}, "mask_words=True")],
+)
+def test_what_leaves_no_law_of_lengths_scores_words_given_the_length(settings, said):
+    """The score is that of `known` but for who attends to pads: no term of the length."""
+    objective, hidden = (tiny.build(sections.MaskedDiffusion(**s)) for s in (settings, {}))
+    params, batch = tiny.trained(hidden), tiny.batch(3)
+    features = hidden.encode(params, batch["image"])
+    captions = {key: jnp.asarray(batch[key]) for key in ("text", "length")}
+    found, with_length = (
+        o.scorers["one_pass"](params, features, captions, jax.random.key(0)) for o in (objective, hidden)
+    )
+    law = np.take_along_axis(np.asarray(hidden.length_law(params, features)), batch["length"] - 1, axis=1)
+    np.testing.assert_allclose(found.value + law, with_length.value, rtol=1e-4)
+    with pytest.raises(ValueError, match=f"{said} has no length law: give `length`"):
+        objective.length_law(params, features)
+    with pytest.raises(ValueError, match=rf"objective\.{said} has no length law: set decoding\.length="):
+        objective.generate(params, features, jax.random.key(0))
+    written = objective.generate(params, features, jax.random.key(0), length=jnp.array([3, 4, 6]))
+    np.testing.assert_array_equal((written.tokens != PAD_ID).sum(-1), [3, 4, 6])
+
+
 @each_padding
 def test_the_whole_loss_at_ratio_1_is_the_mean_cross_entropy_of_captions_that_are_all_mask(padding):
     """Parallel captioning is masked diffusion on [1, 1]."""

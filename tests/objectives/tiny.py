@@ -1,6 +1,7 @@
 """An objective that runs in milliseconds, and batches for it."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,11 +24,12 @@ def section(name: str) -> sections.Objective:
 
 
 @functools.cache
-def build(settings: sections.Objective, **model: Any) -> Captioner:
+def build(settings: sections.Objective, word_starts: Callable[[], np.ndarray] | None = None, **model: Any) -> Captioner:
     encoder = sections.Encoder(patch=4, width=16, depth=2, heads=2, mlp_dim=32, position="sincos2d", position_std=1.0)
     section = sections.Model(encoder=encoder, decoder=sections.Decoder(depth=1), **model)
     image = sections.Image(size=SIZE)
-    objective = objectives.build(settings, model=section, image=image, vocab_size=VOCAB, max_tokens=TOKENS)
+    sizes = {"image": image, "vocab_size": VOCAB, "max_tokens": TOKENS}
+    objective = objectives.build(settings, model=section, **sizes, word_starts=word_starts)
     for name in ("init", "corrupt", "loss", "encode", "length_law"):  # or every operation compiles by itself
         if hasattr(objective, name):
             setattr(objective, name, jax.jit(getattr(objective, name)))

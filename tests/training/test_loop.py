@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 from etils import epath
 
-from mdc_jax import command
+from mdc_jax import command, objectives
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.training import checkpoint, loop
 from mdc_jax.training import state as train_state
@@ -59,6 +59,19 @@ def test_the_step_is_traced_once_and_the_losses_are_those_of_before(
     assert len(traces) == 1
     # Another random stream or loss shows at once; rounding of other hardware does not.
     np.testing.assert_allclose(losses(tmp_path), json.loads(GOLDEN.read_text()), rtol=2e-3)
+
+
+def test_words_that_are_masked_whole_are_those_of_the_tokenizer(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, build = [], objectives.build
+    monkeypatch.setattr(objectives, "build", lambda *a, **k: given.append(k["word_starts"]) or build(*a, **k))
+    loop.train(tiny(duration="1 steps", objective=sections.MaskedDiffusion(mask_words=True)), tmp_path)
+    expected = checkpoint.load(tmp_path).tokenizer.word_starts()
+    assert not expected.all()  # some words have several pieces
+    assert len(given) == 2  # to train, and to load
+    for starts in given:
+        np.testing.assert_array_equal(starts(), expected)
 
 
 @pytest.mark.slow

@@ -57,4 +57,4 @@ def caption(collage: Collage, rng: random.Random, sentences: int) -> str:
         ]
         return forms.realise(rng, form, ordered, names, (), positions), len(names)
 
-    return forms.caption(rng, _LAW, len(items), sentences, 0.0, sentence)
+    return forms.caption(rng, len(items), forms.equal_lengths(rng, _LAW, sentences), 0.0, sentence)

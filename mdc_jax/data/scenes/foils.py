@@ -23,22 +23,20 @@ class SceneFoils(Foils[Scene]):
     object_kind = "shape"
     fields: Mapping[str, str] = {"size": "size", "texture": "texture", "pair": "colour"}
 
-    def __init__(
-        self, split: str, layout: str, withheld: tuple[frozenset[str], ...], sentences: int, redundancy: float
-    ) -> None:
+    def __init__(self, split: str, layout: str, withheld: tuple[frozenset[str], ...], wording: grammar.Wording) -> None:
         self.layout = layout
         self._split, self._withheld = split, withheld
-        self._sentences, self._redundancy = sentences, redundancy
-        self.most_words = grammar.LONGEST * sentences + sentences - 1
+        self._wording = wording
+        self.most_words = wording.most_words
 
     def compose(self, rng: random.Random) -> Scene:
         return layout.draw(rng, self._split, layout=self.layout, withheld=self._withheld)
 
     def caption(self, rng: random.Random, image: Scene) -> str:
-        return grammar.caption(image, rng, self._sentences, self._redundancy)
+        return grammar.caption(image, rng, self._wording)
 
     def parse(self, caption: str) -> Parse:
-        return parse.parse(caption, self._sentences)
+        return parse.parse(caption, self._wording.sentences, self._wording.background)
 
     def right(self, parsed: Parse, image: Scene) -> bool:
         return parse.judge(parsed, image).right

@@ -140,15 +140,27 @@ def draw(rng: random.Random, forms: Forms, length: int) -> Form:
     return candidates[bisect.bisect_left(weights, weights[-1] * rng.random())]
 
 
+def equal_lengths(rng: random.Random, law: Law, sentences: int) -> list[int]:
+    """Words of each sentence, of all about the same number; that of them together is uniform, whatever is shown."""
+    words_left = law.shortest * sentences + below(rng, (law.longest - law.shortest) * sentences + 1)
+    return [(words_left + i) // sentences for i in range(sentences)]
+
+
+def natural_lengths(rng: random.Random, forms: Forms, sentences: int) -> list[int]:
+    """Words of each sentence, as often as the forms that have so many: more where there is more to say."""
+    weights = itertools.accumulate(cumulative[-1] if cumulative else 0.0 for _, cumulative in forms.values())
+    lengths, cumulative = list(forms), list(weights)
+    return [lengths[bisect.bisect_left(cumulative, cumulative[-1] * rng.random())] for _ in range(sentences)]
+
+
 def caption(
     rng: random.Random,
-    law: Law,
     number: int,
-    sentences: int,
+    lengths: Sequence[int],
     redundancy: float,
     sentence: Callable[[list[int], bool, int], tuple[list[str], int]],
 ) -> str:
-    """Sentences about `number` objects. All have about the same number of words, and that of them together is uniform.
+    """Sentences about `number` objects, of so many words each.
 
     Args:
         redundancy: probability that a sentence after the first keeps the order of the one before; else
@@ -156,18 +168,15 @@ def caption(
         sentence: given the order of the objects, whether that is a new one, and a length, it makes the words
             of a sentence and says how many objects they name.
     """
-    words_left = law.shortest * sentences + below(rng, (law.longest - law.shortest) * sentences + 1)
     order = _shuffled(rng, list(range(number)))
     parts: list[str] = []
     afresh, named = True, 0
-    for sentences_left in range(sentences, 0, -1):
+    for length in lengths:
         if parts:
             parts.append(STOP)
             afresh = rng.random() >= redundancy
             if afresh:
                 order = _shuffled(rng, order[named:]) + _shuffled(rng, order[:named])
-        length = words_left // sentences_left
-        words_left -= length
         words, named = sentence(order, afresh, length)
         parts += words
     return " ".join(parts)

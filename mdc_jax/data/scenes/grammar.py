@@ -1,10 +1,12 @@
 """Captions of scenes.
 
-The shape of a caption (its `forms.Form`) is drawn from the number of objects alone, and its length not
-even from that: every number of words from SHORTEST to LONGEST is equally likely whatever the
+The shape of a caption (its `forms.Form`) is drawn from the number of objects alone, and its length, unless it is
+natural, not even from that: every number of words from SHORTEST to LONGEST is equally likely whatever the
 image shows. README.md of this folder writes the grammar down.
 """
 
+import dataclasses
+import functools
 import random
 
 from mdc_jax.data.scenes import forms
@@ -20,15 +22,44 @@ KINDS = forms.KINDS | {
     **dict.fromkeys(BACKGROUNDS, "BACKGROUND"),
 }
 
-_LAW = forms.Law(
-    SHORTEST,
-    LONGEST,
-    openers=(("", 0.4), ("count", 0.2), ("image", 0.2), ("background", 0.2)),
-    background=True,
-)
+BACKGROUND_PLACES = ("", "first", "last")
+LENGTHS = ("equal", "natural")
+
+_OPENERS = (("", 0.4), ("count", 0.2), ("image", 0.2), ("background", 0.2))
+_FEWEST = 2  # words that name an object
+_STATED = 5  # words that state the background, with ":" or ","
 _ADJECTIVES = (1, 2, 3)
 # An object's colour comes first among the attributes that are stated with this probability.
 _COLOUR_FIRST = 0.6
+
+
+@dataclasses.dataclass(frozen=True)
+class Wording:
+    """How captions speak, whatever they speak of."""
+
+    sentences: int = 1  # per caption
+    # Probability that a sentence after the first speaks of the objects and attributes of the one before, rather than
+    # first of objects that it left out.
+    redundancy: float = 0.0
+    background: str = ""  # first, last: where each caption states it, once; "": some sentences do
+    lengths: str = "equal"  # see `forms.equal_lengths`, `forms.natural_lengths`
+
+    @property
+    def most_words(self) -> int:
+        """Words of the longest caption, with the stops between sentences."""
+        return (_law(self).longest + 1) * self.sentences - 1 + (_STATED if self.background else 0)
+
+
+@functools.cache
+def _law(wording: Wording) -> forms.Law:
+    """That of sentences. One with a stated background is no longer than one without."""
+    stated = bool(wording.background)
+    return forms.Law(
+        _FEWEST if stated or wording.lengths == "natural" else SHORTEST,
+        LONGEST - _STATED if stated else LONGEST,
+        openers=_OPENERS[:-1] if stated else _OPENERS,
+        background=not stated,
+    )
 
 
 def background_words(background: int) -> tuple[str, ...]:
@@ -36,17 +67,15 @@ def background_words(background: int) -> tuple[str, ...]:
     return ("on", "a", BACKGROUNDS[background], "background")
 
 
-def caption(scene: Scene, rng: random.Random, sentences: int = 1, redundancy: float = 0.0) -> str:
+def caption(scene: Scene, rng: random.Random, wording: Wording) -> str:
     """A true caption; its words, each a token, are separated by spaces.
 
-    Args:
-        sentences: with several, all have about the same number of words, and the number of words
-            of them together is uniform.
-        redundancy: probability that a sentence after the first speaks of the objects and
-            attributes of the one before, rather than first of objects that it left out.
+    Two captions of the same scene and random numbers, whose background stands first and last, differ in nothing else.
     """
+    law = _law(wording)
     positions = forms.states_positions(rng, len(scene.objects))
-    candidates = forms.by_length(_LAW, (_ADJECTIVES,) * len(scene.objects), positions)
+    candidates = forms.by_length(law, (_ADJECTIVES,) * len(scene.objects), positions)
+    background = background_words(scene.background)
     attributes: list[list[int]] = []
 
     def sentence(order: list[int], afresh: bool, length: int) -> tuple[list[str], int]:
@@ -58,10 +87,15 @@ def caption(scene: Scene, rng: random.Random, sentences: int = 1, redundancy: fl
             _name(item, attributes[i][:stated])
             for i, item, stated in zip(order, objects, form.adjectives, strict=False)
         ]
-        background = background_words(scene.background)
         return forms.realise(rng, form, objects, names, background, positions), len(names)
 
-    return forms.caption(rng, _LAW, len(scene.objects), sentences, redundancy, sentence)
+    if wording.lengths == "natural":
+        lengths = forms.natural_lengths(rng, candidates, wording.sentences)
+    else:
+        lengths = forms.equal_lengths(rng, law, wording.sentences)
+    said = forms.caption(rng, len(scene.objects), lengths, wording.redundancy, sentence)
+    stated = " ".join(background)
+    return {"": said, "first": f"{stated} : {said}", "last": f"{said} , {stated}"}[wording.background]
 
 
 def name(rng: random.Random, item: Object) -> tuple[str, ...]:

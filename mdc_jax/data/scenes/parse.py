@@ -50,9 +50,9 @@ class Parse(NamedTuple):
     sentences: tuple[tuple[int, ...], ...]  # the shapes that each sentence names
 
 
-def parse(caption: str, sentences: int = 1) -> Parse:
-    """Reads a caption of that many sentences."""
-    return Reader(caption.split()).parse(sentences)
+def parse(caption: str, sentences: int = 1, background: str = "") -> Parse:
+    """Reads a caption of that many sentences; `background` is as in `grammar.Wording`."""
+    return Reader(caption.split(), background).parse(sentences)
 
 
 def judge(parsed: Parse, scene: Scene) -> Verdict:
@@ -105,8 +105,9 @@ class Unfit(Exception):
 class Reader:
     """Recursive descent: each method consumes what it stands for, or raises Unfit."""
 
-    def __init__(self, words: Sequence[str]):
+    def __init__(self, words: Sequence[str], background: str = ""):
         self.words = words
+        self.background = background
         self.at = 0
         self.statements: list[Statement] = []
         self.named: list[list[int]] = []  # by sentence
@@ -119,10 +120,16 @@ class Reader:
     def _read(self, sentences: int) -> bool:
         """Whether the words are that many sentences."""
         try:
+            if self.background == "first":
+                self._background()
+                self._expect(":")
             self._sentence()
             for _ in range(sentences - 1):
                 self._expect(forms.STOP)
                 self._sentence()
+            if self.background == "last":
+                self._expect(",")
+                self._background()
         except Unfit:
             return False
         kinds = {statement.kind for statement in self.statements}
@@ -133,7 +140,7 @@ class Reader:
         opener = self._next()
         if opener == forms.IMAGE[0]:
             self._expect(*forms.IMAGE)
-        elif opener == "on":
+        elif opener == "on" and not self.background:
             self._background()
             self._expect(":")
         elif opener in COUNTS:
@@ -142,7 +149,7 @@ class Reader:
         self._object()
         while len(self.named[-1]) < len(COUNTS) and self._another_object():
             pass
-        if opener != "on" and self._next() == "," and self._next(1) == "on":
+        if opener != "on" and not self.background and self._next() == "," and self._next(1) == "on":
             self._expect(",")
             self._background()
         if opener not in COUNTS and self._next() == "," and self._next(1) in COUNTS:

@@ -1,7 +1,7 @@
 """The built-in data set: scenes rendered on demand, see `mdc_jax/data/scenes/README.md`.
 
-scenes:SPLIT[,size=48][,layout=grid][,sentences=1][,redundancy=0][,prior=0]
-            [,withheld=red-circle+large-star][,seed=0][,count=N]
+scenes:SPLIT[,size=48][,layout=grid][,sentences=1][,redundancy=0][,background=first|last][,lengths=equal]
+            [,prior=0][,withheld=red-circle+large-star][,seed=0][,count=N]
 """
 
 import collections
@@ -26,6 +26,7 @@ VERSION = 1  # of the definition; part of every fingerprint
 _PURPOSES = {kind: 2 + number for number, kind in enumerate((*KINDS, PRIOR))}
 _COUNTS = {"train": 1_000_000, "validation": 20_000, "test": 20_000, "withheld": 20_000}
 _MOST_SCENES = 1 << 40
+_LATER = {"background": "", "lengths": "equal"}  # knobs that the first definition did not have, with their defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +40,10 @@ class Settings:
     split: str
     size: int = 48  # pixels
     layout: str = "grid"
-    sentences: int = 1  # per caption
-    redundancy: float = 0.0  # see grammar.caption
+    sentences: int = 1  # this and the next three: see grammar.Wording
+    redundancy: float = 0.0
+    background: str = ""
+    lengths: str = "equal"
     prior: float = 0.0  # see layout.compose
     withheld: tuple[frozenset[str], ...] = ()  # pairs of attribute words that training does not show together
     seed: int = 0
@@ -54,11 +57,18 @@ class Settings:
         check("sentences", self.sentences, self.sentences in (1, 2, 4), "1, 2 or 4")
         check("redundancy", self.redundancy, 0 <= self.redundancy <= 1, "from 0 to 1")
         check("redundancy", self.redundancy, not self.redundancy or self.sentences > 1, "0 where sentences=1")
+        check("background", self.background, self.background in grammar.BACKGROUND_PLACES, "first or last")
+        check("lengths", self.lengths, self.lengths in grammar.LENGTHS, "one of " + ", ".join(grammar.LENGTHS))
         check("prior", self.prior, 0 <= self.prior <= 1, "from 0 to 1")
         check("seed", self.seed, 0 <= self.seed < 1 << 63, "0 or more")
         check("count", self.count, 0 <= self.count <= _MOST_SCENES, f"0 to {_MOST_SCENES}")
         if self.split == "withheld" and not self.withheld:
             raise ValueError("split 'withheld' needs the pairs, such as withheld=red-circle+large-star")
+
+    @property
+    def wording(self) -> grammar.Wording:
+        """How captions speak."""
+        return grammar.Wording(self.sentences, self.redundancy, self.background, self.lengths)
 
 
 class ScenesSource:
@@ -74,7 +84,11 @@ class ScenesSource:
     def __init__(self, spec: str, settings: Settings):
         self.spec = spec
         self.settings = settings
-        knobs = dataclasses.asdict(settings) | {"withheld": sorted(map(sorted, settings.withheld)), "count": len(self)}
+        knobs = dataclasses.asdict(settings)
+        for name, default in _LATER.items():  # data sets without them keep the fingerprint that they always had
+            if knobs[name] == default:
+                del knobs[name]
+        knobs |= {"withheld": sorted(map(sorted, settings.withheld)), "count": len(self)}
         self.fingerprint = hashlib.sha256(repr((VERSION, sorted(knobs.items()))).encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -110,13 +124,12 @@ class ScenesSource:
 
     def check(self, index: int, caption: str) -> Verdict:
         """What a caption claims, held against scene `index`."""
-        return parse.judge(parse.parse(caption, self.settings.sentences), self.scene(index))
+        return parse.judge(self._parse(caption), self.scene(index))
 
     def claims(self, index: int) -> Mapping[str, int]:
         """How many claims of each kind the scene's own caption makes."""
         (caption,) = self.captions(index)
-        parsed = parse.parse(caption, self.settings.sentences)
-        return collections.Counter(statement.kind for statement in parsed.statements)
+        return collections.Counter(statement.kind for statement in self._parse(caption).statements)
 
     @property
     def foil_kinds(self) -> tuple[str, ...]:
@@ -138,13 +151,16 @@ class ScenesSource:
         if not 0 <= index < len(self):
             raise IndexError(f"foil {index} of {self.spec!r}, which has {len(self)}")
         s = self.settings
-        scenes = SceneFoils(s.split, s.layout, s.withheld, s.sentences, s.redundancy)
+        scenes = SceneFoils(s.split, s.layout, s.withheld, s.wording)
         rng = layout.stream(s.seed, s.split, index, _PURPOSES[kind])
         return foil_kinds.draw(kind, rng, scenes, {PRIOR: replace_attribute_prior})
 
     def _captions(self, index: int, scene: layout.Scene) -> tuple[str, ...]:
         s = self.settings
-        return (grammar.caption(scene, layout.stream(s.seed, s.split, index, 1), s.sentences, s.redundancy),)
+        return (grammar.caption(scene, layout.stream(s.seed, s.split, index, 1), s.wording),)
+
+    def _parse(self, caption: str) -> parse.Parse:
+        return parse.parse(caption, self.settings.sentences, self.settings.background)
 
 
 def open(rest: str) -> ScenesSource:
@@ -183,6 +199,8 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "layout": str,
     "sentences": int,
     "redundancy": float,
+    "background": str,
+    "lengths": str,
     "prior": float,
     "withheld": _pairs,
     "seed": int,

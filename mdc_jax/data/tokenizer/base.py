@@ -6,12 +6,15 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from etils import epath
 
 from mdc_jax.config import ConfigError
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
 
 _SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can spell these halves of a character, and no model reads them
+# How pieces say where words start: "_" of SentencePiece and the "G" of GPT-2 open one, "##" of BERT goes on with one.
+_OPENS, _GOES_ON = ("\N{LOWER ONE EIGHTH BLOCK}", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"), "##"
 _NO_LIMIT = 2**16  # tokens
 _LARGEST = 2**22  # tokens of a model, several times those of the largest: an id alone must not fill the memory
 _CHARACTERS_PER_TOKEN = 64  # far above what any token covers: a huge caption costs no time, and loses nothing
@@ -81,6 +84,26 @@ class Tokenizer(abc.ABC):
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The piece that each token stands for, as the model spells it; "" for ids that it does not have."""
         return [self._piece(self._models[token]) if token in self._models else "" for token in map(int, ids)]
+
+    def word_starts(self) -> np.ndarray:
+        """Which tokens start a word, bool[V]; the others go on with the word before them. PAD and EOS stand alone.
+
+        Words are what spaces separate: punctuation belongs to the word that it follows, unless the model cuts it off.
+
+        Raises:
+          ConfigError: the pieces of this model do not say it.
+        """
+        pieces = self.pieces(range(self.vocab_size))
+        marks = {mark: sum(piece.startswith(mark) for piece in pieces) for mark in (*_OPENS, _GOES_ON)}
+        mark = max(marks, key=marks.__getitem__)
+        if not marks[mark]:
+            raise ConfigError(
+                f"no piece of this tokenizer starts with any of {' '.join(marks)}, so that it is not known where words "
+                "start: use a SentencePiece, WordPiece or byte-level BPE model, or set objective.mask_words=False"
+            )
+        starts = np.array([piece.startswith(mark) != (mark == _GOES_ON) for piece in pieces])
+        starts[[PAD_ID, EOS_ID]] = True
+        return starts
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text before the first EOS; PAD, and ids that the model does not have, are skipped."""

@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+
 from mdc_jax.config import ConfigError
 from mdc_jax.data.tokenizer.base import Tokenizer
 
@@ -38,6 +40,14 @@ class HuggingFace(Tokenizer):
         self._model.no_padding()
         size = 1 + max(self._model.get_vocab(with_added_tokens=True).values(), default=-1)
         super().__init__(model_bytes, size, pad=self._id(_PAD), eos=self._id(_EOS), unk=self._id(_UNK))
+
+    def word_starts(self) -> np.ndarray:
+        if self._suffix:
+            raise ConfigError(
+                f'the pieces of this tokenizer say with "{self._suffix}" where words end, as those of CLIP, not where '
+                "they start: use another, or set objective.mask_words=False"
+            )
+        return super().word_starts()
 
     def _id(self, names: tuple[str, ...]) -> int | None:
         return next((id_ for id_ in map(self._model.token_to_id, names) if id_ is not None), None)
