@@ -74,3 +74,9 @@ def test_what_is_quick_says_what_it_lacks():
     assert "no controls" in notes and "not tuned" in notes
     with pytest.raises(ConfigError, match="choose one of quick, full"):
         command.load("configs/compare_scenes.py:quick,full")
+
+
+@pytest.mark.parametrize("size", ["cpu", "full", "ablations", "position", "padding"])
+def test_all_entries_on_scenes_can_be_trained_and_evaluated(size):
+    found = settings.parse(command.load(f"configs/compare_scenes.py:{size}"))
+    execution.check(found, plan.runs(found, found.order))
