@@ -36,7 +36,8 @@ _THREADS = min(os.cpu_count() or 1, 32)
 def prepare(image: Image, settings: sections.Image, out: np.ndarray | None = None) -> np.ndarray:
     """What the encoder sees of an image, u8[S, S, 3], in `out` where that is given.
 
-    Raises OSError where a file cannot be read, and `data.images.BadImage` where it is no image.
+    Raises OSError where a file cannot be read, `data.images.BadImage` where it is no image, and TypeError for anything
+    else.
     """
     if isinstance(image, str | os.PathLike):
         image = pathlib.Path(image).read_bytes()
@@ -44,6 +45,8 @@ def prepare(image: Image, settings: sections.Image, out: np.ndarray | None = Non
         image = _as_png(image)
     elif isinstance(image, jax.Array):
         image = jax.device_get(image)
+    elif not isinstance(image, bytes | np.ndarray):
+        raise TypeError(f"an image is a path, bytes, an array or what Pillow opens, not {type(image).__name__}")
     return pixels.prepare(image, settings, out=out)
 
 
@@ -60,7 +63,8 @@ def batch_rows(images: int, most: int, ways: int) -> int:
     return min(-(-most // ways) * ways, ways * 2 ** math.ceil(math.log2(-(-images // ways))))
 
 
-def _raise(_: int, error: BaseException) -> None:
+def _raise(index: int, error: BaseException) -> None:
+    error.add_note(f"image {index} of those that were given")
     raise error
 
 

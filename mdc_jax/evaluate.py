@@ -24,12 +24,6 @@ from mdc_jax.evaluators.base import Subject
 from mdc_jax.exchange import loading
 from mdc_jax.training import checkpoint, compilation_cache
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "A run, an export of one, or a released encoder.", required=True)
-_STEP = flags.DEFINE_string("step", "", "Step of the checkpoint, or all that are kept; the latest if not given.")
-_EVALUATOR = flags.DEFINE_multi_string("evaluator", [], "What to run; all of the run's config if not given.")
-_SET = flags.DEFINE_multi_string("set", [], "NAME.KEY=VALUE: a setting of an evaluator that is run.")
-_OUT = flags.DEFINE_string("out", None, "Folder for tables and pictures; WORKDIR/evaluations/STEP if not given.")
-
 
 def choose(configured: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The sections of the evaluators called `names`, or all that are configured; raises ConfigError."""
@@ -75,29 +69,35 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments {arguments[1:]}")
     compilation_cache.enable()
-    workdir = epath.Path(_WORKDIR.value)
-    for step in steps_of(workdir, _STEP.value):
+    workdir = epath.Path(flags.FLAGS.workdir)
+    for step in steps_of(workdir, flags.FLAGS.step):
         evaluate(workdir, step)
 
 
 def evaluate(workdir: epath.Path, step: int | None) -> None:
     """Runs what the flags ask for on one checkpoint, and prints what it found."""
+    values = flags.FLAGS
     loaded = loading.load(workdir, step=step)
-    chosen = override(loaded.config, choose(loaded.config.evaluators, _EVALUATOR.value), _SET.value)
+    chosen = override(loaded.config, choose(loaded.config.evaluators, values.evaluator), values.set)
     config = dataclasses.replace(loaded.config, evaluators=chosen)
     evaluators.check(config)
     # The files of the run's own evaluation stay as they are where settings are others.
-    folder = f"{loaded.step}_changed" if _SET.value else str(loaded.step)
+    folder = f"{loaded.step}_changed" if values.set else str(loaded.step)
     beside = workdir.with_suffix("") if workdir.suffix == ".npz" else workdir
-    out = epath.Path(_OUT.value or beside / "evaluations" / folder)
-    if _OUT.value and _STEP.value == "all":
+    out = epath.Path(values.out or beside / "evaluations" / folder)
+    if values.out and values.step == "all":
         out /= str(loaded.step)
     subject = dataclasses.replace(Subject.of(loaded, out), config=config)
-    values = dict(evaluators.run(chosen, subject))
+    found = dict(evaluators.run(chosen, subject))
     print(
-        f"step {loaded.step:,} of {_WORKDIR.value}\n\n{evaluators.summary(values, out, list(chosen))}\n\nfiles in {out}"
+        f"step {loaded.step:,} of {values.workdir}\n\n{evaluators.summary(found, out, list(chosen))}\n\nfiles in {out}"
     )
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "A run, an export of one, or a released encoder.", required=True)
+    flags.DEFINE_string("step", "", "Step of the checkpoint, or all that are kept; the latest if not given.")
+    flags.DEFINE_multi_string("evaluator", [], "What to run; all of the run's config if not given.")
+    flags.DEFINE_multi_string("set", [], "NAME.KEY=VALUE: a setting of an evaluator that is run.")
+    flags.DEFINE_string("out", None, "Folder for tables and pictures; WORKDIR/evaluations/STEP if not given.")
     app.run(command.reported(main), flags_parser=command.parse_flags)

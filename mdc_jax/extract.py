@@ -83,7 +83,9 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def main(_: list[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
+    if len(arguments) > 1:
+        raise app.UsageError(f"unexpected arguments {arguments[1:]}")
     options = flags.FLAGS
     root, out = pathlib.Path(options.images), pathlib.Path(options.out)
     if not root.is_dir():

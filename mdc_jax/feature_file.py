@@ -36,9 +36,12 @@ class Parts:
         """
         self._out, self._made_of, self._description = out, dict(made_of), {**made_of, "rows": rows}
         self._folder = out.with_name(f"{out.name}.parts")
+        self._described = self._folder / "description.json"
         self.finished = self._counts() if out.exists() else None  # images with features, and skipped; None: not yet
-        described = self._folder / "description.json"
-        before = json.loads(described.read_text()) if described.exists() else self._description
+        if self.finished is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)  # of a call that was killed once OUT was whole
+            return
+        before = json.loads(self._described.read_text()) if self._described.exists() else self._description
         changed = [name for name, value in self._description.items() if before.get(name) != value]
         if changed:
             raise ConfigError(
@@ -65,9 +68,9 @@ class Parts:
     def add(self, names: Sequence[str], features: np.ndarray, skipped: Sequence[str]) -> None:
         """Writes the next part: N names, [N, ...] features, and the names of images that have none."""
         part = self._part(self.done)
-        if not self._folder.exists():
-            self._folder.mkdir(parents=True)
-            files.write(epath.Path(self._folder / "description.json"), json.dumps(self._description, indent=2))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._described.exists():
+            files.write(epath.Path(self._described), json.dumps(self._description, indent=2))
         temporary = part.with_suffix(".tmp")
         with temporary.open("wb") as file:
             np.savez(file, **{NAMES: np.array(names, str), FEATURES: features, SKIPPED: np.array(skipped, str)})

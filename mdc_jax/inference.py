@@ -76,7 +76,8 @@ class Model(Encoder):
         """
         section, most = self.loaded.config.objective, self.loaded.config.data.max_tokens
         if not section.writes_captions:
-            raise ConfigError(f'the objective "{section.name}" has no decoder: it scores captions, but writes none')
+            scores = "scores captions, but" if self.scorers else "is an image encoder alone and"
+            raise ConfigError(f'the objective "{section.name}" has no decoder: it {scores} writes none')
         if tokens is not None and not 2 <= tokens <= most:
             raise ConfigError(f"tokens={tokens}: the model writes 2 to {most}, EOS included")
         decoding.check(settings, section)

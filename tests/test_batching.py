@@ -58,8 +58,11 @@ def test_bad_images_are_told_and_have_no_row(loaded, tmp_path):
     values = np.concatenate([values for values, _ in found])
     np.testing.assert_array_equal(values, [i for i in range(20) if i not in (3, 19)])
     assert isinstance(told[3], FileNotFoundError) and isinstance(told[19], BadImage)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as raised:
         list(batching.stream(loaded, means, images, rows=8))
+    assert raised.value.__notes__ == ["image 3 of those that were given"]
+    with pytest.raises(TypeError, match="a path, bytes, an array or what Pillow opens, not list"):
+        batching.prepare([[0, 0, 0]], loaded.config.image)
 
 
 class Watched:

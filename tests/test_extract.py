@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
+from absl import app
 
 from mdc_jax import extract, features
 from mdc_jax.config import ConfigError
@@ -100,12 +101,15 @@ def test_parts_of_something_else_are_not_taken(encoder, folder, tmp_path, monkey
 
 def test_a_finished_file_is_found_and_one_of_something_else_is_not_taken(encoder, folder, undisturbed, monkeypatch):
     before = undisturbed.read_bytes()
+    left = undisturbed.with_name("features.npz.parts")  # by a call that was killed as it removed them
+    left.mkdir()
+    (left / "000001.npz").touch()
     with monkeypatch.context() as patched:
         patched.setattr(type(encoder), "stream", None)  # nothing is encoded
         assert extract.extract(encoder, folder, undisturbed, "tokens", 0) == (IMAGES, 2)
         with pytest.raises(ConfigError, match="is there already, made of other layer: remove it"):
             extract.extract(encoder, folder, undisturbed, "tokens", 1)
-    assert undisturbed.read_bytes() == before
+    assert undisturbed.read_bytes() == before and not left.exists()
 
 
 def test_a_file_of_another_kind_is_not_taken(encoder, folder, tmp_path):
@@ -119,6 +123,8 @@ def test_a_file_of_another_kind_is_not_taken(encoder, folder, tmp_path):
 def test_what_cannot_be_extracted_is_said(encoder, tmp_path):
     with pytest.raises(ConfigError, match="no image in this folder"):
         extract.extract(encoder, tmp_path, tmp_path / "out.npz")
+    with pytest.raises(app.UsageError, match="unexpected arguments"):
+        extract.main(["extract", "photos"])
     (tmp_path / "bad.png").write_bytes(b"nonsense")
     with pytest.raises(ConfigError, match="layer 99"):
         extract.extract(encoder, tmp_path, tmp_path / "out.npz", layer=99)

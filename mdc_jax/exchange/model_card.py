@@ -39,7 +39,7 @@ def card(loaded: checkpoint.Loaded, format_: str, folder: epath.Path, workdir: e
         for part in (
             _front_matter(format_, licence),
             f"# {folder.name}",
-            f"A vision transformer of {encoder.depth} layers of width {encoder.width} on patches of {encoder.patch} "
+            f"A vision transformer of depth {encoder.depth} and width {encoder.width} on patches of {encoder.patch} "
             f"pixels, trained through captions by mdc_jax with the objective `{config.objective.name}`: "
             f"{loaded.step:,} steps, {loaded.meta['position']:,} examples.",
             f"```python\n{_USE[format_].format(folder=folder.name)}\n```",
@@ -50,7 +50,7 @@ def card(loaded: checkpoint.Loaded, format_: str, folder: epath.Path, workdir: e
             *_data(config.data.train),
             "## Licence",
             licence or "Not stated. It may depend on that of the training data.",
-            *_probes(config, workdir / "evaluations" / str(loaded.step)),
+            *_probes(workdir / "evaluations" / str(loaded.step)),
         )
     )
 
@@ -88,12 +88,12 @@ def _data(spec: str) -> list[str]:
     return lines
 
 
-def _probes(config: sections.Config, evaluations: epath.Path) -> list[str]:
-    """The tables of the run's linear probes; none where the run has not been probed at this step."""
-    names = [name for name, section in config.evaluators.items() if isinstance(section, sections.LinearProbe)]
-    files = [file for name in names for file in sorted((evaluations / name).glob("*.md"))]
-    # The tables of a run start with a title of their own.
-    return ["## Features\n\n" + re.sub("^#", "###", file.read_text().strip(), flags=re.MULTILINE) for file in files]
+def _probes(evaluations: epath.Path) -> list[str]:
+    """The tables of all probes of the run at this step, those that its config does not name among them."""
+    files = sorted(evaluations.glob("*/probe.md"))
+    # They start with a title of their own.
+    tables = [re.sub("^#", "###", file.read_text().strip(), flags=re.MULTILINE) for file in files]
+    return ["## Features", *tables] if tables else []
 
 
 def _json(path: epath.Path) -> Mapping[str, object]:

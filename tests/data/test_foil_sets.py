@@ -113,6 +113,30 @@ def test_several_captions_of_an_image_are_read(tmp_path):
         open_source(f"karpathy:{file}")
 
 
+def test_one_split_is_read_of_the_authors_own_files(tmp_path):
+    def image(name, split, **more):
+        sentences = [{"raw": f"{name} {number}", "tokens": [name], "sentid": number} for number in range(2)]
+        return {"filename": f"{name}.jpg", "split": split, "sentences": sentences, **more}
+
+    entries = [image("a", "train"), image("b", "test"), image("c", "val", filepath="val2014"), image("d", "test")]
+    for name in ("b", "val2014/c", "d"):
+        picture(tmp_path / f"{name}.jpg")
+    file = tmp_path / "dataset_coco.json"
+    file.write_text(json.dumps({"images": entries, "dataset": "coco"}))
+    source = open_source(f"karpathy:{file}")
+    assert [source.captions(index) for index in range(len(source))] == [("b 0", "b 1"), ("d 0", "d 1")]
+    (only,) = open_source(f"karpathy:{file},split=val")
+    assert only.captions == ("c 0", "c 1") and only.image == (tmp_path / "val2014" / "c.jpg").read_bytes()
+    with pytest.raises(ConfigError, match="no image of the split 'valid'; it has test, train, val"):
+        open_source(f"karpathy:{file},split=valid")
+    file.write_text(json.dumps({"images": [{"id": 1, "file_name": "b.jpg"}], "annotations": []}))
+    with pytest.raises(ConfigError, match=r"COCO's own annotations are read by python -m mdc_jax.data.prepare.coco"):
+        open_source(f"karpathy:{file}")
+    file.write_text(json.dumps([{"image": "b.jpg", "caption": ["b"]}]))
+    with pytest.raises(ConfigError, match="is of one split: leave out split=val"):
+        open_source(f"karpathy:{file},split=val")
+
+
 def test_aro_order_takes_tags_where_they_are_given(tmp_path):
     picture(tmp_path / "val2014" / "1.jpg")
     entries = [{"image": "val2014/1.jpg", "caption": [CAPTION, "Dogs!"]}]

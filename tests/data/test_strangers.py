@@ -112,6 +112,7 @@ BOX = {"bbox_x": 0, "bbox_y": 0, "bbox_w": 4, "bbox_h": 3}
 ARO = {"image_path": "1.jpg", "true_caption": "a", "false_caption": "b", "relation_name": "on", **BOX}
 PAIRS = {"image_0": "a", "image_1": "b", "caption_0": "x y", "caption_1": "y x"}
 SEVERAL = [{"image": "1.jpg", "caption": ["two dogs chase a cat on the grass", "a cat"]}]
+OWN = {"images": [{"filename": "1.jpg", "filepath": ".", "split": "test", "sentences": [{"raw": "a cat"}]}]}
 FORMATS = {
     "sugarcrepe": ("swap_att.json", {"0": {"filename": "1.jpg", "caption": "a", "negative_caption": "b"}}),
     "aro": ("visual_genome_relation.json", [ARO, ARO]),
@@ -128,9 +129,11 @@ def spread(folder: pathlib.Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_files_of_captions(kind: str, tmp_path: pathlib.Path) -> None:
-    name, whole = FORMATS[kind]
+@pytest.mark.parametrize(
+    ("kind", "name", "whole"),
+    [*((kind, *content) for kind, content in FORMATS.items()), ("karpathy", "dataset_coco.json", OWN)],
+)
+def test_files_of_captions(kind: str, name: str, whole: object, tmp_path: pathlib.Path) -> None:
     spec = f"{kind}:{tmp_path / 'set'}" + (f"/{name}" if kind == "karpathy" else "")
     spread(tmp_path / "set", name, json.dumps(whole).encode())
     assert open_source(spec)[0].captions

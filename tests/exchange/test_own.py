@@ -12,7 +12,7 @@ from etils import epath
 
 import mdc_jax
 from mdc_jax import export
-from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import ConfigError
 from mdc_jax.exchange import loading, model_card, safetensors, trees
 
 RUN = pathlib.Path(__file__).parents[1] / "testdata" / "checkpoint_format_1"
@@ -51,19 +51,17 @@ def test_the_card_says_where_it_comes_from(exported: pathlib.Path) -> None:
 
 def test_probes_and_the_licence_of_the_data_reach_the_card(tmp_path: pathlib.Path) -> None:
     loaded = loading.load(RUN)
-    config = dataclasses.replace(
-        loaded.config,
-        data=dataclasses.replace(loaded.config.data, train=f"pictures:{tmp_path}:train"),
-        evaluators={"features": sections.LinearProbe()},
-    )
-    loaded = dataclasses.replace(loaded, config=config)
-    folder = tmp_path / "evaluations" / "3" / "features"
-    folder.mkdir(parents=True)
-    (folder / "probe.md").write_text("# Linear probes\n\n| trained | .9 |\n")
+    data = dataclasses.replace(loaded.config.data, train=f"pictures:{tmp_path}:train")
+    loaded = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, data=data))
+    for step, name, value in (("3", "features", ".9"), ("3", "linear_probe", ".8"), ("3_changed", "features", ".1")):
+        folder = tmp_path / "evaluations" / step / name
+        folder.mkdir(parents=True)
+        (folder / "probe.md").write_text(f"# Linear probes\n\n| trained | {value} |\n")
     (tmp_path / "manifest.json").write_text(json.dumps({"licence": "GPL-2"}))
     text = model_card.card(loaded, "mdc_jax", epath.Path("out"), epath.Path(tmp_path), "")
-    for part in ("### Linear probes", "| trained | .9 |", "Not stated", "- licence: GPL-2"):
+    for part in ("### Linear probes", "| trained | .9 |", "| trained | .8 |", "Not stated", "- licence: GPL-2"):
         assert part in text
+    assert ".1 |" not in text  # a probe with other settings
 
 
 def test_a_folder_that_holds_something_is_left_alone(exported: pathlib.Path) -> None:

@@ -1,18 +1,31 @@
-"""Images with several captions as retrieval is measured on them: "karpathy:FILE.json[,images=DIR]".
+"""Images with several captions as retrieval is measured on them: "karpathy:FILE.json[,images=DIR][,split=SPLIT]".
 
-FILE is a test or validation split of COCO or Flickr30k (arXiv 1412.2306) as coco_karpathy_test.json and
-flickr30k_test.json have it, [{"image": "val2014/1.jpg", "caption": ["a cat", ...]}, ...]; the images stand below its
-own folder unless told otherwise.
+FILE is of COCO or Flickr30k, split as in arXiv 1412.2306: coco_karpathy_test.json, flickr30k_test.json and their like,
+
+    [{"image": "val2014/1.jpg", "caption": ["a cat", ...]}, ...]
+
+or the author's own dataset_coco.json or dataset_flickr30k.json, of which one split is read, "test" unless told
+otherwise:
+
+    {"images": [{"filepath": "val2014", "filename": "1.jpg", "split": "test", "sentences": [{"raw": "a cat"}, ...]},
+                ...]}
+
+The images stand below the folder of FILE unless told otherwise.
 """
 
 import hashlib
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from mdc_jax.data.sources import options, published
 from mdc_jax.data.sources.base import Family, Record
 
-_FIELDS = "image and caption, a list of texts"
+_TEST = "test"
+_FIELDS = (
+    "image and caption, a list of texts, or images with filename, split and sentences (COCO's own annotations are read "
+    "by python -m mdc_jax.data.prepare.coco)"
+)
 
 
 class KarpathySource:
@@ -40,21 +53,43 @@ class KarpathySource:
         return self._entries[index][1]
 
 
-def read(path: pathlib.Path, pictures: pathlib.Path) -> list[tuple[pathlib.Path, tuple[str, ...]]]:
-    """The images, below the folder `pictures`, with their captions; raises ValueError for a file that is not so."""
+def read(path: pathlib.Path, pictures: pathlib.Path, split: str = "") -> list[tuple[pathlib.Path, tuple[str, ...]]]:
+    """The images, below the folder `pictures`, with their captions.
+
+    Raises ValueError for a file that is not so, and a `split` that it does not have.
+    """
     try:
+        content = published.read_json(path, _FIELDS)
+        own = isinstance(content, dict)
         entries = []
-        for entry in published.read_json(path, _FIELDS):
+        for entry in _of_split(content["images"], split or _TEST) if own else content:
             if not isinstance(entry["caption"], list) or not all(isinstance(text, str) for text in entry["caption"]):
                 raise TypeError(f"{str(entry)[:200]} has no list of captions")
             entries.append((published.below(pictures, entry["image"]), tuple(entry["caption"])))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise published.malformed(path, _FIELDS, error) from error
+    if own and not entries:
+        splits = sorted({str(image["split"]) for image in content["images"]})
+        raise ValueError(f"{path} has no image of the split {split or _TEST!r}; it has {', '.join(splits) or 'none'}")
+    if split and not own:
+        raise ValueError(f"{path} is of one split: leave out split={split}")
     return entries
 
 
+def _of_split(images: list[Mapping[str, Any]], split: str) -> list[dict[str, Any]]:
+    """The entries of the author's own file in the form of the others."""
+    return [
+        {
+            "image": pathlib.PurePath(image.get("filepath", ""), image["filename"]).as_posix(),
+            "caption": [sentence["raw"] for sentence in image["sentences"]],
+        }
+        for image in images
+        if image["split"] == split
+    ]
+
+
 def open(rest: str) -> KarpathySource:
-    """Opens "FILE.json[,images=DIR]".
+    """Opens "FILE.json[,images=DIR][,split=SPLIT]".
 
     Raises:
       FileNotFoundError: the file or an image is not there.
@@ -62,7 +97,7 @@ def open(rest: str) -> KarpathySource:
     """
     name, *items = rest.split(",")
     path = pathlib.Path(name)
-    pictures = options.read("karpathy", items, {"images": pathlib.Path}).get("images", path.parent)
-    entries = read(path, pictures)
+    given = options.read("karpathy", items, {"images": pathlib.Path, "split": str})
+    entries = read(path, given.get("images", path.parent), given.get("split", ""))
     published.check_files({file for file, _ in entries})
     return KarpathySource(f"karpathy:{rest}", entries)
