@@ -87,28 +87,25 @@ class Stopwatch:
     """
 
     pauses: Collection[int]
-    steps: int = 0
-    seconds: float = 0.0
     _last: tuple[int, float | None] = (0, None)  # the last step, and when it appeared
+    _timed: list[tuple[int, int, float]] = dataclasses.field(default_factory=list)  # from, to, seconds
 
     def start(self, found: int) -> None:
         """A process starts, and finds lines up to this step in the log; its first step compiles."""
-        self._last = found, None
+        self._last, self._timed = (found, None), []
 
     def see(self, step: int, now: float) -> None:
         last, appeared = self._last
         if step <= last:
             return
         if appeared is not None and not any(-(-last // every) * every < step for every in self.pauses):
-            self.steps += step - last
-            self.seconds += now - appeared
+            self._timed.append((last, step, now - appeared))
         self._last = step, now
 
-    def take(self) -> dict[str, float]:
-        """What was timed since the last call."""
-        taken = {"timed_steps": self.steps, "timed_seconds": self.seconds}
-        self.steps, self.seconds = 0, 0.0
-        return taken
+    def timed(self, saved: int) -> dict[str, float]:
+        """What was timed of a process that has ended; steps after the one that it saved do not count."""
+        kept = [(step - last, seconds) for last, step, seconds in self._timed if step <= saved]
+        return {"timed_steps": sum(steps for steps, _ in kept), "timed_seconds": sum(seconds for _, seconds in kept)}
 
 
 class Run:
@@ -144,8 +141,8 @@ class Run:
                     f"{what.kind.name} at step {step}: exit code {code}, see {self._output}; 0: the run finished "
                     "before, give it a longer --config.duration"
                 )
-            followed |= {"code": code, "exit_seconds": time.monotonic() - sent, "saved": self._saved()}
-        return {**followed, **self._stopwatch.take(), "seconds": time.monotonic() - begin}
+            followed |= {"code": code, "exit_seconds": time.monotonic() - sent, **self._ended()}
+        return {**followed, "seconds": time.monotonic() - begin}
 
     def finish(self) -> dict[str, Any]:
         """Leaves the run alone until its end, and returns its seconds; raises SoakFailed."""
@@ -156,7 +153,7 @@ class Run:
         code, self._process = process.returncode, None
         if code:
             raise SoakFailed(f"left alone, the run ended with code {code}, see {self._output}")
-        return {"signal": "", "saved": self._saved(), **self._stopwatch.take(), "seconds": time.monotonic() - begin}
+        return {"signal": "", **self._ended(), "seconds": time.monotonic() - begin}
 
     def close(self) -> None:
         """Leaves no process behind."""
@@ -192,10 +189,11 @@ class Run:
             found = re.findall(rb'^{"step": (\d+), .*}$', file.read(), re.MULTILINE)
         return int(found[-1]) if found else 0
 
-    def _saved(self) -> int:
-        """The step of the newest checkpoint that is whole."""
+    def _ended(self) -> dict[str, float]:
+        """The step of the newest checkpoint that is whole, and what was timed."""
         names = (path.name for path in (self._workdir / checkpoint.CHECKPOINTS).glob("*"))
-        return max((int(name) for name in names if name.isdigit()), default=0)
+        saved = max((int(name) for name in names if name.isdigit()), default=0)
+        return {"saved": saved, **self._stopwatch.timed(saved)}
 
 
 def soak(
@@ -282,9 +280,10 @@ def goodput(events: Sequence[Mapping[str, Any]], log: Sequence[Mapping[str, floa
     """
     seconds = sum(event["seconds"] for event in events)
     productive = max(line.get("train/productive_seconds", 0.0) for line in log)
-    saved = {event["saved"] for event in events if event.get("saved")}
-    timed = sum(event["timed_seconds"] for event in events) / max(sum(event["timed_steps"] for event in events), 1)
-    return Goodput(seconds, productive / seconds, (max(saved) - len(saved)) * timed / seconds)
+    ends = [event for event in events if event.get("saved")]
+    saved = {event["saved"] for event in ends}
+    step_seconds = sum(end["timed_seconds"] for end in ends) / max(sum(end["timed_steps"] for end in ends), 1)
+    return Goodput(seconds, productive / seconds, (max(saved) - len(saved)) * step_seconds / seconds)
 
 
 def pauses(config: sections.Config) -> set[int]:

@@ -35,9 +35,9 @@ def test_goodput_over_all_starts_is_the_same_by_both_clocks(monkeypatch: pytest.
                     now[0] += 7.0
         lines += [{"step": at, **values} for at, values in recorder.lines]
         step = kept
-        events.append({"signal": "SIGKILL", "saved": kept, "seconds": now[0] - begin, **stopwatch.take()})
+        events.append({"signal": "SIGKILL", "saved": kept, "seconds": now[0] - begin, **stopwatch.timed(kept)})
     # A process that ended before it had saved anything adds its seconds alone.
-    events.insert(2, {"signal": "SIGTERM", "saved": 12, "seconds": 31.0, **stopwatch.take()})
+    events.insert(2, {"signal": "SIGTERM", "saved": 12, "seconds": 31.0, "timed_steps": 0, "timed_seconds": 0.0})
     found = soak.goodput(events, lines)
     assert found.seconds == 3 * 50 + 2 * (10 + 6 + 8) + 7 * 4 + 31
     assert found.by_the_log == pytest.approx((20 - 3) * 2 / found.seconds)
@@ -49,6 +49,8 @@ def test_steps_in_between_which_a_run_pauses_are_not_timed() -> None:
     stopwatch.start(3)
     for step, now in ((3, 1.0), (4, 9.0), (9, 10.0), (10, 10.2), (11, 99.0), (14, 99.6), (16, 200.0), (16, 300.0)):
         stopwatch.see(step, now)
-    timed = stopwatch.take()
+    timed = stopwatch.timed(16)
     assert timed["timed_steps"] == (10 - 4) + (14 - 11) and timed["timed_seconds"] == pytest.approx(1.2 + 0.6)
-    assert stopwatch.take() == {"timed_steps": 0, "timed_seconds": 0.0}
+    assert stopwatch.timed(10)["timed_steps"] == 10 - 4  # the rest is repeated
+    stopwatch.start(10)
+    assert stopwatch.timed(10) == {"timed_steps": 0, "timed_seconds": 0}

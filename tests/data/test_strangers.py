@@ -8,14 +8,16 @@ import random
 
 import numpy as np
 import PIL.Image
+import pyarrow
+import pyarrow.parquet
 import pytest
 import tokenizers
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import images, tokenizer
-from mdc_jax.data.prepare import coco, records
+from mdc_jax.data.prepare import coco, recaptions, records, samples
 from mdc_jax.data.prepare.lengths import Lengths
-from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources import folder, open_source
 from mdc_jax.data.sources.base import BadRecord, Family
 from mdc_jax.data.tokenizer import Tokenizer
 from tests import tampering
@@ -222,3 +224,59 @@ def test_an_id_alone_makes_no_vocabulary() -> None:
     whole["model"]["vocab"]["cat"] = 2**31
     with pytest.raises(ValueError, match=r"ids go up to 2,147,483,648; at most 4,194,304"):
         Tokenizer.from_bytes(json.dumps(whole).encode())
+
+
+def parquet_file(path: pathlib.Path, columns: dict[str, pyarrow.Array]) -> pathlib.Path:
+    pyarrow.parquet.write_table(
+        pyarrow.table(columns), path, compression="zstd", dictionary_pagesize_limit=2**26, row_group_size=2**20
+    )
+    return path
+
+
+def repeated(text: str, rows: int) -> pyarrow.DictionaryArray:
+    """A column that says the same in every row: Parquet stores the text once, and the rows in a few bytes."""
+    return pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(rows, np.int32)), [text])
+
+
+HUGE, ROWS = "x" * 2**22, 2**13  # 32 GiB of captions in some kilobytes
+
+
+def test_a_text_of_many_rows_is_held_once(tmp_path: pathlib.Path) -> None:
+    before = tampering.peak_memory()
+    columns = {name: repeated("1", ROWS) for name in recaptions.NEEDED} | {"re_caption": repeated(HUGE, ROWS)}
+    captions = recaptions.Captions.open([parquet_file(tmp_path / "0.parquet", columns)])
+    assert captions.lookup(["1"])["1"]["re_caption"] == HUGE
+
+    names = pyarrow.array([str(row) for row in range(ROWS)])
+    listing = parquet_file(tmp_path / "1.parquet", {"key": names, "status": repeated("success", ROWS)})
+    assert list(samples._listed(listing)) == names.to_pylist()
+    listing = parquet_file(tmp_path / "2.parquet", {"key": repeated(HUGE, ROWS), "status": repeated("success", ROWS)})
+    assert list(samples._listed(listing)) == [HUGE]
+
+    (tmp_path / "1.png").write_bytes(picture())
+    parquet_file(tmp_path / "captions.parquet", {"file": repeated("1.png", 9), "caption": repeated(HUGE, 9)})
+    assert folder.read_captions(tmp_path, [pathlib.Path("1.png")])[pathlib.Path("1.png")] == (HUGE,) * 9
+    parquet_file(tmp_path / "captions.parquet", {"file": repeated("1.png", ROWS), "caption": repeated(HUGE, ROWS)})
+    with pytest.raises(ValueError, match=r"1\.png has more than 1,000 captions"):
+        folder.read_captions(tmp_path, [pathlib.Path("1.png")])
+    assert tampering.peak_memory() < before + 2**28
+
+
+def test_parquet_that_is_none_or_holds_something_else(tmp_path: pathlib.Path) -> None:
+    rows = {"key": ["1", None, "2"], "status": ["success", "success", "failed"]}
+    path = parquet_file(tmp_path / "0.parquet", {name: pyarrow.array(column) for name, column in rows.items()})
+    whole, read = path.read_bytes(), 0
+    for number in range(300):
+        path.write_bytes(tampering.content(whole, random.Random(number)))
+        try:
+            assert len(samples._listed(path)) < 10
+            read += 1
+        except BadRecord as fault:
+            assert fault.reason in ("damaged parquet", "huge parquet")
+    assert 0 < read < 300
+    nested = parquet_file(path, {"key": pyarrow.array([[["1"]]]), "status": pyarrow.array(["success"])})
+    with pytest.raises(BadRecord, match="damaged parquet"):
+        samples._listed(nested)
+    counted = pyarrow.array(np.arange(2**21 + 1))
+    with pytest.raises(BadRecord, match="huge parquet"):
+        samples._listed(parquet_file(path, {"key": counted, "status": repeated("success", len(counted))}))
