@@ -12,9 +12,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import tokenizers
+from sentencepiece import sentencepiece_model_pb2
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import images, tokenizer
+from mdc_jax.data.batch import EOS_ID
 from mdc_jax.data.prepare import coco, recaptions, records, samples
 from mdc_jax.data.prepare.lengths import Lengths
 from mdc_jax.data.sources import folder, open_source
@@ -262,21 +264,84 @@ def test_a_text_of_many_rows_is_held_once(tmp_path: pathlib.Path) -> None:
     assert tampering.peak_memory() < before + 2**28
 
 
-def test_parquet_that_is_none_or_holds_something_else(tmp_path: pathlib.Path) -> None:
+def test_parquet_that_is_none_or_holds_something_else(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {"key": ["1", None, "2"], "status": ["success", "success", "failed"]}
     path = parquet_file(tmp_path / "0.parquet", {name: pyarrow.array(column) for name, column in rows.items()})
     whole, read = path.read_bytes(), 0
-    for number in range(300):
+    for number in range(200):
         path.write_bytes(tampering.content(whole, random.Random(number)))
         try:
             assert len(samples._listed(path)) < 10
             read += 1
         except BadRecord as fault:
             assert fault.reason in ("damaged parquet", "huge parquet")
-    assert 0 < read < 300
+    assert 0 < read < 200
     nested = parquet_file(path, {"key": pyarrow.array([[["1"]]]), "status": pyarrow.array(["success"])})
     with pytest.raises(BadRecord, match="damaged parquet"):
         samples._listed(nested)
-    counted = pyarrow.array(np.arange(2**21 + 1))
+    path.write_bytes(whole)
+    monkeypatch.setattr(samples, "_MOST_LISTED", 2)
     with pytest.raises(BadRecord, match="huge parquet"):
-        samples._listed(parquet_file(path, {"key": counted, "status": repeated("success", len(counted))}))
+        samples._listed(path)
+
+
+def replace(pattern: dict[str, str], content: str) -> dict[str, object]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+@pytest.mark.parametrize(
+    ("part", "rules", "reason"),
+    [
+        ("normalizer", [replace({"String": "a"}, "aa")] * 34, "make up to 17,179,869,184 characters of one"),
+        ("normalizer", [replace({"Regex": ""}, "a" * 10**6)], "make up to 1,000,001 characters"),
+        ("normalizer", [{"type": "Prepend", "prepend": "a" * 10**6}], "make up to 1,000,001 characters"),
+        ("decoder", [replace({"String": "a"}, "a" * 10**6)], "make up to 1,000,000 characters"),
+        ("pre_tokenizer", [{"type": "Split", "pattern": {"Regex": "a?" * 10**5}}], "expression has 200,000 characters"),
+        (
+            "normalizer",
+            [{"type": "Precompiled", "precompiled_charsmap": "AAAAAGFh" + "YWFh" * 999}],
+            "2,999 bytes of a",
+        ),
+    ],
+)
+def test_rules_that_make_much_of_a_text(part: str, rules: list, reason: str) -> None:
+    whole = json.loads(wordpiece().to_str())
+    whole[part] = {"type": "Sequence", f"{part}s": rules}
+    with pytest.raises(ValueError, match=reason):
+        Tokenizer.from_bytes(json.dumps(whole).encode())
+
+
+def test_rules_as_real_models_have_them() -> None:
+    """Those of CLIP, Llama 2 and ALBERT together."""
+    whole = json.loads(wordpiece().to_str())
+    rules = [replace({"Regex": r"\s+"}, " "), replace({"Regex": " {2,}"}, " "), replace({"String": "``"}, '"')]
+    rules += [{"type": "Prepend", "prepend": "\u2581"}, replace({"String": " "}, "\u2581"), {"type": "NFKD"}]
+    whole["normalizer"] = {"type": "Sequence", "normalizers": rules}
+    assert Tokenizer.from_bytes(json.dumps(whole).encode()).encode("a  cat", 6)[-1] == EOS_ID
+
+
+def test_a_regular_expression_without_end_and_a_piece_without_bounds() -> None:
+    whole = json.loads(wordpiece().to_str())
+    split = {"type": "Split", "pattern": {"Regex": "(a|aa)+$"}, "behavior": "Isolated", "invert": False}
+    made = Tokenizer.from_bytes(json.dumps({**whole, "pre_tokenizer": split}).encode())
+    assert made.encode("a", 8)[-1] == EOS_ID
+    with pytest.raises(ConfigError, match=r"cannot encode 'aaaa.*retry-limit"):
+        made.encode("a" * 400 + "b", 8)
+    whole["model"]["vocab"]["x" * 5_000] = 7
+    with pytest.raises(ValueError, match=r"a piece has 5,000 characters; at most 4,096"):
+        Tokenizer.from_bytes(json.dumps(whole).encode())
+
+
+def test_a_sentencepiece_model_that_makes_much_of_a_character() -> None:
+    model = tokenizer.train(["a red cat", "two cats"], sections.Tokenizer(vocab_size=300)).model_bytes
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    proto.normalizer_spec.precompiled_charsmap += b"a" * 10**6 + b"\0"
+    with pytest.raises(ValueError, match=r"makes 1,000,000 bytes of a character"):
+        Tokenizer.from_bytes(proto.SerializeToString())
+
+
+def test_a_model_of_any_size_is_not_read(tmp_path: pathlib.Path) -> None:
+    with (tmp_path / "model").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ConfigError, match=r"model: it has 1,099,511,627,776 bytes; at most 134,217,728 are read"):
+        Tokenizer.load(tmp_path / "model")

@@ -4,9 +4,12 @@ import io
 from collections.abc import Iterable, Iterator
 
 import sentencepiece
+from google.protobuf import message
+from sentencepiece import sentencepiece_model_pb2
 
 from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
+from mdc_jax.data.tokenizer import limits
 from mdc_jax.data.tokenizer.base import Tokenizer
 
 _THREADS = 4  # fixed, since sums over threads, and with them the model, depend on their number
@@ -16,13 +19,17 @@ class SentencePiece(Tokenizer):
     """A SentencePiece model: those trained here, T5's, Gemma's, Llama's ..."""
 
     def __init__(self, model_bytes: bytes) -> None:
-        """Takes a serialised model; raises ValueError for anything else."""
+        """Takes a serialised model; raises ValueError for all else, and for one that is made to fill the memory."""
+        limits.check_size(len(model_bytes))
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_proto=model_bytes)
-        except RuntimeError as error:
+            proto = sentencepiece_model_pb2.ModelProto.FromString(model_bytes)
+        except (RuntimeError, message.DecodeError) as error:
             raise ValueError(
                 f"these {len(model_bytes)} bytes are neither a SentencePiece model nor a tokenizer.json"
             ) from error
+        for rules in (proto.normalizer_spec, proto.denormalizer_spec):
+            limits.check_table(rules.precompiled_charsmap)
         ids = {"pad": self._model.pad_id(), "eos": self._model.eos_id(), "unk": self._model.unk_id()}
         given = {name: None if id_ < 0 else id_ for name, id_ in ids.items()}
         super().__init__(model_bytes, self._model.get_piece_size(), **given)
