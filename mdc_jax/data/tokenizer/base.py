@@ -13,7 +13,7 @@ from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
 from mdc_jax.data.tokenizer import limits
 
 _SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can spell these halves of a character, and no model reads them
-_NO_LIMIT = 2**16  # tokens
+_NO_LIMIT = 2**14  # tokens
 _LARGEST = 2**22  # tokens of a model, several times those of the largest: an id alone must not fill the memory
 _CHARACTERS_PER_TOKEN = 64  # far above what any token covers: a huge caption costs no time, and loses nothing
 

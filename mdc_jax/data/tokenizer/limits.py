@@ -7,7 +7,7 @@ from typing import Any
 MAX_BYTES = 2**27  # of a model, several times the largest
 _MAX_PIECE = 4_096  # characters
 _MAX_PATTERN = 2**14  # characters of a regular expression, which takes some hundred bytes for each
-_MAX_GROWTH = 256  # times as many characters as a text has, by all rules together
+_MAX_GROWTH = 64  # times as many characters as a text has, by all rules together; CLIP has 2, ALBERT 4
 _MAX_REPLACEMENT = 256  # bytes of what a table gives for a character; Unicode's own go up to 33
 
 
