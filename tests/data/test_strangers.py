@@ -12,7 +12,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import tokenizers
-from sentencepiece import sentencepiece_model_pb2
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import images, tokenizer
@@ -21,7 +20,7 @@ from mdc_jax.data.prepare import coco, recaptions, records, samples
 from mdc_jax.data.prepare.lengths import Lengths
 from mdc_jax.data.sources import folder, open_source
 from mdc_jax.data.sources.base import BadRecord, Family
-from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.data.tokenizer import Tokenizer, sentence_piece
 from tests import tampering
 
 WORDS = ["[UNK]", "[PAD]", "[SEP]", "a", "red", "cat", "##s"]
@@ -334,10 +333,17 @@ def test_a_regular_expression_without_end_and_a_piece_without_bounds() -> None:
 
 def test_a_sentencepiece_model_that_makes_much_of_a_character() -> None:
     model = tokenizer.train(["a red cat", "two cats"], sections.Tokenizer(vocab_size=300)).model_bytes
-    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
-    proto.normalizer_spec.precompiled_charsmap += b"a" * 10**6 + b"\0"
-    with pytest.raises(ValueError, match=r"makes 1,000,000 bytes of a character"):
-        Tokenizer.from_bytes(proto.SerializeToString())
+    (table,) = sentence_piece._tables(model)
+    table += b"a" * 10**6 + b"\0"
+    for number in (0x1A, 0x2A):  # of the normalizer, and of what undoes it: another one in place of the first
+        rules = b"\x12" + varint(len(table)) + table
+        with pytest.raises(ValueError, match=r"makes 1,000,000 bytes of a character"):
+            Tokenizer.from_bytes(model + bytes([number]) + varint(len(rules)) + rules)
+
+
+def varint(value: int) -> bytes:
+    """As protocol buffers write numbers: seven bits in a byte, the lowest first."""
+    return bytes([value & 127 | 128]) + varint(value >> 7) if value > 127 else bytes([value])
 
 
 def test_a_model_of_any_size_is_not_read(tmp_path: pathlib.Path) -> None:

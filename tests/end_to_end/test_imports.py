@@ -25,7 +25,6 @@ PACKAGES = {  # where the module is not named as its package is
     "apache_beam": "apache-beam",
     "array_record": "array-record",
     "cv2": "opencv-python-headless",
-    "google": "protobuf",
     "ml_collections": "ml-collections",
     "orbax": "orbax-checkpoint",
     "PIL": "pillow",

@@ -4,8 +4,6 @@ import io
 from collections.abc import Iterable, Iterator
 
 import sentencepiece
-from google.protobuf import message
-from sentencepiece import sentencepiece_model_pb2
 
 from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
@@ -23,13 +21,12 @@ class SentencePiece(Tokenizer):
         limits.check_size(len(model_bytes))
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_proto=model_bytes)
-            proto = sentencepiece_model_pb2.ModelProto.FromString(model_bytes)
-        except (RuntimeError, message.DecodeError) as error:
+        except RuntimeError as error:
             raise ValueError(
                 f"these {len(model_bytes)} bytes are neither a SentencePiece model nor a tokenizer.json"
             ) from error
-        for rules in (proto.normalizer_spec, proto.denormalizer_spec):
-            limits.check_table(rules.precompiled_charsmap)
+        for table in _tables(model_bytes):
+            limits.check_table(table)
         ids = {"pad": self._model.pad_id(), "eos": self._model.eos_id(), "unk": self._model.unk_id()}
         given = {name: None if id_ < 0 else id_ for name, id_ in ids.items()}
         super().__init__(model_bytes, self._model.get_piece_size(), **given)
@@ -42,6 +39,40 @@ class SentencePiece(Tokenizer):
 
     def _piece(self, id_: int) -> str:
         return self._model.id_to_piece(id_)
+
+
+def _tables(model: bytes) -> Iterator[bytes]:
+    """The tables of characters of a serialised model: those by which it normalises a text and undoes that."""
+    for number, rules in _parts(model):
+        if number in (3, 5):  # normalizer_spec, denormalizer_spec
+            yield from (table for number, table in _parts(rules) if number == 2)  # precompiled_charsmap
+
+
+def _parts(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """The fields of a message of protocol buffers that are bytes or messages, by their numbers.
+
+    The package's own module of its messages works with some versions of protobuf only.
+    """
+    file = io.BytesIO(message)
+    while file.tell() < len(message):
+        number, kind = divmod(_varint(file), 8)
+        if kind == 0:
+            _varint(file)
+        elif kind in (1, 5):
+            file.seek(8 if kind == 1 else 4, io.SEEK_CUR)
+        elif kind == 2:
+            yield number, file.read(_varint(file))
+        else:
+            raise ValueError(f"its model has a field of kind {kind}, which no version of SentencePiece writes")
+
+
+def _varint(file: io.BytesIO) -> int:
+    value = 0
+    for shift, byte in enumerate(iter(lambda: file.read(1), b"")):
+        value |= (byte[0] & 127) << 7 * shift
+        if byte[0] < 128:
+            break
+    return value
 
 
 def train(captions: Iterable[str], settings: sections.Tokenizer) -> SentencePiece:
