@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -29,8 +29,8 @@ from absl import app, flags
 from etils import epath
 
 from mdc_jax import command
-from mdc_jax.config import ConfigError, parse, sections, steps
-from mdc_jax.data.sources import open_source
+from mdc_jax.benchmarks import goodput
+from mdc_jax.config import ConfigError, parse
 from mdc_jax.report import tables
 from mdc_jax.training import checkpoint, distributed
 from mdc_jax.training.metric_writer import METRICS_FILE, read
@@ -79,35 +79,6 @@ def plan(number: int, kills: int, steps: int, seed: int) -> Plan:
     return Plan(kind, int(step), rng.uniform(0, _STEP_SECONDS), pause)
 
 
-@dataclasses.dataclass
-class Stopwatch:
-    """Times the steps of a run by when their lines appear in its log.
-
-    `pauses` are the numbers of steps after which it saves or evaluates, again and again: what it does then is no step.
-    """
-
-    pauses: Collection[int]
-    _last: tuple[int, float | None] = (0, None)  # the last step, and when it appeared
-    _timed: list[tuple[int, int, float]] = dataclasses.field(default_factory=list)  # from, to, seconds
-
-    def start(self, found: int) -> None:
-        """A process starts, and finds lines up to this step in the log; its first step compiles."""
-        self._last, self._timed = (found, None), []
-
-    def see(self, step: int, now: float) -> None:
-        last, appeared = self._last
-        if step <= last:
-            return
-        if appeared is not None and not any(-(-last // every) * every < step for every in self.pauses):
-            self._timed.append((last, step, now - appeared))
-        self._last = step, now
-
-    def timed(self, saved: int) -> dict[str, float]:
-        """What was timed of a process that has ended; steps after the one that it saved do not count."""
-        kept = [(step - last, seconds) for last, step, seconds in self._timed if step <= saved]
-        return {"timed_steps": sum(steps for steps, _ in kept), "timed_seconds": sum(seconds for _, seconds in kept)}
-
-
 class Run:
     """A run in processes of their own, which are started again when they end before it is finished."""
 
@@ -116,7 +87,7 @@ class Run:
         self._workdir, self._log = workdir, workdir / METRICS_FILE
         self._output = workdir.parent / f"{workdir.name}.txt"
         self._process: subprocess.Popen[bytes] | None = None
-        self._stopwatch = Stopwatch(pauses)
+        self._stopwatch = goodput.Stopwatch(pauses)
 
     def disturb(self, what: Plan) -> dict[str, Any]:
         """Waits for the moment, sends the signal and returns what followed; raises SoakFailed."""
@@ -201,7 +172,7 @@ def soak(
 ) -> list[dict[str, Any]]:
     """Trains undisturbed and disturbed, and compares; returns the signals and what followed each.
 
-    For `pauses` see `Stopwatch`. Raises SoakFailed where the two differ, and where a run fails.
+    For `pauses` see `goodput.Stopwatch`. Raises SoakFailed where the two differ, and where a run fails.
     """
     undisturbed, disturbed = workdir / "undisturbed", workdir / "disturbed"
     workdir.mkdir(parents=True, exist_ok=True)
@@ -252,45 +223,12 @@ def describe(events: Sequence[dict[str, Any]], workdir: pathlib.Path) -> str:
         rows.append([kind.name, str(len(at_work)), str(len(sent) - len(at_work)), *ends])
     header = ["signal", "at work", "while starting", "median time to end", "longest"]
     log = read(epath.Path(workdir) / "disturbed")
-    found = goodput(events, log)
+    found = goodput.of(events, log)
     return (
         f"{tables.markdown(header, rows)}\nidentical: the parameters, and {len(log):,} lines of metrics.jsonl\n"
         f"goodput over {found.seconds:,.0f} s with all starts: {found.by_the_log:.1%} by the log of the run, "
         f"{found.by_the_clock:.1%} by this command's clock"
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Goodput:
-    """The productive share of the `seconds` of a disturbed run, its starts and ends among them, by two clocks.
-
-    What is productive: see "Goodput" in the README of `mdc_jax/training`.
-    """
-
-    seconds: float
-    by_the_log: float
-    by_the_clock: float
-
-
-def goodput(events: Sequence[Mapping[str, Any]], log: Sequence[Mapping[str, float]]) -> Goodput:
-    """Of a run with these events and this log, of which the clock uses no time.
-
-    The clock takes all steps that count for as long as those were in the mean which it timed, and the first step of
-    every start that saved something for none.
-    """
-    seconds = sum(event["seconds"] for event in events)
-    productive = max(line.get("train/productive_seconds", 0.0) for line in log)
-    ends = [event for event in events if event.get("saved")]
-    saved = {event["saved"] for event in ends}
-    step_seconds = sum(end["timed_seconds"] for end in ends) / max(sum(end["timed_steps"] for end in ends), 1)
-    return Goodput(seconds, productive / seconds, (max(saved) - len(saved)) * step_seconds / seconds)
-
-
-def pauses(config: sections.Config) -> set[int]:
-    """The numbers of steps after which a run saves or evaluates, again and again."""
-    count, batch_size = len(open_source(config.data.train)), config.data.batch_size
-    every = {config.checkpoint.every, *(section.every for section in config.evaluators.values())} - {"end"}
-    return {steps(text, batch_size=batch_size, examples_per_epoch=count) for text in every}
 
 
 def main(_: list[str]) -> None:
@@ -300,7 +238,7 @@ def main(_: list[str]) -> None:
     config = parse(options.config)
     arguments = [argument for argument in sys.argv[1:] if argument.startswith("--config")]
     workdir = pathlib.Path(options.workdir).absolute()
-    events = soak(arguments, workdir, pauses=pauses(config), kills=options.kills, seed=options.seed)
+    events = soak(arguments, workdir, pauses=goodput.pauses(config), kills=options.kills, seed=options.seed)
     print(f"\n{describe(events, workdir)}")
 
 

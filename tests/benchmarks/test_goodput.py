@@ -2,7 +2,7 @@
 
 import pytest
 
-from mdc_jax.benchmarks import soak
+from mdc_jax.benchmarks import goodput
 from tests.training import test_train_log as logs
 
 SAVE_EVERY = 6
@@ -13,7 +13,7 @@ def test_goodput_over_all_starts_is_the_same_by_both_clocks(monkeypatch: pytest.
     now = [0.0]
     monkeypatch.setattr(logs.train_log.time, "perf_counter", lambda: now[0])
     events, lines, meta, step = [], [], None, 0
-    stopwatch = soak.Stopwatch({SAVE_EVERY})
+    stopwatch = goodput.Stopwatch({SAVE_EVERY})
     # The first process is killed 4 steps after its checkpoint of step 6, the second one right after that of 12.
     for kept, done in ((6, 10), (12, 12), (20, 20)):
         begin = now[0]
@@ -38,14 +38,14 @@ def test_goodput_over_all_starts_is_the_same_by_both_clocks(monkeypatch: pytest.
         events.append({"signal": "SIGKILL", "saved": kept, "seconds": now[0] - begin, **stopwatch.timed(kept)})
     # A process that ended before it had saved anything adds its seconds alone.
     events.insert(2, {"signal": "SIGTERM", "saved": 12, "seconds": 31.0, "timed_steps": 0, "timed_seconds": 0.0})
-    found = soak.goodput(events, lines)
+    found = goodput.of(events, lines)
     assert found.seconds == 3 * 50 + 2 * (10 + 6 + 8) + 7 * 4 + 31
     assert found.by_the_log == pytest.approx((20 - 3) * 2 / found.seconds)
     assert found.by_the_clock == pytest.approx(found.by_the_log)
 
 
 def test_steps_in_between_which_a_run_pauses_are_not_timed() -> None:
-    stopwatch = soak.Stopwatch({10, 15})
+    stopwatch = goodput.Stopwatch({10, 15})
     stopwatch.start(3)
     for step, now in ((3, 1.0), (4, 9.0), (9, 10.0), (10, 10.2), (11, 99.0), (14, 99.6), (16, 200.0), (16, 300.0)):
         stopwatch.see(step, now)
