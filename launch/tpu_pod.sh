@@ -15,7 +15,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 dry=
-if [[ ${1:-} == --dry_run ]]; then dry=yes; shift; fi
+arguments=()
+for argument in "$@"; do # --dry_run may stand anywhere: where it was overlooked, machines would be started
+  if [[ $argument == --dry_run ]]; then dry=yes; else arguments+=("$argument"); fi
+done
+set -- ${arguments[@]+"${arguments[@]}"}
 verb=${1:-}
 shift || true
 : "${NAME:?give the slice a name, as in NAME=vitb}"
@@ -60,12 +64,23 @@ request() { run gcloud compute tpus queued-resources create "$NAME" "${place[@]}
 delete() { run gcloud compute tpus queued-resources delete "$NAME" "${place[@]}" --force; }
 
 create() {
+  local blind=0
   case $(request_state) in
+    UNKNOWN) # at first wrong settings or no login, later a lost connection
+      if ((${attempt:-1} == 1)); then
+        echo "gcloud cannot list the slices in $ZONE; what it says stands above" >&2
+        exit 1
+      fi
+      ;;
     ABSENT) request ;;
     FAILED | SUSPEND*) delete && request ;; # a preempted slice keeps its name until it is deleted
   esac || return
   until [[ $(slice_state) == READY ]]; do
-    case $(request_state) in ABSENT | FAILED | SUSPEND*) echo "the request of a slice failed" >&2; return 1 ;; esac
+    case $(request_state) in
+      ABSENT | FAILED | SUSPEND*) echo "the request of a slice failed" >&2; return 1 ;;
+      UNKNOWN) if ((++blind == 20)); then echo "gcloud does not answer" >&2; return 1; fi ;;
+      *) blind=0 ;;
+    esac
     if overdue; then echo "no slice within MAX_HOURS=$MAX_HOURS" >&2; return 1; fi
     run sleep "$POLL"
   done

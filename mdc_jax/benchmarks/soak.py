@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -29,12 +29,13 @@ from absl import app, flags
 from etils import epath
 
 from mdc_jax import command
+from mdc_jax.benchmarks import goodput
 from mdc_jax.config import ConfigError, parse
 from mdc_jax.report import tables
 from mdc_jax.training import checkpoint, distributed
 from mdc_jax.training.metric_writer import METRICS_FILE, read
 
-EVENTS, PACE = "events.jsonl", "undisturbed.json"
+EVENTS = "events.jsonl"
 KINDS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
 _WHILE_STARTING = 0.2  # share of the signals that do not wait for a step
 _START_SECONDS = 8.0  # within which those come
@@ -81,11 +82,12 @@ def plan(number: int, kills: int, steps: int, seed: int) -> Plan:
 class Run:
     """A run in processes of their own, which are started again when they end before it is finished."""
 
-    def __init__(self, arguments: Sequence[str], workdir: pathlib.Path) -> None:
+    def __init__(self, arguments: Sequence[str], workdir: pathlib.Path, pauses: Collection[int]) -> None:
         self._command = [sys.executable, "-m", "mdc_jax.main", *arguments, f"--workdir={workdir}"]
-        self._log = workdir / METRICS_FILE
+        self._workdir, self._log = workdir, workdir / METRICS_FILE
         self._output = workdir.parent / f"{workdir.name}.txt"
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopwatch = goodput.Stopwatch(pauses)
 
     def disturb(self, what: Plan) -> dict[str, Any]:
         """Waits for the moment, sends the signal and returns what followed; raises SoakFailed."""
@@ -110,25 +112,19 @@ class Run:
                     f"{what.kind.name} at step {step}: exit code {code}, see {self._output}; 0: the run finished "
                     "before, give it a longer --config.duration"
                 )
-            followed |= {"code": code, "exit_seconds": time.monotonic() - sent}
+            followed |= {"code": code, "exit_seconds": time.monotonic() - sent, **self._ended()}
         return {**followed, "seconds": time.monotonic() - begin}
 
-    def finish(self) -> tuple[float, float]:
-        """Leaves the run alone until its end; returns its seconds, and those of a step from its first to its last line.
-
-        0 seconds a step where there was no step left.
-        """
-        begin, process, seen = time.monotonic(), self._start(), []
+    def finish(self) -> dict[str, Any]:
+        """Leaves the run alone until its end, and returns its seconds; raises SoakFailed."""
+        begin, process = time.monotonic(), self._start()
         while process.poll() is None:
-            step = self._step()
-            if step and (not seen or step > seen[-1][0]):
-                seen = [*seen[:1], (step, time.monotonic())]
+            self._step()
             time.sleep(0.01)
         code, self._process = process.returncode, None
         if code:
             raise SoakFailed(f"left alone, the run ended with code {code}, see {self._output}")
-        (first, start), (last, end) = (seen[0], seen[-1]) if seen else ((0, 0.0), (0, 0.0))
-        return time.monotonic() - begin, (end - start) / max(last - first, 1)
+        return {"signal": "", **self._ended(), "seconds": time.monotonic() - begin}
 
     def close(self) -> None:
         """Leaves no process behind."""
@@ -139,45 +135,59 @@ class Run:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             self._changed = self._log_changed()
+            self._stopwatch.start(self._logged())
             with self._output.open("a") as output:
                 self._process = subprocess.Popen(self._command, stdout=output, stderr=output)
         return self._process
 
+    def _step(self) -> int:
+        """The last step in the log; 0 until the present process has written there."""
+        if self._log_changed() == self._changed:
+            return 0
+        step = self._logged()
+        self._stopwatch.see(step, time.monotonic())
+        return step
+
     def _log_changed(self) -> int:
         return self._log.stat().st_mtime_ns if self._log.exists() else 0
 
-    def _step(self) -> int:
-        """The last step in the log, of which only the end is read; 0 until the present process has written there."""
-        if self._log_changed() == self._changed:
+    def _logged(self) -> int:
+        """The last step in the log, of which only the end is read."""
+        if not self._log.exists():
             return 0
         with open(self._log, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 10_000))
-            steps = re.findall(rb'^{"step": (\d+), .*}$', file.read(), re.MULTILINE)
-        return int(steps[-1]) if steps else 0
+            found = re.findall(rb'^{"step": (\d+), .*}$', file.read(), re.MULTILINE)
+        return int(found[-1]) if found else 0
+
+    def _ended(self) -> dict[str, float]:
+        """The step of the newest checkpoint that is whole, and what was timed."""
+        names = (path.name for path in (self._workdir / checkpoint.CHECKPOINTS).glob("*"))
+        saved = max((int(name) for name in names if name.isdigit()), default=0)
+        return {"saved": saved, **self._stopwatch.timed(saved)}
 
 
-def soak(arguments: Sequence[str], workdir: pathlib.Path, *, kills: int, seed: int) -> list[dict[str, Any]]:
+def soak(
+    arguments: Sequence[str], workdir: pathlib.Path, *, pauses: Collection[int], kills: int, seed: int
+) -> list[dict[str, Any]]:
     """Trains undisturbed and disturbed, and compares; returns the signals and what followed each.
 
-    Raises SoakFailed where the two differ, and where a run fails.
+    For `pauses` see `goodput.Stopwatch`. Raises SoakFailed where the two differ, and where a run fails.
     """
     undisturbed, disturbed = workdir / "undisturbed", workdir / "disturbed"
     workdir.mkdir(parents=True, exist_ok=True)
-    _, step_seconds = Run(arguments, undisturbed).finish()
-    steps = checkpoint.steps(undisturbed)[-1]
-    pace = workdir / PACE
-    if not pace.exists():
-        pace.write_text(json.dumps({"steps": steps, "step_seconds": step_seconds}))
+    Run(arguments, undisturbed, pauses).finish()
+    total = checkpoint.steps(undisturbed)[-1]
     path = workdir / EVENTS
     events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    with contextlib.closing(Run(arguments, disturbed)) as run, open(path, "a") as file:
+    with contextlib.closing(Run(arguments, disturbed, pauses)) as run, open(path, "a") as file:
         for number in range(len(events), kills):
-            events.append(run.disturb(plan(number, kills, steps, seed)))
+            events.append(run.disturb(plan(number, kills, total, seed)))
             file.write(json.dumps(events[-1]) + "\n")
             file.flush()
             print(f"{number + 1} of {kills}: {json.dumps(events[-1])}", flush=True)
         if len(events) == kills:
-            events.append({"signal": "", "seconds": run.finish()[0]})
+            events.append(run.finish())
             file.write(json.dumps(events[-1]) + "\n")
     compare(undisturbed, disturbed)
     return events
@@ -213,44 +223,22 @@ def describe(events: Sequence[dict[str, Any]], workdir: pathlib.Path) -> str:
         rows.append([kind.name, str(len(at_work)), str(len(sent) - len(at_work)), *ends])
     header = ["signal", "at work", "while starting", "median time to end", "longest"]
     log = read(epath.Path(workdir) / "disturbed")
-    found = goodput(events, log, **json.loads((workdir / PACE).read_text()))
+    found = goodput.of(events, log)
     return (
         f"{tables.markdown(header, rows)}\nidentical: the parameters, and {len(log):,} lines of metrics.jsonl\n"
         f"goodput over {found.seconds:,.0f} s with all starts: {found.by_the_log:.1%} by the log of the run, "
-        f"{found.by_the_clock:.1%} by this command's clock, difference {found.by_the_log - found.by_the_clock:+.1%}"
+        f"{found.by_the_clock:.1%} by this command's clock"
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Goodput:
-    """The share of the `seconds` of a disturbed run, its starts and ends among them, that steps took which count."""
-
-    seconds: float
-    by_the_log: float
-    by_the_clock: float
-
-
-def goodput(
-    events: Sequence[Mapping[str, Any]], log: Sequence[Mapping[str, float]], *, steps: int, step_seconds: float
-) -> Goodput:
-    """Of a run with these events and this log; `step_seconds` are those of its `steps` by who watched them undisturbed.
-
-    The log counts what a step took, without waits for data and without the first step of a start, which compiles; the
-    clock takes each step for as long as undisturbed ones are, with their waits and saves.
-    """
-    seconds = sum(event["seconds"] for event in events)
-    productive = max(line["train/productive_seconds"] for line in log if "train/productive_seconds" in line)
-    return Goodput(seconds, productive / seconds, steps * step_seconds / seconds)
 
 
 def main(_: list[str]) -> None:
     options = flags.FLAGS
     if options.config is None:
         raise ConfigError("give a config, as in --config=configs/scenes.py:runlocal")
-    parse(options.config)
+    config = parse(options.config)
     arguments = [argument for argument in sys.argv[1:] if argument.startswith("--config")]
     workdir = pathlib.Path(options.workdir).absolute()
-    events = soak(arguments, workdir, kills=options.kills, seed=options.seed)
+    events = soak(arguments, workdir, pauses=goodput.pauses(config), kills=options.kills, seed=options.seed)
     print(f"\n{describe(events, workdir)}")
 
 

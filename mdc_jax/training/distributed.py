@@ -26,9 +26,15 @@ def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
     """Joins the processes of a run; without a coordinator the run is this process alone.
 
     `coordinator` is HOST:PORT of process 0, or "auto" where the cluster tells (TPU pods, Slurm). Raises ConfigError
-    for flags that do not fit, and where processes do not come.
+    for flags that do not fit, where processes do not come, and for one machine of a TPU slice alone, whose TPU would
+    wait for the others without a word.
     """
     if not coordinator:
+        if (machines := _machines_of_slice()) > 1:
+            raise ConfigError(
+                f"this is one of the {machines} machines of a TPU slice, which can only be used together: give "
+                f"--coordinator=auto. {roll_call.FIX}"
+            )
         return
     devices = None
     if coordinator == "auto":
@@ -56,6 +62,18 @@ def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
         initialization_timeout=_START_TIMEOUT,
         heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT,
     )
+
+
+def _machines_of_slice() -> int:
+    """Machines of the TPU slice that this one belongs to; 1 elsewhere."""
+    if "TPU_PROCESS_BOUNDS" in os.environ:  # who sets it means this machine alone
+        return 1
+    from jax._src.clusters import GceTpuCluster, GkeTpuCluster
+
+    try:
+        return next((env.get_process_count() for env in (GceTpuCluster, GkeTpuCluster) if env.is_env_present()), 1)
+    except Exception:  # nobody answers where a TPU would be known: that alone is no reason to refuse a start
+        return 1
 
 
 @contextlib.contextmanager

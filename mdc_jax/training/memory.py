@@ -66,8 +66,8 @@ def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) 
     layers. The activations are counted as if `mesh.tensor` split none of them.
 
     The compiler of TPUs plans -3 to 7% more (of the rows of configs/results/dry_compile.csv: 15.1 GB for 14.6 of
-    `cappa`, 10.9 for 10.8 of `vitl_recap`, 6.0 for 6.2 of `vitb_recap`, 8.3 for 7.8 of `vits_cc3m` with fsdp). Where
-    there is room it takes more: 10.7 for 8.7 of `vits_cc3m` without fsdp, whose activations are the same.
+    `cappa`, 10.9 for 10.8 of `vitl_recap`, 6.0 for 6.2 of `vitb_recap`, 8.3 for 7.8 of `vits_cc3m` with fsdp), except
+    10.7 for 8.7 of `vits_cc3m` without fsdp: see launch/README.md.
     """
     one = sharding.make_mesh(sections.Mesh(), jax.local_devices()[:1])
     off, on = (checkpoint.build_objective(_set(config, remat), vocab_size, one) for remat in ("off", "on"))

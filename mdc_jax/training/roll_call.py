@@ -13,7 +13,7 @@ _GREETING = "mdc_jax process"
 _READY = "ready"
 _NOTICE_AFTER = 10.0  # seconds of waiting, of which a user should hear
 _SLACK = 5.0  # seconds that others wait longer than process 0, so that they hear its reason and not their own clock
-_FIX = (
+FIX = (
     "Start the same command on every host; on a TPU slice: gcloud compute tpus tpu-vm ssh NAME --worker=all "
     "--command=..."
 )
@@ -51,7 +51,7 @@ def _call(port: int, count: int, timeout: float) -> None:
             missing = sorted(set(range(1, count)) - came.keys())
             if waited >= timeout:
                 also = f" ({_name(twice)} came twice: is --process_id different everywhere?)" if twice else ""
-                problem = f"{_name(missing)} of {count} did not come within {timeout:.0f} s{also}. {_FIX}"
+                problem = f"{_name(missing)} of {count} did not come within {timeout:.0f} s{also}. {FIX}"
                 break
             if waited >= _NOTICE_AFTER and not noticed:
                 noticed = True
@@ -109,7 +109,7 @@ def _report(host: str, port: int, count: int, process: int, timeout: float) -> N
     else:
         raise ConfigError(
             f"process {process} of {count}: process 0 did not come to {host}:{port} within {timeout:.0f} s ({reason}). "
-            f"{_FIX}"
+            f"{FIX}"
         )
     problem = answer.removeprefix(_GREETING).strip()
     if problem != _READY:

@@ -50,10 +50,13 @@ def make_mesh(section: sections.Mesh, devices: Sequence[jax.Device] | None = Non
         shape[AXES.index(free[0])] = len(devices) // given
     elif len(free) > 0 or given != len(devices) or min(shape) < 1:
         asked = " x ".join(f"{axis}={size}" for axis, size in zip(AXES, shape, strict=True))
-        needed = f"a multiple of {given}" if free else str(given)
+        if len(free) > 1 or any(size < 1 and size != -1 for size in shape):
+            needed = "positive numbers, and -1 at most once"
+        else:
+            needed = f"a multiple of {given}" if free else str(given)
         fitting = ", ".join(f"mesh.{axis}={size}" for axis, size in _nearest(section, len(devices)).items())
         raise ConfigError(
-            f"mesh {asked} needs {needed}, but there are {len(devices)} devices: {fitting} fits, "
+            f"mesh {asked} needs {needed}; there are {len(devices)} devices: {fitting} fits, "
             "and one axis may be -1, which takes what is left"
         )
     return jax.make_mesh(tuple(shape), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3, devices=devices)

@@ -37,7 +37,7 @@ class TrainLog:
         self._start = self._mark = time.perf_counter()
         # Where the speed is measured from: the first step of a start compiles, and is left out.
         self._mark_seconds, self._mark_step = 0.0, None
-        # Seconds of steps over all starts: no compilation, no wait for data, and nothing that a restart repeats.
+        # See "Goodput" in the README beside this file.
         self._productive = self._productive_before = meta.get("productive", 0.0)
         self._counted: float | None = None  # seconds of training when a step was last counted
         self._history: list[tuple[float, float]] = meta.get("history", [])  # (train, held-out loss) at evaluations
@@ -66,7 +66,7 @@ class TrainLog:
         if self._mark_step is None:
             self._mark_seconds, self._mark_step = self._seconds, step
         else:
-            self._productive += max(self._seconds - self._counted - waited, 0.0)
+            self._productive += self._seconds - self._counted
         self._counted = self._seconds
         if step % self._every == 0:
             self._report(step)
@@ -93,7 +93,6 @@ class TrainLog:
             "images_per_second": images_per_second,
             "step_seconds": seconds / steps,
             "seconds_left": (self._progress.total_steps - step) * self._batch_size / images_per_second,
-            # Of the time since this start, what steps took: the rest compiled, evaluated, saved or waited for data.
             "goodput": (self._productive - self._productive_before) / (time.perf_counter() - self._start),
         }
 

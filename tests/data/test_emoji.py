@@ -2,12 +2,14 @@
 
 import io
 import json
+import random
 import tarfile
 
 import pytest
 
 from mdc_jax.data.prepare import collection, emoji, packages, pictures
 from mdc_jax.data.sources import open_source
+from tests import tampering
 
 TONES = ("1F3FB", "1F3FF")
 CIRCLE = '<circle cx="5" cy="5" r="{r}" fill="{fill}"/>'
@@ -120,6 +122,41 @@ def test_packages_are_read_from_archives(tmp_path):
         packages.read_node(tmp_path, "@iconify-json/openmoji", "icons.json")
     with pytest.raises(FileNotFoundError, match="there is no such folder"):
         packages.find_node([], str(tmp_path / "nowhere"), tmp_path, 1)
+
+
+def test_packages_of_strangers(tmp_path, monkeypatch):
+    archive = tmp_path / "iconify-json-noto-1.2.9.tgz"
+    with tarfile.open(archive, "w:gz") as file:
+        for name in ("chars.json", "icons.json"):
+            member = tarfile.TarInfo(f"package/{name}")
+            member.size = 10_000
+            file.addfile(member, io.BytesIO(bytes(10_000)))
+    whole = archive.read_bytes()
+    for number in range(100):
+        archive.write_bytes(tampering.content(whole, random.Random(number)))
+        try:
+            assert packages.read_node(tmp_path, "@iconify-json/noto", "icons.json").strip(b"\0") == b""
+        except FileNotFoundError as error:
+            assert "no readable icons.json" in str(error)
+    archive.write_bytes(whole)
+    monkeypatch.setattr(packages, "_MAX_UNPACKED", 20_000)
+    with pytest.raises(FileNotFoundError, match=r"no readable icons.json \(it unpacks to more than 20,000 bytes\)"):
+        packages.read_node(tmp_path, "@iconify-json/noto", "icons.json")
+
+
+def test_an_icon_is_written_to_no_other_folder(modules, tmp_path):
+    package = modules / emoji.STYLES[0]
+    icons = json.loads((package / "icons.json").read_text())
+    outside = "../../" * 9 + str(tmp_path / "outside").lstrip("/")
+    icons["icons"][outside] = {"body": CIRCLE.format(r=1, fill="red")}
+    (package / "icons.json").write_text(json.dumps(icons))
+    (package / "chars.json").write_text(json.dumps({"1f9d1": outside}))
+    with pytest.raises(ValueError, match="no name of a file"), emoji.collect(str(modules)):
+        pass
+    assert not (tmp_path / "outside.svg").exists()
+    (package / "chars.json").write_text(json.dumps({"1f9d1": "gone"}))
+    with pytest.raises(ValueError, match=r"other packages than @iconify-json/noto@.*gone"), emoji.collect(str(modules)):
+        pass
 
 
 def test_without_npm_the_user_is_told_what_to_do(tmp_path, monkeypatch):

@@ -8,16 +8,19 @@ import random
 
 import numpy as np
 import PIL.Image
+import pyarrow
+import pyarrow.parquet
 import pytest
 import tokenizers
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import images, tokenizer
-from mdc_jax.data.prepare import coco, records
+from mdc_jax.data.batch import EOS_ID
+from mdc_jax.data.prepare import coco, recaptions, records, samples
 from mdc_jax.data.prepare.lengths import Lengths
-from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources import folder, open_source
 from mdc_jax.data.sources.base import BadRecord, Family
-from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.data.tokenizer import Tokenizer, sentence_piece
 from tests import tampering
 
 WORDS = ["[UNK]", "[PAD]", "[SEP]", "a", "red", "cat", "##s"]
@@ -225,3 +228,129 @@ def test_an_id_alone_makes_no_vocabulary() -> None:
     whole["model"]["vocab"]["cat"] = 2**31
     with pytest.raises(ValueError, match=r"ids go up to 2,147,483,648; at most 4,194,304"):
         Tokenizer.from_bytes(json.dumps(whole).encode())
+
+
+def parquet_file(path: pathlib.Path, columns: dict[str, pyarrow.Array]) -> pathlib.Path:
+    pyarrow.parquet.write_table(
+        pyarrow.table(columns), path, compression="zstd", dictionary_pagesize_limit=2**26, row_group_size=2**20
+    )
+    return path
+
+
+def repeated(text: str, rows: int) -> pyarrow.DictionaryArray:
+    """A column that says the same in every row: Parquet stores the text once, and the rows in a few bytes."""
+    return pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(rows, np.int32)), [text])
+
+
+HUGE, ROWS = "x" * 2**22, 2**13  # 32 GiB of captions in some kilobytes
+
+
+def test_a_text_of_many_rows_is_held_once(tmp_path: pathlib.Path) -> None:
+    before = tampering.peak_memory()
+    columns = {name: repeated("1", ROWS) for name in recaptions.NEEDED} | {"re_caption": repeated(HUGE, ROWS)}
+    captions = recaptions.Captions.open([parquet_file(tmp_path / "0.parquet", columns)])
+    assert captions.lookup(["1"])["1"]["re_caption"] == HUGE
+
+    names = pyarrow.array([str(row) for row in range(ROWS)])
+    listing = parquet_file(tmp_path / "1.parquet", {"key": names, "status": repeated("success", ROWS)})
+    assert list(samples._listed(listing)) == names.to_pylist()
+    listing = parquet_file(tmp_path / "2.parquet", {"key": repeated(HUGE, ROWS), "status": repeated("success", ROWS)})
+    assert list(samples._listed(listing)) == [HUGE]
+
+    (tmp_path / "1.png").write_bytes(picture())
+    parquet_file(tmp_path / "captions.parquet", {"file": repeated("1.png", 9), "caption": repeated(HUGE, 9)})
+    assert folder.read_captions(tmp_path, [pathlib.Path("1.png")])[pathlib.Path("1.png")] == (HUGE,) * 9
+    parquet_file(tmp_path / "captions.parquet", {"file": repeated("1.png", ROWS), "caption": repeated(HUGE, ROWS)})
+    with pytest.raises(ValueError, match=r"1\.png has more than 1,000 captions"):
+        folder.read_captions(tmp_path, [pathlib.Path("1.png")])
+    assert tampering.peak_memory() < before + 2**28
+
+
+def test_parquet_that_is_none_or_holds_something_else(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"key": ["1", None, "2"], "status": ["success", "success", "failed"]}
+    path = parquet_file(tmp_path / "0.parquet", {name: pyarrow.array(column) for name, column in rows.items()})
+    whole, read = path.read_bytes(), 0
+    for number in range(200):
+        path.write_bytes(tampering.content(whole, random.Random(number)))
+        try:
+            assert len(samples._listed(path)) < 10
+            read += 1
+        except BadRecord as fault:
+            assert fault.reason in ("damaged parquet", "huge parquet")
+    assert 0 < read < 200
+    nested = parquet_file(path, {"key": pyarrow.array([[["1"]]]), "status": pyarrow.array(["success"])})
+    with pytest.raises(BadRecord, match="damaged parquet"):
+        samples._listed(nested)
+    path.write_bytes(whole)
+    monkeypatch.setattr(samples, "_MOST_LISTED", 2)
+    with pytest.raises(BadRecord, match="huge parquet"):
+        samples._listed(path)
+
+
+def replace(pattern: dict[str, str], content: str) -> dict[str, object]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+@pytest.mark.parametrize(
+    ("part", "rules", "reason"),
+    [
+        ("normalizer", [replace({"String": "a"}, "aa")] * 34, "make up to 17,179,869,184 characters of one"),
+        ("normalizer", [replace({"Regex": ""}, "a" * 10**6)], "make up to 1,000,001 characters"),
+        ("normalizer", [{"type": "Prepend", "prepend": "a" * 10**6}], "make up to 1,000,001 characters"),
+        ("decoder", [replace({"String": "a"}, "a" * 10**6)], "make up to 1,000,000 characters"),
+        ("pre_tokenizer", [{"type": "Split", "pattern": {"Regex": "a?" * 10**5}}], "expression has 200,000 characters"),
+        (
+            "normalizer",
+            [{"type": "Precompiled", "precompiled_charsmap": "AAAAAGFh" + "YWFh" * 999}],
+            "2,999 bytes of a",
+        ),
+    ],
+)
+def test_rules_that_make_much_of_a_text(part: str, rules: list, reason: str) -> None:
+    whole = json.loads(wordpiece().to_str())
+    whole[part] = {"type": "Sequence", f"{part}s": rules}
+    with pytest.raises(ValueError, match=reason):
+        Tokenizer.from_bytes(json.dumps(whole).encode())
+
+
+def test_rules_as_real_models_have_them() -> None:
+    """Those of CLIP, Llama 2 and ALBERT together."""
+    whole = json.loads(wordpiece().to_str())
+    rules = [replace({"Regex": r"\s+"}, " "), replace({"Regex": " {2,}"}, " "), replace({"String": "``"}, '"')]
+    rules += [{"type": "Prepend", "prepend": "\u2581"}, replace({"String": " "}, "\u2581"), {"type": "NFKD"}]
+    whole["normalizer"] = {"type": "Sequence", "normalizers": rules}
+    assert Tokenizer.from_bytes(json.dumps(whole).encode()).encode("a  cat", 6)[-1] == EOS_ID
+
+
+def test_a_regular_expression_without_end_and_a_piece_without_bounds() -> None:
+    whole = json.loads(wordpiece().to_str())
+    split = {"type": "Split", "pattern": {"Regex": "(a|aa)+$"}, "behavior": "Isolated", "invert": False}
+    made = Tokenizer.from_bytes(json.dumps({**whole, "pre_tokenizer": split}).encode())
+    assert made.encode("a", 8)[-1] == EOS_ID
+    with pytest.raises(ConfigError, match=r"cannot encode 'aaaa.*retry-limit"):
+        made.encode("a" * 400 + "b", 8)
+    whole["model"]["vocab"]["x" * 5_000] = 7
+    with pytest.raises(ValueError, match=r"a piece has 5,000 characters; at most 4,096"):
+        Tokenizer.from_bytes(json.dumps(whole).encode())
+
+
+def test_a_sentencepiece_model_that_makes_much_of_a_character() -> None:
+    model = tokenizer.train(["a red cat", "two cats"], sections.Tokenizer(vocab_size=300)).model_bytes
+    (table,) = sentence_piece._tables(model)
+    table += b"a" * 10**6 + b"\0"
+    for number in (0x1A, 0x2A):  # of the normalizer, and of what undoes it: another one in place of the first
+        rules = b"\x12" + varint(len(table)) + table
+        with pytest.raises(ValueError, match=r"makes 1,000,000 bytes of a character"):
+            Tokenizer.from_bytes(model + bytes([number]) + varint(len(rules)) + rules)
+
+
+def varint(value: int) -> bytes:
+    """As protocol buffers write numbers: seven bits in a byte, the lowest first."""
+    return bytes([value & 127 | 128]) + varint(value >> 7) if value > 127 else bytes([value])
+
+
+def test_a_model_of_any_size_is_not_read(tmp_path: pathlib.Path) -> None:
+    with (tmp_path / "model").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ConfigError, match=r"model: it has 1,099,511,627,776 bytes; at most 134,217,728 are read"):
+        Tokenizer.load(tmp_path / "model")

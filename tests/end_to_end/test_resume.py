@@ -21,11 +21,11 @@ def test_disturbed_runs_end_bit_identical(
     """A miniature of the soak, which raises where anything differs."""
     monkeypatch.setenv("XLA_FLAGS", commands.xla_flags(devices=1))  # as the undisturbed run has it
     shutil.copytree(undisturbed, tmp_path / "undisturbed")
-    events = soak.soak([f"--config={TINY}"], tmp_path, kills=3, seed=SEED)
+    events = soak.soak([f"--config={TINY}"], tmp_path, pauses={40}, kills=3, seed=SEED)
     assert [event["signal"] for event in events] == ["SIGKILL", "SIGSTOP", "SIGTERM", ""]
     assert events[2]["code"] == 143
     assert "identical" in soak.describe(events, tmp_path)
-    assert soak.soak([f"--config={TINY}"], tmp_path, kills=3, seed=SEED) == events  # none is sent again
+    assert soak.soak([f"--config={TINY}"], tmp_path, pauses={40}, kills=3, seed=SEED) == events  # none is sent again
 
     log = tmp_path / "disturbed" / "metrics.jsonl"
     lines = log.read_text().splitlines(keepends=True)

@@ -103,6 +103,8 @@ def test_dry_run_prints_what_a_run_without_incidents_does(cloud: Place) -> None:
     printed = pod(cloud, "--dry_run", "babysit", *FLAGS).stdout
     assert cloud.calls() == []
     assert not (cloud.root / "runs").exists()
+    assert pod(cloud, "babysit", *FLAGS, "--dry_run").stdout == printed
+    assert cloud.calls() == []
     real = pod(cloud, "babysit", *FLAGS).stdout
     commands = [line for line in printed.splitlines() if line.startswith("gcloud")]
     assert commands == [line for line in real.splitlines() if line.startswith("gcloud")]
@@ -177,6 +179,21 @@ def test_a_lost_connection_is_no_preemption(cloud: Place) -> None:
     scenario(cloud, slice_=("vitb READY", "fail", "vitb READY"), workers=("none", "fail", "running", "exit 0"))
     assert pod(cloud, "babysit", *FLAGS).returncode == 0
     assert verbs(cloud).count("create") == verbs(cloud).count("start") == 1
+
+
+def test_without_an_answer_at_first_nothing_is_asked_for_nor_deleted(cloud: Place) -> None:
+    """As without a login, in a zone that is misspelt, or while the network is away."""
+    scenario(cloud, request=("fail",), slice_=("fail",))
+    result = pod(cloud, "babysit", *FLAGS)
+    assert result.returncode == 1 and "cannot list the slices in zone-a" in result.stderr
+    assert verbs(cloud) == ["queued-resources list"]
+
+
+def test_a_wait_without_answers_is_bounded(cloud: Place) -> None:
+    scenario(cloud, request=("another ACTIVE", "fail"), slice_=("fail",))
+    result = pod(cloud, "create")
+    assert result.returncode == 1 and "does not answer" in result.stderr
+    assert verbs(cloud).count("tpu-vm list") == 20
 
 
 def test_create_waits_and_tells_of_a_failed_request(cloud: Place) -> None:

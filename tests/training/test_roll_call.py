@@ -6,6 +6,7 @@ import time
 from concurrent import futures
 
 import pytest
+from jax._src.clusters import cloud_tpu_cluster
 
 from mdc_jax.config import ConfigError
 from mdc_jax.training import distributed, roll_call
@@ -85,3 +86,17 @@ def test_flags_that_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match="--coordinator=auto: this is no TPU pod"):
         distributed.initialize("auto", 1, 0)
+
+
+def test_one_machine_of_a_slice_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its TPU waits for the others, in a call that says nothing and cannot be interrupted."""
+    monkeypatch.delenv("TPU_PROCESS_BOUNDS", raising=False)
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")  # no machine of Google Cloud is asked for
+    monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4")
+    monkeypatch.setattr(cloud_tpu_cluster.GkeTpuCluster, "_get_num_slices", staticmethod(lambda: 1))
+    with pytest.raises(ConfigError, match=r"one of the 4 machines .* --coordinator=auto.* --worker=all"):
+        distributed.initialize("", 1, 0)
+    for name, value in (("TPU_WORKER_HOSTNAMES", "localhost"), ("TPU_PROCESS_BOUNDS", "1,1,1")):
+        monkeypatch.setenv(name, value)
+        distributed.initialize("", 1, 0)

@@ -38,10 +38,12 @@ def test_a_mesh_that_does_not_fit(section: sections.Mesh) -> None:
 @pytest.mark.parametrize(
     ("section", "numbers", "fitting"),
     [
-        (sections.Mesh(data=4, tensor=4), "needs 16,", "mesh.data=2, mesh.fsdp=1, mesh.tensor=4"),
-        (sections.Mesh(data=3, fsdp=4, tensor=2), "needs 24,", "mesh.data=1, mesh.fsdp=4, mesh.tensor=2"),
-        (sections.Mesh(data=3, fsdp=-1), "needs a multiple of 3,", "mesh.data=1, mesh.fsdp=8, mesh.tensor=1"),
-        (sections.Mesh(data=0), "needs 0,", "mesh.data=8, mesh.fsdp=1, mesh.tensor=1"),
+        (sections.Mesh(data=4, tensor=4), "needs 16;", "mesh.data=2, mesh.fsdp=1, mesh.tensor=4"),
+        (sections.Mesh(data=3, fsdp=4, tensor=2), "needs 24;", "mesh.data=1, mesh.fsdp=4, mesh.tensor=2"),
+        (sections.Mesh(data=3, fsdp=-1), "needs a multiple of 3;", "mesh.data=1, mesh.fsdp=8, mesh.tensor=1"),
+        (sections.Mesh(data=0), "needs positive numbers", "mesh.data=8, mesh.fsdp=1, mesh.tensor=1"),
+        (sections.Mesh(data=-1, fsdp=-1), "-1 at most once", "mesh.data=8, mesh.fsdp=1, mesh.tensor=1"),
+        (sections.Mesh(data=-1, fsdp=-2), "needs positive numbers", "mesh.data=8, mesh.fsdp=1, mesh.tensor=1"),
     ],
 )
 def test_the_mesh_that_is_proposed_keeps_what_it_can(section: sections.Mesh, numbers: str, fitting: str) -> None:

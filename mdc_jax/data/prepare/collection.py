@@ -4,15 +4,12 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import os
 import pathlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-import resvg_py
-
 from mdc_jax.data import images
-from mdc_jax.data.prepare import encode
+from mdc_jax.data.prepare import encode, svg
 from mdc_jax.data.prepare.records import Example, ShardPlan
 from mdc_jax.data.sources.base import BadRecord, Family
 
@@ -166,26 +163,11 @@ class Rendered:
 def render(path: pathlib.Path, may_be_blank: bool = True) -> bytes:
     """A picture file as JPEG on white, its short side at most SETTINGS["short_side"]; raises BadRecord."""
     short = SETTINGS["short_side"]
-    data = render_svg(path, short) if path.suffix.lower() == ".svg" else path.read_bytes()
+    data = svg.render(path, short) if path.suffix.lower() == ".svg" else path.read_bytes()
     pixels = images.decode(data)
     if not may_be_blank and (pixels.min(2) < WHITE).mean() < _MIN_INKED:
         raise BadRecord("blank picture")
     return encode.jpeg(pixels, short, SETTINGS["quality"])
-
-
-def render_svg(path: pathlib.Path, short: int) -> bytes:
-    """A drawing as PNG with this short side; without the system's fonts, so that it looks the same everywhere."""
-    render = functools.partial(resvg_py.svg_to_bytes, svg_path=os.fspath(path), dpi=96, skip_system_fonts=True)
-    try:
-        picture = bytes(render(width=short))
-        pixels = images.decode(picture)
-        if pixels.min() == pixels.max():
-            raise BadRecord("blank drawing, as of text without fonts")
-        return picture if pixels.shape[0] >= pixels.shape[1] else bytes(render(height=short))
-    except BadRecord:
-        raise
-    except ValueError as error:
-        raise BadRecord("damaged SVG") from error
 
 
 def content_hash(path: pathlib.Path) -> bytes:

@@ -17,7 +17,7 @@ import PIL.Image
 from mdc_jax.data import images
 from mdc_jax.data.collage.grammar import as_title
 from mdc_jax.data.collage.layout import FAMILY, TITLE_LENGTHS
-from mdc_jax.data.prepare import collection
+from mdc_jax.data.prepare import collection, svg
 from mdc_jax.data.prepare.collection import Picture
 from mdc_jax.data.prepare.records import Example
 from mdc_jax.data.sources.base import BadRecord
@@ -94,7 +94,7 @@ class CutOut:
 def cut_out(path: pathlib.Path, may_be_opaque: bool = False) -> bytes:
     """A picture file as WebP with alpha, cropped to what is visible; raises BadRecord where that is no cut-out."""
     long = SETTINGS["long_side"]
-    data = collection.render_svg(path, long) if path.suffix.lower() == ".svg" else path.read_bytes()
+    data = svg.render(path, long) if path.suffix.lower() == ".svg" else path.read_bytes()
     pixels = images.decode_rgba(data)
     alpha = pixels[..., 3]
     visible = np.argwhere(alpha >= _VISIBLE)

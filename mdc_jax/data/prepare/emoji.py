@@ -8,6 +8,7 @@ import collections
 import contextlib
 import json
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -47,6 +48,7 @@ KINDS = {
 }
 
 _MEGABYTES = 14
+_NAME = re.compile(r"\w[\w.-]*")  # of icons: it becomes that of a file
 _JOINER, _AS_PICTURE = "200d", "fe0f"
 _PERSON, _CHILD = "1f9d1", "1f9d2"
 # Code points that make variants of one drawing: skin tones and gender signs, which are left out of a
@@ -69,11 +71,17 @@ def collect(given: str) -> Iterator[Collection]:
 
     Raises:
       FileNotFoundError: the packages cannot be had; says what to do.
+      ValueError: they hold something else.
     """
     with tempfile.TemporaryDirectory(prefix="emoji-") as name:
         temporary = pathlib.Path(name)
         wanted = [f"{package}@{version}" for package, version in VERSIONS.items()]
-        yield _read(packages.find_node(wanted, given, temporary, _MEGABYTES), temporary / "drawings")
+        directory = packages.find_node(wanted, given, temporary, _MEGABYTES)
+        try:
+            found = _read(directory, temporary / "drawings")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{directory} holds other packages than {', '.join(wanted)}: {error!r}") from error
+        yield found
 
 
 def _read(directory: pathlib.Path, drawings: pathlib.Path) -> Collection:
@@ -92,6 +100,8 @@ def _read(directory: pathlib.Path, drawings: pathlib.Path) -> Collection:
             if emoji is None:
                 dropped["no emoji of Unicode"] += 1
                 continue
+            if not _NAME.fullmatch(icon):
+                raise ValueError(f"{package}: an icon is called {icon!r}, which is no name of a file")
             path = drawings / style / f"{icon}.svg"
             path.write_text(_svg(icons, icon))
             pictures.append(

@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 
 from mdc_jax.data import images
-from mdc_jax.data.prepare import collection
+from mdc_jax.data.prepare import collection, svg
 from mdc_jax.data.prepare.collection import Map, Picture
 from mdc_jax.data.sources.base import BadRecord
 
@@ -37,7 +37,7 @@ _SAVE_EVERY = 1_000  # pictures
 def fingerprint(path: pathlib.Path) -> np.ndarray | None:
     """u8[BYTES] of a picture file; None where it cannot be decoded."""
     try:
-        data = collection.render_svg(path, 2 * _SIDE) if path.suffix.lower() == ".svg" else path.read_bytes()
+        data = svg.render(path, 2 * _SIDE) if path.suffix.lower() == ".svg" else path.read_bytes()
         pixels = images.decode(data)
     except BadRecord:
         return None

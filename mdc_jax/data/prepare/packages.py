@@ -1,10 +1,16 @@
 """Packages of the system's and of node's package manager, fetched and read without being installed."""
 
+import gzip
+import io
 import pathlib
 import shutil
 import subprocess
-import tarfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
+
+from mdc_jax.data.prepare import tar
+
+_MAX_UNPACKED = 2**28  # bytes of a .tgz; those of emoji have up to 50 MB
 
 
 def find_debian(
@@ -113,13 +119,22 @@ def read_node(directory: pathlib.Path, package: str, file: str) -> bytes:
     if not archives:
         raise FileNotFoundError(f"{directory} has neither {package}/{file} nor the package as a .tgz of `npm pack`")
     try:
-        with tarfile.open(archives[-1]) as archive:
-            content = archive.extractfile(f"package/{file}")
-            if content is None:
-                raise KeyError(file)
-            return content.read()
-    except (OSError, EOFError, tarfile.TarError, KeyError) as error:
-        raise FileNotFoundError(f"{archives[-1]} has no readable {file}; fetch it again with `npm pack`") from error
+        return _member(archives[-1], f"package/{file}")
+    except (OSError, EOFError, zlib.error, tar.BadTar, KeyError) as error:
+        raise FileNotFoundError(
+            f"{archives[-1]} has no readable {file} ({error}); fetch it again with `npm pack`"
+        ) from error
+
+
+def _member(archive: pathlib.Path, name: str) -> bytes:
+    with gzip.open(archive) as packed:
+        unpacked = io.BytesIO(packed.read(_MAX_UNPACKED + 1))
+    if len(unpacked.getbuffer()) > _MAX_UNPACKED:
+        raise OSError(f"it unpacks to more than {_MAX_UNPACKED:,} bytes")
+    for member in tar.members(unpacked):
+        if member.name == name and member.regular:
+            return member.read(unpacked)
+    raise KeyError(name)
 
 
 def _run(command: Sequence[str], directory: pathlib.Path) -> subprocess.CompletedProcess[str]:

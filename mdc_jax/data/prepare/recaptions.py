@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow
-import pyarrow.compute
 import pyarrow.parquet
 
+from mdc_jax.data import parquet
 from mdc_jax.data.prepare import tar
 from mdc_jax.data.prepare.samples import TarPlan, join_key
 from mdc_jax.data.sources.base import BadRecord
@@ -19,8 +19,6 @@ COLUMNS = ("re_caption", "org_caption")  # the default one first
 NEEDED = ("key", "url", *COLUMNS, "sha256")
 VERIFY = ("image", "download")
 DIFFERS = "sha256 differs"
-
-_BATCH = 4_096  # rows at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +70,13 @@ class Captions:
                 continue
             groups = [i for i, (a, b) in enumerate(_group_ranges(path)) if a <= high and low <= b]
             try:
-                with pyarrow.parquet.ParquetFile(path) as file:
-                    for batch in file.iter_batches(_BATCH, row_groups=groups, columns=list(NEEDED), use_threads=False):
-                        fits = pyarrow.compute.is_in(batch["key"].cast(pyarrow.string()), value_set=wanted)
-                        for row in batch.filter(fits).to_pylist():
-                            rows.setdefault(row["key"], row)
-            except (pyarrow.ArrowException, OSError) as error:
+                with parquet.open_file(path, NEEDED) as file:
+                    for batch in parquet.batches(file, NEEDED, groups):
+                        fits = parquet.is_in(batch["key"], wanted)
+                        found = [parquet.values(column.filter(fits)) for column in batch.values()]
+                        for row in zip(*found, strict=True):
+                            rows.setdefault(row[0], dict(zip(NEEDED, row, strict=True)))
+            except (pyarrow.ArrowException, OSError, ValueError) as error:
                 raise OSError(f"{path} cannot be read: {error}") from error
         return rows
 

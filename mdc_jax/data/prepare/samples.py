@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow
-import pyarrow.parquet
 
+from mdc_jax.data import parquet
 from mdc_jax.data.prepare import tar
 from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.lengths import CAPTION
@@ -28,7 +28,8 @@ _MAX_IMAGE = 2**26  # bytes
 _MAX_TEXT = 2**17  # bytes of a caption or of metadata
 _CHUNK = 10_000  # keys that are looked up together
 _NAMED = 3  # files of a tar that holds no example
-_BATCH = 4_096  # rows of a parquet file at a time
+_LISTING = ("key", "status")  # columns of a parquet file beside a tar
+_MOST_LISTED = 2**21  # its rows, far above those of any tar: a few bytes can stand for all of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,14 +154,18 @@ def _listed(path: pathlib.Path) -> dict[str, None]:
     if not path.exists():
         return {}
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            if not {"key", "status"} <= set(file.schema_arrow.names):
+        with parquet.open_file(path, _LISTING) as file:
+            if not set(_LISTING) <= set(file.schema_arrow.names):
                 return {}  # it is something else
-            batches = file.iter_batches(_BATCH, columns=["key", "status"], use_threads=False)
-            rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-            return dict.fromkeys(str(row["key"]) for row in rows if row["status"] == "success")
-    except (pyarrow.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # the disk's fault, not the file's
+            if file.metadata.num_rows > _MOST_LISTED:
+                raise BadRecord("huge parquet")
+            keys: dict[str, None] = {}
+            for batch in parquet.batches(file, _LISTING):
+                rows = zip(*(parquet.values(batch[name]) for name in _LISTING), strict=True)
+                keys |= dict.fromkeys(str(key) for key, status in rows if status == "success")
+            return keys
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, BadRecord) or (isinstance(error, OSError) and error.errno):  # the disk's fault
             raise
         raise BadRecord("damaged parquet") from error
 

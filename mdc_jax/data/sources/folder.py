@@ -24,6 +24,7 @@ from mdc_jax.data.sources.base import BadRecord, Family, Record
 from mdc_jax.data.tokenizer import Tokenizer
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+_MOST_CAPTIONS = 1_000  # of an image
 FAMILY = "folder"
 
 
@@ -124,7 +125,10 @@ def _from_table(
     captions: dict[pathlib.Path, list[str]] = {file: [] for file in files}
     try:
         for file, caption in parse(path, column):
-            captions[pathlib.Path(file)].append(caption)
+            texts = captions[pathlib.Path(file)]
+            texts.append(caption)
+            if len(texts) > _MOST_CAPTIONS:  # a few bytes of Parquet can stand for any number of rows
+                raise ValueError(f"{file} has more than {_MOST_CAPTIONS:,} captions")
     except KeyError as error:
         raise ValueError(f"{path} names {error.args[0]}, which is not below {path.parent}") from error
     except (ValueError, TypeError, RecursionError, csv.Error) as error:
@@ -153,13 +157,14 @@ def _jsonl_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
 
 
 def _parquet_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
-    import pyarrow.parquet  # costs time where it is not needed
+    from mdc_jax.data import parquet  # pyarrow costs time where it is not needed
 
-    with pyarrow.parquet.ParquetFile(path) as table:
+    with parquet.open_file(path, ["file", column]) as table:
         if not {"file", column} <= set(table.schema_arrow.names):
             raise ValueError(f"its columns are {table.schema_arrow.names}")
-        for batch in table.iter_batches(columns=["file", column]):
-            yield from ((str(row["file"]), str(row[column] or "")) for row in batch.to_pylist())
+        for batch in parquet.batches(table, ["file", column]):
+            files, captions = (parquet.values(batch[name]) for name in ("file", column))
+            yield from ((str(file), str(caption or "")) for file, caption in zip(files, captions, strict=True))
 
 
 def _from_sidecar(path: pathlib.Path) -> tuple[str, ...] | None:

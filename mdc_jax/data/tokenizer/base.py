@@ -11,11 +11,12 @@ from etils import epath
 
 from mdc_jax.config import ConfigError
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
+from mdc_jax.data.tokenizer import limits
 
 _SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can spell these halves of a character, and no model reads them
 # How pieces say where words start: "_" of SentencePiece and the "G" of GPT-2 open one, "##" of BERT goes on with one.
 _OPENS, _GOES_ON = ("\N{LOWER ONE EIGHTH BLOCK}", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"), "##"
-_NO_LIMIT = 2**16  # tokens
+_NO_LIMIT = 2**14  # tokens
 _LARGEST = 2**22  # tokens of a model, several times those of the largest: an id alone must not fill the memory
 _CHARACTERS_PER_TOKEN = 64  # far above what any token covers: a huge caption costs no time, and loses nothing
 
@@ -31,10 +32,11 @@ class Tokenizer(abc.ABC):
         """Takes the number of the model's tokens and its ids of three of them, None for one that it does not have.
 
         Where they share an id, as in CLIP, it is EOS before PAD, and PAD before UNK. Raises ValueError for a model that
-        has too many.
+        has too many, or too long ones.
         """
         if size > _LARGEST:
             raise ValueError(f"its ids go up to {size - 1:,}; at most {_LARGEST:,} tokens are read")
+        limits.check_pieces(max((len(self._piece(id_)) for id_ in range(size)), default=0))
         self.model_bytes = model_bytes
         self.hash = hashlib.sha256(model_bytes).hexdigest()
         special = {id_: own for own, id_ in ((UNK_ID, unk), (PAD_ID, pad), (EOS_ID, eos)) if id_ is not None}
@@ -65,6 +67,7 @@ class Tokenizer(abc.ABC):
         """Reads a model file; raises FileNotFoundError, and ConfigError for what `from_bytes` cannot take."""
         path = epath.Path(path)
         try:
+            limits.check_size(path.stat().length)
             return cls.from_bytes(path.read_bytes())
         except ValueError as error:
             raise ConfigError(f"{path}: {error}") from error

@@ -1,10 +1,13 @@
 """`tokenizer.json` files, as BERT, CLIP, GPT-2 and most models on Hugging Face have one."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 
 import numpy as np
 
 from mdc_jax.config import ConfigError
+from mdc_jax.data.tokenizer import limits
 from mdc_jax.data.tokenizer.base import Tokenizer
 
 # What models call them; the first that the file has. CLIP has one token for all three.
@@ -20,7 +23,8 @@ class HuggingFace(Tokenizer):
         """Takes the file's bytes.
 
         Raises:
-          ValueError: they are no tokenizer.json, or `tokenizers` is not installed.
+          ValueError: they are no tokenizer.json, or one that is made to fill the memory; or `tokenizers` is not
+            installed.
         """
         try:
             import tokenizers
@@ -28,11 +32,13 @@ class HuggingFace(Tokenizer):
             raise ValueError(
                 "a tokenizer.json needs the package tokenizers: pip install -r requirements-tokenizers.txt"
             ) from error
-        try:
+        limits.check_size(len(model_bytes))
+        with _refused(ValueError, f"these {len(model_bytes)} bytes are JSON, but no tokenizer.json"):
+            content = json.loads(model_bytes)
+            for part in ("normalizer", "pre_tokenizer", "decoder"):
+                limits.check_rules(content.get(part))
             self._model = tokenizers.Tokenizer.from_buffer(model_bytes)
-            suffix = json.loads(model_bytes)["model"].get("end_of_word_suffix")
-        except Exception as error:  # the package raises plain Exception
-            raise ValueError(f"these {len(model_bytes)} bytes are JSON, but no tokenizer.json: {error}") from error
+            suffix = content["model"].get("end_of_word_suffix")
         self._suffix: str = suffix or ""
         # A caption that spells "[SEP]" is text, and of any length.
         self._model.encode_special_tokens = True
@@ -53,15 +59,27 @@ class HuggingFace(Tokenizer):
         return next((id_ for id_ in map(self._model.token_to_id, names) if id_ is not None), None)
 
     def _encode(self, caption: str) -> list[int]:
-        try:
+        with _refused(ConfigError, f"this tokenizer.json cannot encode {caption[:80]!r}; use another"):
             return self._model.encode(caption, add_special_tokens=False).ids
-        except Exception as error:  # the package raises plain Exception
-            raise ConfigError(f"this tokenizer.json cannot encode {caption[:80]!r}: {error}; use another") from error
 
     def _decode(self, ids: list[int]) -> str:
-        text = self._model.decode(ids, skip_special_tokens=False)
+        with _refused(ConfigError, f"this tokenizer.json cannot decode {ids[:20]}; use another"):
+            text = self._model.decode(ids, skip_special_tokens=False)
         # The end of a word, which not every file's own decoder takes away.
         return text.replace(self._suffix, " ").strip() if self._suffix else text
 
     def _piece(self, id_: int) -> str:
         return self._model.id_to_token(id_) or ""
+
+
+@contextlib.contextmanager
+def _refused(kind: type[Exception], reason: str) -> Iterator[None]:
+    """Raises `kind` for what the package raises: plain Exception, and where it panics, as at a regular expression that
+    takes too long, something that is none.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise kind(f"{reason}: {error}") from error

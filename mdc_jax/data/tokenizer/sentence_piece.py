@@ -7,6 +7,7 @@ import sentencepiece
 
 from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
+from mdc_jax.data.tokenizer import limits
 from mdc_jax.data.tokenizer.base import Tokenizer
 
 _THREADS = 4  # fixed, since sums over threads, and with them the model, depend on their number
@@ -16,13 +17,16 @@ class SentencePiece(Tokenizer):
     """A SentencePiece model: those trained here, T5's, Gemma's, Llama's ..."""
 
     def __init__(self, model_bytes: bytes) -> None:
-        """Takes a serialised model; raises ValueError for anything else."""
+        """Takes a serialised model; raises ValueError for all else, and for one that is made to fill the memory."""
+        limits.check_size(len(model_bytes))
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_proto=model_bytes)
         except RuntimeError as error:
             raise ValueError(
                 f"these {len(model_bytes)} bytes are neither a SentencePiece model nor a tokenizer.json"
             ) from error
+        for table in _tables(model_bytes):
+            limits.check_table(table)
         ids = {"pad": self._model.pad_id(), "eos": self._model.eos_id(), "unk": self._model.unk_id()}
         given = {name: None if id_ < 0 else id_ for name, id_ in ids.items()}
         super().__init__(model_bytes, self._model.get_piece_size(), **given)
@@ -35,6 +39,40 @@ class SentencePiece(Tokenizer):
 
     def _piece(self, id_: int) -> str:
         return self._model.id_to_piece(id_)
+
+
+def _tables(model: bytes) -> Iterator[bytes]:
+    """The tables of characters of a serialised model: those by which it normalises a text and undoes that."""
+    for number, rules in _parts(model):
+        if number in (3, 5):  # normalizer_spec, denormalizer_spec
+            yield from (table for number, table in _parts(rules) if number == 2)  # precompiled_charsmap
+
+
+def _parts(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """The fields of a message of protocol buffers that are bytes or messages, by their numbers.
+
+    The package's own module of its messages works with some versions of protobuf only.
+    """
+    file = io.BytesIO(message)
+    while file.tell() < len(message):
+        number, kind = divmod(_varint(file), 8)
+        if kind == 0:
+            _varint(file)
+        elif kind in (1, 5):
+            file.seek(8 if kind == 1 else 4, io.SEEK_CUR)
+        elif kind == 2:
+            yield number, file.read(_varint(file))
+        else:
+            raise ValueError(f"its model has a field of kind {kind}, which no version of SentencePiece writes")
+
+
+def _varint(file: io.BytesIO) -> int:
+    value = 0
+    for shift, byte in enumerate(iter(lambda: file.read(1), b"")):
+        value |= (byte[0] & 127) << 7 * shift
+        if byte[0] < 128:
+            break
+    return value
 
 
 def train(captions: Iterable[str], settings: sections.Tokenizer) -> SentencePiece:
