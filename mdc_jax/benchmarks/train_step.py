@@ -70,6 +70,8 @@ def benchmark(
     unknown = set(rows or ()) - set(chosen) - {PRODUCTS}
     if unknown:
         raise ConfigError(f'--rows: no row "{unknown.pop()}"; there are {", ".join((*variants(config), PRODUCTS))}')
+    if PRODUCTS in (rows or ()) and OURS not in rows:
+        raise ConfigError(f'--rows: "{PRODUCTS}" are those of "{OURS}": name that row too')
     batch = step_.make_batch(config, vocab_size=vocab_size, caption_tokens=caption_tokens)
     prepared = {
         name: step_.prepare(entry, batch, vocab_size=vocab_size, loss=plain_loss if name == PLAIN else None)
@@ -78,13 +80,13 @@ def benchmark(
     steps = {name: step for name, (step, _) in prepared.items()}
     init = next(iter(prepared.values()))[1]
     found = step_.measure(steps, init(), repeats)
-    table_ = {name: _row(steps[name], entry, found.get(PLAIN)) for name, entry in found.items()}
+    result = {name: _row(steps[name], entry, found.get(PLAIN)) for name, entry in found.items()}
     if OURS in found and (rows is None or PRODUCTS in rows):
         bare = _products(config, steps[OURS], found[OURS], repeats)
-        for row in table_.values():
+        for row in result.values():
             row["share_of_products"] = row["images_per_second"] / bare["images_per_second"]
-        table_[PRODUCTS] = bare
-    return table_
+        result[PRODUCTS] = bare
+    return result
 
 
 def _products(

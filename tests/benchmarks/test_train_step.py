@@ -50,6 +50,8 @@ def test_rows_in_one_run():
 def test_a_row_that_does_not_exist():
     with pytest.raises(ConfigError, match=r'--rows: no row "fast"; there are plain, masked tokens only'):
         train_step.benchmark(tiny(), 1000, 9, 1, ["fast"])
+    with pytest.raises(ConfigError, match='"bare matrix products" are those of "masked tokens only": name that row'):
+        train_step.benchmark(tiny(), 1000, 9, 1, ["plain", "bare matrix products"])
 
 
 def test_scaling_changes_one_thing_at_a_time():
