@@ -21,7 +21,8 @@ from ml_collections import config_flags
 from mdc_jax import command
 from mdc_jax.comparison import estimate, execution, merge, report, settings
 from mdc_jax.config import ConfigError
-from mdc_jax.data.pipeline import ReadError, TooManyBadRecords
+from mdc_jax.data.pipeline import TooManyBadRecords
+from mdc_jax.data.retries import ReadError
 from mdc_jax.training import compilation_cache, distributed
 from mdc_jax.training.failures import Failure
 from mdc_jax.training.train_log import NonFiniteError

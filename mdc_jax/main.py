@@ -13,7 +13,8 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse
-from mdc_jax.data.pipeline import ReadError, TooManyBadRecords
+from mdc_jax.data.pipeline import TooManyBadRecords
+from mdc_jax.data.retries import ReadError
 from mdc_jax.training import compilation_cache, distributed, dry_compile, dry_report, loop
 from mdc_jax.training.failures import Failure
 from mdc_jax.training.train_log import NonFiniteError

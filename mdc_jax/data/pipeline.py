@@ -7,9 +7,8 @@ holds its h-th n-th, as contiguous rows. Nothing here has a state beside the pos
 """
 
 import collections
-import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -21,14 +20,12 @@ from mdc_jax.data.batch import LABEL_PREFIX, PAD_ID
 from mdc_jax.data.length_buckets import LengthBuckets, caption_length
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.readers import Readers
+from mdc_jax.data.retries import Retries
 from mdc_jax.data.sources.base import BadRecord, Record, Source
 from mdc_jax.data.texts import has_words
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.data.tokenizer import train as train_tokenizer
 
-_T = TypeVar("_T")
-
-_RETRY_AFTER = (0.1, 0.5, 2.0, 10.0, 30.0)  # seconds: a file system may come back; then the read error stops the run
 _CHECK_AFTER = 1_000  # examples seen, or all of fewer, before the share of bad ones is judged
 _MAX_WARNINGS = 20
 _NO_ID = -1  # of rows that only fill up the last evaluation batch
@@ -37,10 +34,6 @@ _AUGMENTATION, _CAPTIONS = 0, 1  # purposes of random numbers
 
 class TooManyBadRecords(RuntimeError):
     """More records than `data.max_bad_share` could not be used."""
-
-
-class ReadError(OSError):
-    """A record could not be read, after several attempts."""
 
 
 class _Row(NamedTuple):
@@ -174,6 +167,7 @@ class TrainBatches:
 
     def close(self) -> None:
         """Ends the threads."""
+        self._assemble.retries.end()
         self._batches.close()
         self._assemble.close()
 
@@ -241,6 +235,7 @@ def _judged(
                 _warn(spec, fault, bad.total())
             yield batch
     finally:
+        assemble.retries.end()
         made.close()
         assemble.close()
     _judge(spec, bad, seen, max_bad_share)
@@ -260,9 +255,10 @@ def read_captions(source: Source, limit: int) -> Iterator[str]:
 
     Of captions that have weights one is drawn, so that every column has its share.
     """
+    retries = Retries()
     for index in plan_of(source, seed=0, shuffle=False).spread(min(limit, len(source))):
         try:
-            text = _text(source, index)
+            text = _text(source, index, retries)
         except BadRecord:
             continue
         captions = text.captions
@@ -296,6 +292,7 @@ class _Assembler:
         self._config = config
         self._families = {family: source.families[family] for family in labels}
         self._augments = any(augmentation.wanted(config.image).values())
+        self.retries = Retries()
         self.readers = Readers(self._attempt, config.data)
 
     def __call__(self, rows: _Rows, canvas: int = 0) -> _Made:
@@ -320,8 +317,8 @@ class _Assembler:
         """The record of a row and the captions that go with it as token ids, or what is wrong with them."""
         index, row = place
         try:
-            record = _read(self._source, row.record)
-            text = record if row.caption == row.record else _text(self._source, row.caption)
+            record = self.retries(self._source.__getitem__, self._source.spec, row.record)
+            text = record if row.caption == row.record else _text(self._source, row.caption, self.retries)
             texts = self._tokenize(self._choose(text, row))
         except BadRecord as fault:
             return _Reading(index, row, fault=fault.reason)
@@ -426,15 +423,11 @@ def _in_threads(make: Callable[[int], _Made], count: int | None, data: sections.
     return iter(grain.MapDataset.source(_Steps(make, count)).to_iter_dataset(options))
 
 
-def _read(source: Source, index: int) -> Record:
-    return _retried(source.__getitem__, source.spec, index)
-
-
-def _text(source: Source, index: int) -> Record:
+def _text(source: Source, index: int, retries: Retries) -> Record:
     """A record for its captions alone, without the image where the source has them at less cost."""
     if hasattr(source, "captions"):
-        return Record(b"", _retried(source.captions, source.spec, index))
-    return _read(source, index)
+        return Record(b"", retries(source.captions, source.spec, index))
+    return retries(source.__getitem__, source.spec, index)
 
 
 def _draw(rng: np.random.Generator, number: int, count: int, weights: Sequence[float]) -> np.ndarray:
@@ -442,21 +435,6 @@ def _draw(rng: np.random.Generator, number: int, count: int, weights: Sequence[f
     if not weights:
         return rng.permutation(number)[:count]
     return rng.choice(number, min(count, np.count_nonzero(weights)), replace=False, p=weights)
-
-
-def _retried(read: Callable[[int], _T], spec: str, index: int) -> _T:
-    """read(index); read errors are retried, since a masked row must be the same on every reading."""
-    for seconds in _RETRY_AFTER:
-        try:
-            return read(index)
-        except OSError as error:
-            logging.warning("%s: record %d: %s; trying again in %s s", spec, index, error, seconds)
-            time.sleep(seconds)
-    try:
-        return read(index)
-    except OSError as error:
-        attempts = len(_RETRY_AFTER) + 1
-        raise ReadError(f"{spec}: record {index} could not be read in {attempts} attempts: {error}") from error
 
 
 def _warn(spec: str, fault: _Fault, total: int) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.data import pipeline, tokenizer
+from mdc_jax.data import pipeline, retries, tokenizer
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.prepare import records
 from mdc_jax.data.sources import open_source
@@ -107,7 +107,7 @@ SETTINGS = settings(max_examples=12, deadline=None, suppress_health_check=[Healt
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(pipeline, "_RETRY_AFTER", ())
+    monkeypatch.setattr(retries, "_AFTER", ())
 
 
 def test_nothing_damaged_nothing_masked(tmp_path, words):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mdc_jax.config import sections
-from mdc_jax.data import images, pipeline, tokenizer
+from mdc_jax.data import images, pipeline, retries, tokenizer
 from mdc_jax.data.batch import EOS_ID
 from mdc_jax.data.plan import Plan
 from mdc_jax.data.sources import open_source
@@ -293,7 +293,7 @@ def test_evaluation_is_judged_at_its_end(words):
 
 
 def test_read_errors_are_retried_then_stop_the_run(words, monkeypatch):
-    monkeypatch.setattr(pipeline, "_RETRY_AFTER", (0.0, 0.0))
+    monkeypatch.setattr(retries, "_AFTER", (0.0, 0.0))
     good = _good(4)
     flaky = [lambda reads, record=record: record if reads % 3 == 0 else OSError("timed out") for record in good]
     with pipeline.TrainBatches(Fixed(flaky), words, _config(threads=0), position=0) as batches:
@@ -303,7 +303,7 @@ def test_read_errors_are_retried_then_stop_the_run(words, monkeypatch):
         pipeline.TrainBatches(
             Fixed([*good[:3], OSError("disk on fire")]), words, _config(threads=0), position=0
         ) as batches,
-        pytest.raises(pipeline.ReadError, match="fixed: record 3 could not be read in 3 attempts: disk on fire"),
+        pytest.raises(retries.ReadError, match="fixed: record 3 could not be read in 3 attempts: disk on fire"),
     ):
         next(batches)
 
