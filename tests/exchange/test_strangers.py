@@ -62,11 +62,11 @@ def test_exports(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "own" / "README.md").unlink()
     built, build = {}, checkpoint.build_objective
 
-    def once(config, vocab_size, mesh):
+    def once(config, vocab_size, mesh, word_starts):
         """Of the settings that decide shapes; to build is slow."""
         key = repr((config.model, config.objective, config.image, config.data.max_tokens, vocab_size))
         if key not in built:
-            built[key] = build(config, vocab_size, mesh)
+            built[key] = build(config, vocab_size, mesh, word_starts)
         return built[key]
 
     monkeypatch.setattr(own.checkpoint, "build_objective", once)

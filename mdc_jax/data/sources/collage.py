@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
+import PIL.Image
 
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data import foil_kinds
@@ -31,7 +32,8 @@ _PURPOSES = {kind: 2 + number for number, kind in enumerate(foil_kinds.KINDS)}
 _TRAIN_COUNT, _COUNT = 1_000_000, 20_000
 _MOST = 1 << 40
 _SENTENCES = (2, 3, 4)
-_DECODED = 4096  # cut-outs that are kept decoded, at most 64 KiB each: decoding is half of the work
+# Of at most 64 KiB each: decoding is half of the work.
+_decoded = functools.lru_cache(maxsize=4096)(draw.decode)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +72,7 @@ class CollageSource:
         self.spec = spec
         self.settings = settings
         stock = _load(directory, settings.split)
-        self._kinds = len(stock.kinds)
-        self._cutout = functools.lru_cache(_DECODED)(lambda number: draw.decode(stock.images[number]))
+        self._images, self._kinds = stock.images, len(stock.kinds)
         self._shelf = layout.Shelf(list(zip(stock.titles, stock.kinds_of, strict=True)))
         self._titles = _titles(directory)
         self.families = labels.families(stock.kinds)
@@ -141,6 +142,9 @@ class CollageSource:
             raise IndexError(f"foil {index} of {self.spec!r}, which has {len(self)}")
         collages = CollageFoils(self._shelf, self._titles, self.settings.sentences)
         return foil_kinds.draw(kind, self._stream(index, _PURPOSES[kind]), collages)
+
+    def _cutout(self, number: int) -> PIL.Image.Image:
+        return _decoded(self._images[number])
 
     def _captions(self, index: int, collage: layout.Collage) -> tuple[str, ...]:
         return (grammar.caption(collage, self._stream(index, 1), self.settings.sentences),)
