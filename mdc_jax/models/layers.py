@@ -27,15 +27,36 @@ def split_rows(x: jax.Array, rows: NamedSharding | None) -> jax.Array:
 
 
 def lookup(table: jax.Array, index: jax.Array, dtype: jnp.dtype, rows: NamedSharding | None) -> jax.Array:
-    """Rows of a table f32[V, D] at i32[...], as [..., D] in a dtype.
+    """Rows of a table f32[V, D] at i32[B, ...], as [B, ..., D] in a dtype.
 
-    Rows are cast, not the table: their gradients are then added up in float32. Most tokens of a batch are MASK or a
-    pad, and a sum of thousands of bfloat16 numbers loses most of what they say. On a GPU its additions would also wait
-    for each other: half of a step. Devices that share the batch look up their own rows in a table that each has whole.
+    Devices that share the batch look up their own rows in a table that each has whole.
     """
-    if rows is not None:
-        table = jax.lax.with_sharding_constraint(table, NamedSharding(rows.mesh, PartitionSpec()))
-    return table[index].astype(dtype)
+    table = table.astype(dtype)
+    if rows is None or len(index) % math.prod(rows.mesh.shape[axis] for axis in rows.spec[0]):
+        return _take(table, index)
+    return jax.shard_map(
+        _take, mesh=rows.mesh, in_specs=(PartitionSpec(), rows.spec), out_specs=rows.spec, check_vma=False
+    )(table, index)
+
+
+@jax.custom_vjp
+def _take(table: jax.Array, index: jax.Array) -> jax.Array:
+    return table[index]
+
+
+def _take_forward(table: jax.Array, index: jax.Array) -> tuple[jax.Array, tuple[jax.Array, int]]:
+    return table[index], (index, len(table))
+
+
+def _take_backward(kept: tuple[jax.Array, int], gradient: jax.Array) -> tuple[jax.Array, None]:
+    # Most tokens of a batch are MASK or a pad: a sum of thousands of bfloat16 numbers loses most of what they say, and
+    # on a GPU its additions wait for each other, half of a step. Devices then send sums in the dtype of all gradients.
+    index, size = kept
+    sums = jnp.zeros((size, gradient.shape[-1])).at[index].add(gradient.astype(jnp.float32))
+    return sums.astype(gradient.dtype), None
+
+
+_take.defvjp(_take_forward, _take_backward)
 
 
 class Dense(nn.Module):
