@@ -113,9 +113,9 @@ def steps_of(arg: ml_collections.ConfigDict, base: str) -> int:
     """Those that are asked for; 0: none."""
     if not arg.epochs:
         return arg.steps
-    if arg.steps or not arg.count:
+    if arg.epochs < 0 or arg.steps or not arg.count:
         raise ConfigError(
-            "epochs= takes the place of steps=, and needs count=, the pairs that a pass is over: give both"
+            "epochs= takes the place of steps=, and needs count=, the pairs that a pass is over: give both, 1 or more"
         )
     pairs = len(open_source(subset_of(arg.count, base)))
     return max(round(arg.epochs * pairs / command.load(base).data.batch_size), 1)
@@ -128,9 +128,10 @@ def subset_of(count: str, base: str) -> str:
 
 def settings_of(arg: ml_collections.ConfigDict, size: str, base: str) -> tuple[str, ...]:
     """Of all entries."""
-    if size == "smoke":
-        return ("log.every=1 steps",)
-    return (f"data.train={subset_of(arg.count, base)}",) if arg.count else ()
+    if size == "pairs" and arg.count:
+        raise ConfigError(f"count={arg.count}: the entries of pairs have counts of their own; leave it out")
+    every = ("log.every=1 steps",) if size == "smoke" else ()
+    return (*every, f"data.train={subset_of(arg.count, base)}") if arg.count else every
 
 
 def entries_of(size: str, base: str) -> dict[str, Entry]:

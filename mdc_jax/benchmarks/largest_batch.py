@@ -63,12 +63,13 @@ def main(_: list[str]) -> None:
     if flags.FLAGS.config is None:
         raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
     config = parse(flags.FLAGS.config)
+    step_.check_decoder(config)
     device = jax.local_devices()[0]
     limit = flags.FLAGS.gigabytes * 1e9 if flags.FLAGS.gigabytes else capacity(device)
     if limit is None:
         raise ConfigError(f"the memory of a {device.device_kind} is not known: give --gigabytes")
     rows = []
-    for vocabulary in map(int, flags.FLAGS.vocabulary or [config.tokenizer.vocab_size]):
+    for vocabulary in step_.vocabularies(flags.FLAGS.vocabulary, config):
         sizes = {
             name: measure(
                 config,
@@ -86,7 +87,7 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_list("vocabulary", None, "Vocabulary sizes; default: the config's.")
-    flags.DEFINE_integer("caption_tokens", 25, "Tokens of every caption, EOS included.")
+    flags.DEFINE_integer("caption_tokens", 25, "Tokens of every caption, EOS included.", lower_bound=1)
     flags.DEFINE_float("gigabytes", 0, "Of a device; 0: what it says.", lower_bound=0)
     command.define_config()
     app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from mdc_jax import objectives
-from mdc_jax.config import sections
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
 from mdc_jax.objectives.captioner import Captioner
 from mdc_jax.training import sharding
 from mdc_jax.training import state as train_state
@@ -20,6 +21,8 @@ from mdc_jax.training.optimizer import learning_rate
 
 State = train_state.State
 Name = TypeVar("Name")
+
+_FIRST_WORD = 1 + max(PAD_ID, EOS_ID, UNK_ID)
 
 
 @dataclasses.dataclass
@@ -57,11 +60,30 @@ def objective_of(config: sections.Config, vocab_size: int, loss: Callable | None
     return objective
 
 
+def check_decoder(config: sections.Config) -> None:
+    """Raises ConfigError for an objective without a text decoder, of whose loss there is nothing to save."""
+    if not config.objective.writes_captions:
+        raise ConfigError(
+            f'objective="{config.objective.name}" has no text decoder, whose loss is measured here: give another, as '
+            "in configs/scenes.py:objective=autoregressive"
+        )
+
+
+def vocabularies(given: Sequence[str] | None, config: sections.Config) -> list[int]:
+    """Sizes of vocabularies as --vocabulary has them; the config's where there are none. Raises ConfigError."""
+    sizes = [int(text) if text.isdecimal() else 0 for text in given or [str(config.tokenizer.vocab_size)]]
+    if min(sizes) <= _FIRST_WORD:
+        raise ConfigError(
+            f"--vocabulary={','.join(given or ())}: give numbers above {_FIRST_WORD}, as in --vocabulary=32000,256000"
+        )
+    return sizes
+
+
 def make_batch(config: sections.Config, *, vocab_size: int, caption_tokens: int) -> dict[str, np.ndarray]:
     """Random images, each with captions of `caption_tokens` random tokens (at most `data.max_tokens`)."""
     rng = np.random.default_rng(0)
     size, data = config.data.batch_size, config.data
-    text = rng.integers(3, vocab_size, (size, data.captions_per_image, data.max_tokens)).astype(np.int32)
+    text = rng.integers(_FIRST_WORD, vocab_size, (size, data.captions_per_image, data.max_tokens)).astype(np.int32)
     return {
         "image": rng.integers(0, 256, (size, config.image.size, config.image.size, 3), np.uint8),
         "text": text,

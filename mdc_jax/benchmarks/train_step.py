@@ -65,7 +65,8 @@ def variants(config: sections.Config) -> dict[str, sections.Config]:
 def benchmark(
     config: sections.Config, vocab_size: int, caption_tokens: int, repeats: int, rows: list[str] | None
 ) -> dict[str, dict[str, float]]:
-    """Row → its measurements; see `main` for their names."""
+    """Row → its measurements; see `_COLUMNS` for their names."""
+    step_.check_decoder(config)
     chosen = {name: entry for name, entry in variants(config).items() if rows is None or name in rows}
     unknown = set(rows or ()) - set(chosen) - {PRODUCTS}
     if unknown:
@@ -160,10 +161,9 @@ def main(_: list[str]) -> None:
         raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
     config = parse(flags.FLAGS.config)
     kind = jax.devices()[0].device_kind
-    vocabularies = [int(size) for size in flags.FLAGS.vocabulary or [config.tokenizer.vocab_size]]
     found = {}
-    for size in vocabularies:
-        found[size] = benchmark(config, size, flags.FLAGS.caption_tokens, flags.FLAGS.repeats, flags.FLAGS.rows)
+    for size in step_.vocabularies(flags.FLAGS.vocabulary, config):
+        found[size] = benchmark(config, size, flags.FLAGS.caption_tokens, flags.FLAGS.repeats, flags.FLAGS.rows or None)
         print(
             f"vocabulary {size:,}, batch {config.data.batch_size}, {flags.FLAGS.caption_tokens} of "
             f"{config.data.max_tokens} tokens, {config.model.dtype}, {jax.device_count()} x {kind}\n"
@@ -177,7 +177,7 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_list("vocabulary", None, "Vocabulary sizes; default: the config's.")
-    flags.DEFINE_integer("caption_tokens", 25, "Tokens of every caption, EOS included.")
+    flags.DEFINE_integer("caption_tokens", 25, "Tokens of every caption, EOS included.", lower_bound=1)
     flags.DEFINE_integer("repeats", 3, "Measured steps of each row; the fastest counts.", lower_bound=1)
     flags.DEFINE_list("rows", None, "Rows to measure; default: all.")
     flags.DEFINE_string("json", "", "File for the numbers.")

@@ -76,7 +76,7 @@ def blocks(found: Findings, beside: Findings | None, folder: epath.Path) -> list
       beside: one of the same entries on another data set; None: there is none, and so no verdict.
       folder: where figures are written.
 
-    Raises ConfigError where the two have other ratios.
+    Raises ConfigError where the two have other ratios, and where runs that are compared have no seed in common yet.
     """
     sweeps = {_name(one): sweep(one) for one in (found, beside) if one is not None}
     if beside is None and None in sweeps.values():
@@ -88,7 +88,10 @@ def blocks(found: Findings, beside: Findings | None, folder: epath.Path) -> list
             "run configs/compare_scenes.py:ratios with sentences=1 and with sentences=4"
         )
     head = [Heading("One schedule against ratios"), _picture(sweeps, folder)]
-    return head if beside is None else [*head, *_claim(sweeps)]
+    try:
+        return head if beside is None else [*head, *_claim(sweeps)]
+    except ValueError as error:
+        raise ConfigError(f"--beside: {error}") from error
 
 
 def _claim(sweeps: Mapping[str, Sweep]) -> list[Block]:

@@ -29,9 +29,11 @@ def batches(
     """Some rows at a time, by column.
 
     Raises:
-      ValueError: a column holds neither texts nor numbers.
+      ValueError: a column holds neither texts nor numbers, or there are several of its name.
     """
     for name in columns:
+        if (count := file.schema_arrow.names.count(name)) != 1:
+            raise ValueError(f"it has {count} columns {name}, not one")
         kind = file.schema_arrow.field(name).type
         kind = kind.value_type if types.is_dictionary(kind) else kind
         if not any(fits(kind) for fits in (types.is_string, types.is_large_string, types.is_primitive, types.is_null)):

@@ -54,6 +54,16 @@ def test_a_row_that_does_not_exist():
         train_step.benchmark(tiny(), 1000, 9, 1, ["plain", "bare matrix products"])
 
 
+def test_what_cannot_be_measured_is_refused():
+    assert step.vocabularies(None, tiny()) == [tiny().tokenizer.vocab_size]
+    assert step.vocabularies(["32000", "4"], tiny()) == [32_000, 4]
+    for wrong in (["abc"], ["-5"], ["32000", "3"]):
+        with pytest.raises(ConfigError, match="give numbers above 3, as in --vocabulary=32000"):
+            step.vocabularies(wrong, tiny())
+    with pytest.raises(ConfigError, match='objective="clip" has no text decoder'):
+        train_step.benchmark(dataclasses.replace(tiny(), objective=sections.Clip()), 1000, 9, 1, None)
+
+
 def test_scaling_changes_one_thing_at_a_time():
     config = tiny()
     changed = [(name, value) for name, value, _, _ in scaling.settings(config, [1.0, 2.0])]

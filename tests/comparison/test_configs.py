@@ -64,9 +64,17 @@ def test_epochs_are_passes_over_the_pairs_that_there_are():
     config = plan.config_of(found, plan.Run("masked_lm_30", 0), epath.Path("/nowhere"), found.steps)
     assert len(open_source(config.data.train)) == 4000
     assert found.steps == 20 * 4000 // config.data.batch_size and config.duration == f"{found.steps} steps"
-    for wrong in ("epochs=20", "epochs=20,count=4k,steps=3"):
+    for wrong in ("epochs=20", "epochs=20,count=4k,steps=3", "epochs=-1,count=4k"):
         with pytest.raises(ConfigError, match=r"epochs= takes the place of steps=, and needs count="):
             command.load(f"configs/compare_scenes.py:ratios,{wrong}")
+
+
+def test_no_count_of_pairs_is_left_without_effect():
+    found = settings.parse(command.load("configs/compare_scenes.py:smoke,count=2k"))
+    config = plan.config_of(found, plan.Run("autoregressive", 0), epath.Path("/nowhere"), found.steps)
+    assert config.data.train.startswith("subset:2k:") and config.log.every == "1 steps"
+    with pytest.raises(ConfigError, match="count=2k: the entries of pairs have counts of their own"):
+        command.load("configs/compare_scenes.py:pairs,count=2k")
 
 
 def test_what_is_quick_says_what_it_lacks():

@@ -87,5 +87,14 @@ def test_the_report_says_it_with_its_reasons(tmp_path):
         ratios.blocks(short, found(tmp_path, "fewer", {k: v for k, v in LONG.items() if k != "high"}), tmp_path)
 
 
+def test_a_comparison_that_is_not_finished_has_a_figure_and_no_verdict(tmp_path):
+    short, long = found(tmp_path, "short", SHORT), found(tmp_path, "long", LONG)
+    (curves,) = short.curves.values()
+    curves["high"], curves["low"] = {0: curves["high"][0]}, {1: curves["low"][1]}
+    assert len(ratios.blocks(short, None, fakes.epath.Path(tmp_path))) == 2
+    with pytest.raises(ConfigError, match=r"--beside: no seed is in both \[0\] and \[1\]: run both for the same seeds"):
+        ratios.blocks(short, long, fakes.epath.Path(tmp_path))
+
+
 def test_a_comparison_without_ratios_has_no_such_part(tmp_path):
     assert ratios.blocks(findings.read(fakes.comparison(tmp_path)), None, fakes.epath.Path(tmp_path)) == []

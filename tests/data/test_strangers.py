@@ -281,6 +281,15 @@ def test_parquet_that_is_none_or_holds_something_else(tmp_path: pathlib.Path, mo
     nested = parquet_file(path, {"key": pyarrow.array([[["1"]]]), "status": pyarrow.array(["success"])})
     with pytest.raises(BadRecord, match="damaged parquet"):
         samples._listed(nested)
+    twice = pyarrow.Table.from_arrays([pyarrow.array(["1"])] * 3, names=["key", "key", "status"])
+    pyarrow.parquet.write_table(twice, path)
+    with pytest.raises(BadRecord, match="damaged parquet"):
+        samples._listed(path)
+    (tmp_path / "1.png").write_bytes(picture())
+    twice = pyarrow.Table.from_arrays([pyarrow.array(["1.png"])] * 3, names=["file", "caption", "caption"])
+    pyarrow.parquet.write_table(twice, tmp_path / "captions.parquet")
+    with pytest.raises(ValueError, match="it has 2 columns caption, not one"):
+        folder.read_captions(tmp_path, [pathlib.Path("1.png")])
     path.write_bytes(whole)
     monkeypatch.setattr(samples, "_MOST_LISTED", 2)
     with pytest.raises(BadRecord, match="huge parquet"):

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import xml.etree.ElementTree
 
 import PIL.Image
 import pytest
@@ -50,5 +51,27 @@ def test_a_drawing_shows_no_files_from_elsewhere(tmp_path):
     for reference in (*names, "data:image/svg+xml;base64,AAAA", "", ".."):
         with pytest.raises(BadRecord, match="drawing of other files"):
             render(reference)
-    with pytest.raises(BadRecord):
-        render(within[:-40])
+    assert images.decode(render("a" * 300)).shape == (8, 8, 3)  # no file can be called so
+    for damaged in (within[:-40], within[:-41], f"{within}\N{LATIN SMALL LETTER E WITH ACUTE}"):
+        with pytest.raises(BadRecord):
+            render(damaged)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"{'<g>' * 1_000}{DISC}{'</g>' * 1_000}",
+        f'<g id="0">{DISC}</g>' + "".join(f'<g id="{n}"><use x:href="#{n - 1}"/></g>' for n in range(1, 300)),
+        f'<g id="a">{DISC}<use href="#a"/></g>',
+    ],
+)
+def test_a_drawing_of_deep_groups_does_not_end_the_process(tmp_path, content):
+    path = tmp_path / "drawing.svg"
+    path.write_text(SVG.format(4, 4, content))
+    with pytest.raises(BadRecord, match="deep drawing"):
+        svg.render(path, 8)
+
+
+def test_groups_that_are_used_often_are_looked_at_once():
+    often = "".join(f'<g id="{n}">{f"""<use href="#{n - 1}"/>""" * 50}</g>' for n in range(1, 20))
+    svg._check_depth(xml.etree.ElementTree.fromstring(SVG.format(4, 4, f'<g id="0">{DISC}</g>{often}')))
