@@ -20,6 +20,7 @@ from mdc_jax.report import tables
 from mdc_jax.training.memory import capacity
 
 _MULTIPLE, _SHARE = 8, 0.02
+_MOST = 2**20  # images: where peaks do not grow, no batch is too large
 _UNTUNED = {"xla_gpu_autotune_level": 0}
 
 
@@ -32,7 +33,7 @@ def largest(peak: Callable[[int], float], limit: float, first: int = 64) -> int:
     while True:
         fits = max((size for size in taken if taken[size] <= limit), default=0)
         bursts = min((size for size in taken if taken[size] > limit), default=None)
-        if bursts is not None and bursts - fits <= max(_MULTIPLE, _SHARE * fits):
+        if fits >= _MOST or bursts is not None and bursts - fits <= max(_MULTIPLE, _SHARE * fits):
             return fits
         (a, at_a), (b, at_b) = list(taken.items())[-2:]
         guess = b + (limit - at_b) * (b - a) / max(at_b - at_a, 1)

@@ -68,11 +68,11 @@ def _machines_of_slice() -> int:
     """Machines of the TPU slice that this one belongs to; 1 elsewhere."""
     if "TPU_PROCESS_BOUNDS" in os.environ:  # who sets it means this machine alone
         return 1
-    from jax._src.clusters import GceTpuCluster, GkeTpuCluster
-
     try:
+        from jax._src.clusters import GceTpuCluster, GkeTpuCluster  # JAX shows them nowhere else
+
         return next((env.get_process_count() for env in (GceTpuCluster, GkeTpuCluster) if env.is_env_present()), 1)
-    except Exception:  # nobody answers where a TPU would be known: that alone is no reason to refuse a start
+    except Exception:  # nobody answers where a TPU would be known, or JAX moved it: no reason to refuse a start
         return 1
 
 

@@ -20,5 +20,9 @@ def test_the_largest_batch_fits_and_one_that_is_little_larger_does_not(peak):
     assert len(tried) == len(set(tried)) < 12
 
 
+def test_peaks_that_do_not_grow():
+    assert largest_batch.largest(lambda _: 1_000, 2_000) >= 2**20
+
+
 def test_no_batch_fits():
     assert largest_batch.largest(lambda size: 1_000 + size, 500) == 0
