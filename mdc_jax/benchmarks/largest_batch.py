@@ -33,7 +33,7 @@ def largest(peak: Callable[[int], float], limit: float, first: int = 64) -> int:
     while True:
         fits = max((size for size in taken if taken[size] <= limit), default=0)
         bursts = min((size for size in taken if taken[size] > limit), default=None)
-        if fits >= _MOST or bursts is not None and bursts - fits <= max(_MULTIPLE, _SHARE * fits):
+        if fits >= _MOST or (bursts is not None and bursts - fits <= max(_MULTIPLE, _SHARE * fits)):
             return fits
         (a, at_a), (b, at_b) = list(taken.items())[-2:]
         guess = b + (limit - at_b) * (b - a) / max(at_b - at_a, 1)
