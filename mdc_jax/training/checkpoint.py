@@ -269,7 +269,7 @@ def steps(workdir: epath.PathLike) -> list[int]:
         saved = checkpointer.steps()
         checkpointer.close()
     if not saved:
-        raise ConfigError(f"{workdir} holds no checkpoint: give the workdir of a run that has saved one")
+        raise ConfigError(f"{workdir} holds no checkpoint: give the --workdir of a run that has saved one")
     return saved
 
 
