@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes .venv and installs the requirements in it; does nothing where that is done already.
 #
-#   bash launch/setup.sh [--dev | --gpu | --tpu]     also what the tests need, or JAX for this accelerator
+#   bash launch/setup.sh [--dry_run] [--dev | --gpu | --tpu]     also what the tests need, or JAX for this accelerator
 #
+# --dry_run prints what would be run.
 # PYTHON=/path/to/python chooses the interpreter; by default the newest tested one on the path.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,17 +35,21 @@ find_python() {
   return 1
 }
 
+dry_run=""
+if [[ ${1:-} == --dry_run ]]; then dry_run=yes; shift; fi
+run() { if [[ $dry_run ]]; then printf '%q ' "$@" && echo; else "$@"; fi; }
+
 files=(requirements.txt)
 case "${1:-}" in
   "") ;;
   --dev | --gpu | --tpu) files+=("requirements-${1#--}.txt") ;;
-  *) echo "usage: bash $0 [--dev | --gpu | --tpu]" >&2; exit 2 ;;
+  *) echo "usage: bash $0 [--dry_run] [--dev | --gpu | --tpu]" >&2; exit 2 ;;
 esac
 
 if ! { recent .venv/bin/python && works .venv/bin/python -m pip --version; }; then
   python=$(find_python)
   echo "Making .venv with $("$python" --version) ..."
-  "$python" -m venv --clear .venv
+  run "$python" -m venv --clear .venv
 fi
 
 # A copy of each installed file stays in .venv; it is only written once the installation has worked.
@@ -54,6 +59,6 @@ for file in "${files[@]}"; do
 done
 if ((${#changed[@]})); then
   echo "Installing ${changed[*]}; this can take some minutes ..."
-  .venv/bin/python -m pip install -qq --disable-pip-version-check "${changed[@]/#/-r}"
-  cp "${changed[@]}" .venv
+  run .venv/bin/python -m pip install -qq --disable-pip-version-check "${changed[@]/#/-r}"
+  run cp "${changed[@]}" .venv
 fi

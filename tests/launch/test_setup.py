@@ -83,3 +83,30 @@ def test_setup_with_a_chosen_python_that_is_none(repository: pathlib.Path, monke
     result = set_up(repository, python3_12=REAL)
     assert result.returncode != 0
     assert "/no/such/python" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "script, printed",
+    [
+        ("setup.sh", ["-m venv --clear .venv", "-m pip install", "cp requirements.txt .venv"]),
+        ("demo.sh", ["-m venv --clear .venv", "--config=configs/scenes.py --workdir=runs/demo -x a\\ b"]),
+        ("test.sh", ["-rrequirements-dev.txt", "ruff check .", "-m pytest -n 2 --dist worksteal -x a\\ b"]),
+    ],
+)
+def test_a_dry_run_prints_its_commands_and_does_nothing(
+    repository: pathlib.Path, script: str, printed: list[str]
+) -> None:
+    before = sorted(repository.rglob("*"))
+    arguments = [] if script == "setup.sh" else ["-x", "a b"]
+    result = subprocess.run(
+        ["bash", f"launch/{script}", "--dry_run", *arguments],
+        cwd=repository,
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    for part in printed:
+        assert part in result.stdout
+    assert sorted(repository.rglob("*")) == before
