@@ -1,6 +1,8 @@
 """All tests run on 8 fake CPU devices, and a broadcast between different ranks is an error."""
 
+import gc
 import os
+import pathlib
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +29,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole runs come first: one that begins when all others are done is waited for by every other worker."""
     items.sort(key=lambda item: "end_to_end" not in item.path.parts)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_mappings() -> Iterator[None]:
+    """Every compiled function takes some mappings of memory, of which Linux gives a process 65,530: then it crashes."""
+    yield
+    mappings = pathlib.Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > 25_000:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
