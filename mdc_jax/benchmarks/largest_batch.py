@@ -7,7 +7,7 @@ that one is run. "plain" is that of `mdc_jax.benchmarks.train_step`. Kernels are
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 from absl import app, flags
@@ -47,15 +47,15 @@ def largest(peak: Callable[[int], float], limit: float, first: int = 64) -> int:
 def measure(config: sections.Config, *, vocab_size: int, caption_tokens: int, limit: float, plain: bool) -> int:
     """The largest batch whose step takes at most `limit` bytes, of which one step was run."""
 
-    def prepare(batch_size: int, options: Mapping[str, int]) -> tuple[step_.Step, Callable[[], step_.State]]:
+    def prepare(batch_size: int) -> tuple[step_.Step, Callable[[], step_.State]]:
         sized = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=batch_size))
         batch = step_.make_batch(sized, vocab_size=vocab_size, caption_tokens=caption_tokens)
         loss = plain_loss if plain else None
-        return step_.prepare(sized, batch, vocab_size=vocab_size, loss=loss, options=options)
+        return step_.prepare(sized, batch, vocab_size=vocab_size, loss=loss, options=_UNTUNED)
 
-    size = largest(lambda batch_size: prepare(batch_size, _UNTUNED)[0].peak_bytes, limit)
+    size = largest(lambda batch_size: prepare(batch_size)[0].peak_bytes, limit)
     if size:
-        step, init = prepare(size, _UNTUNED)
+        step, init = prepare(size)
         step_.measure({"": step}, init(), 1)
     return size
 

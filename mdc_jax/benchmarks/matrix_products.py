@@ -4,8 +4,7 @@ A chain through encoder, decoder and output layer, forwards and backwards, in th
 has no norms, activation functions, residuals, losses or optimizer. Attention is the kernel that the model uses. Queries
 and keys are of the first layer's input, so that the chain is linear in what runs through it and stays finite.
 
-Shapes: B images, N image tokens, E their width; T texts of L tokens, D their width; H heads; P tokens with a loss; V
-vocabulary.
+Shapes: B images, N image tokens; T texts of L tokens, D their width; P tokens with a loss; V vocabulary.
 """
 
 import functools

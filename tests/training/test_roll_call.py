@@ -100,3 +100,14 @@ def test_one_machine_of_a_slice_alone_is_refused(monkeypatch: pytest.MonkeyPatch
     for name, value in (("TPU_WORKER_HOSTNAMES", "localhost"), ("TPU_PROCESS_BOUNDS", "1,1,1")):
         monkeypatch.setenv(name, value)
         distributed.initialize("", 1, 0)
+
+
+def test_a_slice_that_cannot_be_asked_for_is_no_reason_to_refuse_a_start(monkeypatch, caplog) -> None:
+    def silent(*_: object) -> bool:
+        raise OSError("no metadata")
+
+    monkeypatch.delenv("TPU_PROCESS_BOUNDS", raising=False)
+    monkeypatch.setattr(cloud_tpu_cluster.GceTpuCluster, "is_env_present", silent)
+    with caplog.at_level("WARNING"):
+        distributed.initialize("", 1, 0)
+    assert "could not be found out (OSError('no metadata'))" in caplog.text and "--coordinator=auto" in caplog.text

@@ -163,8 +163,7 @@ class Rendered:
 def render(path: pathlib.Path, may_be_blank: bool = True) -> bytes:
     """A picture file as JPEG on white, its short side at most SETTINGS["short_side"]; raises BadRecord."""
     short = SETTINGS["short_side"]
-    data = svg.render(path, short) if path.suffix.lower() == ".svg" else path.read_bytes()
-    pixels = images.decode(data)
+    pixels = images.decode(svg.picture(path, short))
     if not may_be_blank and (pixels.min(2) < WHITE).mean() < _MIN_INKED:
         raise BadRecord("blank picture")
     return encode.jpeg(pixels, short, SETTINGS["quality"])

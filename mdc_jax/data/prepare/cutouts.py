@@ -94,8 +94,7 @@ class CutOut:
 def cut_out(path: pathlib.Path, may_be_opaque: bool = False) -> bytes:
     """A picture file as WebP with alpha, cropped to what is visible; raises BadRecord where that is no cut-out."""
     long = SETTINGS["long_side"]
-    data = svg.render(path, long) if path.suffix.lower() == ".svg" else path.read_bytes()
-    pixels = images.decode_rgba(data)
+    pixels = images.decode_rgba(svg.picture(path, long))
     alpha = pixels[..., 3]
     visible = np.argwhere(alpha >= _VISIBLE)
     if not len(visible):

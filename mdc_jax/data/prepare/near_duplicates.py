@@ -37,8 +37,7 @@ _SAVE_EVERY = 1_000  # pictures
 def fingerprint(path: pathlib.Path) -> np.ndarray | None:
     """u8[BYTES] of a picture file; None where it cannot be decoded."""
     try:
-        data = svg.render(path, 2 * _SIDE) if path.suffix.lower() == ".svg" else path.read_bytes()
-        pixels = images.decode(data)
+        pixels = images.decode(svg.picture(path, 2 * _SIDE))
     except BadRecord:
         return None
     return fingerprint_pixels(pixels)

@@ -17,6 +17,11 @@ _MAX_BYTES = 2**26  # of a drawing, or of a picture beside it
 _BITMAPS = tuple(f"data:image/{kind}" for kind in ("png", "jpeg", "jpg", "gif", "webp"))  # within a drawing
 
 
+def picture(path: pathlib.Path, short: int) -> bytes:
+    """The bytes of a picture file, of a drawing those that `render` makes; raises as that does."""
+    return render(path, short) if path.suffix.lower() == ".svg" else path.read_bytes()
+
+
 def render(path: pathlib.Path, short: int) -> bytes:
     """A drawing as PNG with this short side; without the system's fonts, so that it looks the same everywhere.
 
@@ -27,11 +32,11 @@ def render(path: pathlib.Path, short: int) -> bytes:
     long = _LONGEST * short
     try:
         _check(path)
-        picture = bytes(draw(width=short, height=long))
-        pixels = images.decode(picture)
+        drawn = bytes(draw(width=short, height=long))
+        pixels = images.decode(drawn)
         if pixels.min() == pixels.max():
             raise BadRecord("blank drawing, as of text without fonts")
-        return picture if pixels.shape[0] >= pixels.shape[1] else bytes(draw(width=long, height=short))
+        return drawn if pixels.shape[0] >= pixels.shape[1] else bytes(draw(width=long, height=short))
     except BadRecord:
         raise
     except (ValueError, LookupError, xml.etree.ElementTree.ParseError) as error:  # LookupError: an unknown encoding
