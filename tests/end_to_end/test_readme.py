@@ -109,8 +109,10 @@ def shorter(command: str) -> str:
 @pytest.fixture
 def clone(tmp_path: pathlib.Path) -> pathlib.Path:
     """This repository in a new folder, set up with the interpreter of the tests."""
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    made = {line.strip("/") for line in ignored if line.startswith("/")}  # a user may have run the same commands
     for path in ROOT.iterdir():
-        if path.name not in (".git", ".venv", "runs", "data", "photos"):  # what a user may have made
+        if path.name not in {".git", ".venv", *made}:
             (tmp_path / path.name).symlink_to(path)
     bin_ = tmp_path / ".venv" / "bin"
     bin_.mkdir(parents=True)
