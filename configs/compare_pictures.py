@@ -10,6 +10,7 @@ quick takes about two hours. The foils need emoji.
 
 Sizes, one of them, as in configs/compare_pictures.py:full
     quick         masked diffusion, autoregressive, CLIP; one seed, no controls, no tuning (default)
+    cpu           the same with permuted captions and an encoder that is told the labels
     full          seven objectives, three seeds, controls, learning rates tuned
     ablations     masked diffusion of whole words, and with EOS visible (three seeds)
 
@@ -25,7 +26,7 @@ from mdc_jax.comparison import recipe
 from mdc_jax.comparison.settings import Entry
 from mdc_jax.config import evaluator, parse_argument
 
-SIZES = ("quick", "full", "ablations")
+SIZES = ("quick", "cpu", "full", "ablations")
 ABLATIONS = {
     "masked_diffusion": (),
     "whole_words": ("objective.mask_words=True", recipe.GIVEN_LENGTHS),
@@ -59,4 +60,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     if size == "ablations":
         entries = {name: Entry(settings=settings) for name, settings in ABLATIONS.items()}
         return recipe.comparison(entries=entries, seeds=(0, 1, 2), notes=(recipe.NOT_TUNED,), **shared)
-    return recipe.of_size(full, probe=many, **shared)
+    return recipe.of_size(size, probe=many, **shared)

@@ -18,6 +18,7 @@ NOT_TUNED = "learning rates are those that the config records, not tuned here"
 # Of entries whose objective learns no law of lengths: the captions that they write have lengths of training captions.
 GIVEN_LENGTHS = "evaluators.captions.decoding.length=training"
 NO_CONTROLS = "no controls: no permuted captions, no decoders without images, one seed and so no interval over seeds"
+ONE_SEED = "one seed, and so no interval over seeds; no decoders that were trained without images"
 
 
 def comparison(
@@ -33,12 +34,15 @@ def comparison(
 
 
 def of_size(
-    full: bool, *, probe: Mapping[str, Any], evaluators: Mapping[str, Any], **settings: Any
+    size: str, *, probe: Mapping[str, Any], evaluators: Mapping[str, Any], **settings: Any
 ) -> ml_collections.ConfigDict:
-    """A comparison in one of two sizes: three objectives of one seed without controls, or, `full`, seven of three seeds
-    with controls and tuned learning rates. `probe` are settings of the probe that tunes."""
-    if not full:
+    """A comparison of the size "quick", three objectives of one seed; "cpu", the same with controls; or "full", seven
+    objectives of three seeds with controls and tuned learning rates. `probe` are settings of the probe that tunes."""
+    if size == "quick":
         return comparison(entries=entries_of(THREE), evaluators=evaluators, notes=(NOT_TUNED, NO_CONTROLS), **settings)
+    if size == "cpu":
+        entries = with_controls(entries_of(THREE))
+        return comparison(entries=entries, evaluators=evaluators, notes=(NOT_TUNED, ONE_SEED), **settings)
     return comparison(
         entries=with_controls(entries_of(SEVEN), blind=SEVEN[:2]),
         seeds=(0, 1, 2),
@@ -61,7 +65,7 @@ def entries_of(names: Sequence[str]) -> dict[str, Entry]:
     return {name: _entry(name) for name in names}
 
 
-def with_controls(entries: Mapping[str, Entry], blind: Sequence[str]) -> dict[str, Entry]:
+def with_controls(entries: Mapping[str, Entry], blind: Sequence[str] = ()) -> dict[str, Entry]:
     """Adds, for the first entry, one of permuted captions and one that is told the labels, and decoders without images
     for the entries `blind`; all of them of one seed, at the learning rate of what they control."""
     first = next(iter(entries))

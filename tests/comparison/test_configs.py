@@ -12,8 +12,8 @@ from mdc_jax.data.sources import open_source
 
 SIZES = {
     "compare_scenes": ("quick", "cpu", "full", "ablations", "padding", "position", "ratios", "pairs", "smoke"),
-    "compare_collage": ("quick", "full"),
-    "compare_pictures": ("quick", "full", "ablations"),
+    "compare_collage": ("quick", "cpu", "full"),
+    "compare_pictures": ("quick", "cpu", "full", "ablations"),
     "compare_recap": ("objectives", "pairs"),
 }
 ALL = [f"configs/{name}.py:{size}" for name, sizes in SIZES.items() for size in sizes]

@@ -4,6 +4,7 @@ import collections
 import io
 import itertools
 import pickle
+import random
 import re
 
 import numpy as np
@@ -73,8 +74,9 @@ def test_a_record_is_a_function_of_its_index(folder):
     assert first.image.shape == (64, 64, 3) and first.image.dtype == np.uint8
     assert all(np.array_equal(first.labels[f], again.labels[f]) for f in source.families)
     assert source.fingerprint == _open(folder, "train,size=64,sentences=3").fingerprint
-    others = [_open(folder, rest).fingerprint for rest in ("train,size=64", "train", "test", "train,seed=1")]
-    assert len({source.fingerprint, *others}) == 5
+    rests = ("train,size=64", "train", "test", "train,seed=1", "train,layout=grid", "train,titles=2")
+    assert len({source.fingerprint, *(_open(folder, rest).fingerprint for rest in rests)}) == 1 + len(rests)
+    assert _open(folder, "train,layout=free,titles=0").fingerprint == _open(folder, "train").fingerprint
     assert _open(folder, "train,seed=1").captions(0) != _open(folder).captions(0)
 
 
@@ -87,9 +89,36 @@ def test_splits_share_no_title(folder):
     assert all(a.isdisjoint(b) for a, b in itertools.combinations(titles.values(), 2))
 
 
-def test_every_caption_is_right_and_those_of_others_are_wrong(folder):
+def test_few_titles_are_those_of_most_pictures(folder):
+    items = [item for i in range(500) for item in _open(folder, "train,titles=2").collage(i).items]
+    every = [title for kind in KINDS for title in _titles("train", kind)]
+    expected = {title for kind in KINDS for n in (1, 2) for title in _of_length(_titles("train", kind), n)[:2]}
+    assert {item.title for item in items} == expected and len(expected) == 12 < len(every)
+    shelf = layout.Shelf([(title, kind) for kind in (0, 1) for title in ("a", "b", "b", "c", "c", "a b")], most=2)
+    drawn = {shelf.draw(rng, 1)[0] for rng in map(random.Random, range(200))}
+    assert drawn == {"b", "c"}
+
+
+def _of_length(titles: list[str], words: int) -> list[str]:
+    return [title for title in titles if len(title.split()) == words]
+
+
+def test_on_the_grid_every_thing_stays_in_a_cell_of_its_own(folder):
+    source = _open(folder, "train,layout=grid")
+    for i in range(500):
+        items = source.collage(i).items
+        assert len({(item.row, item.column) for item in items}) == len(items)
+        for item in items:
+            low, high = RADII["grid"][item.size]
+            assert low <= item.radius <= high
+            middle = (item.column + 0.5) / 3, (item.row + 0.5) / 3
+            assert max(abs(item.x - middle[0]), abs(item.y - middle[1])) + item.radius < 1 / 6 + 1e-9
+
+
+@pytest.mark.parametrize("knobs", ["", ",layout=grid"])
+def test_every_caption_is_right_and_those_of_others_are_wrong(folder, knobs):
     for sentences in (2, 3, 4):
-        source = _open(folder, f"train,sentences={sentences}")
+        source = _open(folder, f"train,sentences={sentences}{knobs}")
         wrong = 0
         for i in range(500):
             (caption,) = source.captions(i)
@@ -300,6 +329,8 @@ def test_titles(title, expected):
         ("{folder}:train,siez=48", 'did you mean "size"'),
         ("{folder}:train,sentences=1", "2, 3 or 4"),
         ("{folder}:train,size=8", "32 to 1024"),
+        ("{folder}:train,titles=-1", "0 for all"),
+        ("{folder}:train,layout=gird", "one of grid, free"),
         ("{folder}:style", "no split 'style'"),
         ("{folder}", "write collage:DIR:SPLIT"),
         ("nowhere:train", "prepare.pictures"),
@@ -311,9 +342,9 @@ def test_a_wrong_spec_is_explained(folder, rest, message):
 
 
 @pytest.mark.parametrize("kind", foil_kinds.KINDS)
-@pytest.mark.parametrize("sentences", [2, 3])
-def test_captions_of_foils_are_true_of_their_collage_and_false_of_the_other(folder, sentences, kind):
-    source = _open(folder, f"test,sentences={sentences}")
+@pytest.mark.parametrize(("sentences", "place"), [(2, "free"), (3, "free"), (2, "grid")])
+def test_captions_of_foils_are_true_of_their_collage_and_false_of_the_other(folder, sentences, place, kind):
+    source = _open(folder, f"test,sentences={sentences},layout={place}")
     for index in range(100):
         collages, captions = source.foil_collages(kind, index)
         held = [[_right(source, caption, collage) for caption in captions] for collage in collages]
@@ -328,16 +359,21 @@ def test_captions_of_foils_are_true_of_their_collage_and_false_of_the_other(fold
         first, second = collages
         assert first.background == second.background
         for item in (*first.items, *second.items):
-            low, high = RADII["free"][item.size]
+            low, high = RADII[place][item.size]
             assert low <= item.radius <= high and max(abs(item.x - 0.5), abs(item.y - 0.5)) + item.radius < 0.5
+        what = {"title": lambda item: item.title, "size": lambda item: item.size}
+        # What grows on the grid gets a new place within its cell.
+        what["place"] = lambda item: (item.row, item.column) if place == "grid" else (item.x, item.y)
         differing = [
-            {f for f in ("title", "size", "x") if getattr(a, f) != getattr(b, f)}
+            {name for name, of in what.items() if of(a) != of(b)}
             for a, b in zip(first.items, second.items, strict=True)
         ]
-        changed = {"replace_object": "title", "replace_attribute": "size", "swap_attribute": "size"}.get(kind, "x")
+        changed = {"replace_object": "title", "replace_attribute": "size", "swap_attribute": "size"}.get(kind, "place")
         assert set.union(*differing) == {changed}
-        number = sum(map(bool, differing))
-        assert number == {"replace_object": 1, "replace_attribute": 1, "replace_relation": len(differing)}.get(kind, 2)
+        if kind == "replace_relation":  # all places are drawn anew, and a cell can come again
+            assert all(a.x != b.x for a, b in zip(first.items, second.items, strict=True))
+        else:
+            assert sum(map(bool, differing)) == {"replace_object": 1, "replace_attribute": 1}.get(kind, 2)
 
 
 def _right(source, caption, collage):

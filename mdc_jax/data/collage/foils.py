@@ -18,14 +18,14 @@ class CollageFoils(Foils[Collage]):
 
     object_kind = "object"
     fields: Mapping[str, str] = {"size": "size"}
-    layout = "free"
 
-    def __init__(self, shelf: Shelf, titles: Mapping[str, int], sentences: int) -> None:
+    def __init__(self, shelf: Shelf, titles: Mapping[str, int], *, layout: str, sentences: int) -> None:
         self._shelf, self._titles, self._sentences = shelf, titles, sentences
+        self.layout = layout
         self.most_words = grammar.LONGEST * sentences + sentences - 1
 
     def compose(self, rng: random.Random) -> Collage:
-        return layout.compose(rng, self._shelf)
+        return layout.compose(rng, self._shelf, self.layout)
 
     def caption(self, rng: random.Random, image: Collage) -> str:
         return grammar.caption(image, rng, self._sentences)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mdc_jax.data.scenes.layout import RADII, Placed, below, free_centres
+from mdc_jax.data.scenes.layout import Placed, below, draw_centres, draw_radius, jittered
 
 COUNTS = ("two", "three")
 FEWEST = 2
@@ -16,7 +16,6 @@ FAMILY = "kind"  # their labels
 SPLITS = ("train", "validation", "test", "style", "style_seen")
 TEXTURES = ("plain", "gradient", "stripes", "checks", "clouds")
 
-_RADII = RADII["free"]
 _PLAIN = 0.5  # of the backgrounds
 _DARKEST = 150  # level of a background's colours; lines are mostly dark
 _CONTRAST = 45  # levels between the two colours of a texture
@@ -64,8 +63,9 @@ class Shelf:
       ValueError: if there are not two kinds that have titles of every length.
     """
 
-    def __init__(self, cutouts: Sequence[tuple[str, int]]) -> None:
-        """`cutouts`: title and kind of each, in an order of no importance beside being the same every time."""
+    def __init__(self, cutouts: Sequence[tuple[str, int]], most: int = 0) -> None:
+        """`cutouts`: title and kind of each, in an order of no importance beside being the same every time; `most`:
+        titles of a kind and length that are kept, those of most pictures (0: all)."""
         found: Mapping[tuple[int, int], dict[str, list[int]]] = collections.defaultdict(dict)
         for number, (title, kind) in enumerate(cutouts):
             found[kind, len(title.split())].setdefault(title, []).append(number)
@@ -74,7 +74,7 @@ class Shelf:
         if len(self.kinds) < 2:
             raise ValueError(f"{len(cutouts)} cut-outs have no two kinds with titles of {TITLE_LENGTHS} words")
         self._titles = {
-            key: [(title, titles[title]) for title in sorted(titles)]
+            key: sorted(sorted(titles.items(), key=lambda item: (-len(item[1]), item[0]))[: most or None])
             for key, titles in found.items()
             if key[0] in self.kinds
         }
@@ -87,8 +87,8 @@ class Shelf:
         return title, kind, numbers[below(rng, len(numbers))]
 
 
-def compose(rng: random.Random, shelf: Shelf) -> Collage:
-    """A collage of things from the shelf."""
+def compose(rng: random.Random, shelf: Shelf, layout: str = "free") -> Collage:
+    """A collage of things from the shelf, in a layout of scenes."""
     count = FEWEST + below(rng, len(COUNTS))
     things: list[tuple[str, int, int]] = []
     for _ in range(count):
@@ -98,10 +98,10 @@ def compose(rng: random.Random, shelf: Shelf) -> Collage:
             thing = shelf.draw(rng, length)
         things.append(thing)
     items = []
-    for (title, kind, number), (x, y) in zip(things, free_centres(rng, count), strict=True):
+    for (title, kind, number), (x, y) in zip(things, draw_centres(rng, layout, count), strict=True):
         size = below(rng, 2)
-        low, high = _RADII[size]
-        items.append(Item(number, title, kind, size, x, y, low + (high - low) * rng.random()))
+        radius = draw_radius(rng, layout, size)
+        items.append(Item(number, title, kind, size, *jittered(rng, layout, x, y, radius), radius))
     return Collage(_background(rng), tuple(items))
 
 

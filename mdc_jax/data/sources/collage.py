@@ -1,6 +1,6 @@
 """Collages of real pictures, composed on demand, see `mdc_jax/data/collage/README.md`.
 
-collage:DIR:SPLIT[,size=96][,sentences=2][,seed=0][,count=N]
+collage:DIR:SPLIT[,size=96][,layout=free][,titles=N][,sentences=2][,seed=0][,count=N]
 """
 
 import collections
@@ -20,7 +20,7 @@ from mdc_jax.data.collage.foils import CollageFoils
 from mdc_jax.data.foils import Drawn
 from mdc_jax.data.prepare.records import MANIFEST
 from mdc_jax.data.scenes import forms
-from mdc_jax.data.scenes.layout import stream
+from mdc_jax.data.scenes.layout import LAYOUTS, stream
 from mdc_jax.data.sources import array_record, options
 from mdc_jax.data.sources.base import Foil, Record, Verdict
 from mdc_jax.data.tokenizer import Tokenizer
@@ -32,6 +32,8 @@ _PURPOSES = {kind: 2 + number for number, kind in enumerate(foil_kinds.KINDS)}
 _TRAIN_COUNT, _COUNT = 1_000_000, 20_000
 _MOST = 1 << 40
 _SENTENCES = (2, 3, 4)
+_LATER = {"layout": "free", "titles": 0}  # knobs that the first definition did not have, with their defaults
+_KNOBS = {"size": int, "layout": str, "titles": int, "sentences": int, "seed": int, "count": int}
 # Of at most 64 KiB each: decoding is half of the work.
 _decoded = functools.lru_cache(maxsize=4096)(draw.decode)
 
@@ -46,6 +48,8 @@ class Settings:
 
     split: str
     size: int = 96  # pixels
+    layout: str = "free"  # of scenes
+    titles: int = 0  # of each kind and number of words, those of most pictures; 0: all
     sentences: int = 2  # per caption
     seed: int = 0
     count: int = 0  # collages; 0: the split's default
@@ -53,6 +57,8 @@ class Settings:
     def __post_init__(self):
         check = functools.partial(options.check, "collage")
         check("size", self.size, 32 <= self.size <= 1024, "32 to 1024 pixels")
+        check("layout", self.layout, self.layout in LAYOUTS, "one of " + ", ".join(LAYOUTS))
+        check("titles", self.titles, 0 <= self.titles <= _MOST, "1 or more, or 0 for all")
         check("sentences", self.sentences, self.sentences in _SENTENCES, "2, 3 or 4")
         check("seed", self.seed, 0 <= self.seed < 1 << 63, "0 or more")
         check("count", self.count, 0 <= self.count <= _MOST, f"0 to {_MOST}")
@@ -73,11 +79,12 @@ class CollageSource:
         self.settings = settings
         stock = _load(directory, settings.split)
         self._images, self._kinds = stock.images, len(stock.kinds)
-        self._shelf = layout.Shelf(list(zip(stock.titles, stock.kinds_of, strict=True)))
+        self._shelf = layout.Shelf(list(zip(stock.titles, stock.kinds_of, strict=True)), settings.titles)
         self._titles = _titles(directory)
         self.families = labels.families(stock.kinds)
-        knobs = sorted((dataclasses.asdict(settings) | {"count": len(self)}).items())
-        self.fingerprint = hashlib.sha256(repr((VERSION, stock.fingerprint, knobs)).encode()).hexdigest()
+        knobs = options.identity(settings, _LATER) | {"count": len(self)}
+        text = repr((VERSION, stock.fingerprint, sorted(knobs.items())))
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     def __len__(self) -> int:
         return self.settings.count or (_TRAIN_COUNT if self.settings.split == "train" else _COUNT)
@@ -95,7 +102,7 @@ class CollageSource:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"collage {index} of {self.spec!r}, which has {len(self)}")
-        return layout.compose(self._stream(index, 0), self._shelf)
+        return layout.compose(self._stream(index, 0), self._shelf, self.settings.layout)
 
     def labels(self, index: int) -> Mapping[str, np.ndarray]:
         """The labels of collage `index`, which is not drawn."""
@@ -140,7 +147,9 @@ class CollageSource:
         """What foil `index` of a kind holds, which is not drawn; raises as `foils`."""
         if not 0 <= index < len(self):
             raise IndexError(f"foil {index} of {self.spec!r}, which has {len(self)}")
-        collages = CollageFoils(self._shelf, self._titles, self.settings.sentences)
+        collages = CollageFoils(
+            self._shelf, self._titles, layout=self.settings.layout, sentences=self.settings.sentences
+        )
         return foil_kinds.draw(kind, self._stream(index, _PURPOSES[kind]), collages)
 
     def _cutout(self, number: int) -> PIL.Image.Image:
@@ -205,5 +214,5 @@ def open(rest: str) -> CollageSource:
         )
     if split not in layout.SPLITS:
         raise ValueError(f"collage: split {split!r} is unknown{did_you_mean(split, layout.SPLITS)}")
-    knobs = options.read("collage", items, {"size": int, "sentences": int, "seed": int, "count": int})
+    knobs = options.read("collage", items, _KNOBS)
     return CollageSource(f"collage:{rest}", pathlib.Path(directory), Settings(split, **knobs))

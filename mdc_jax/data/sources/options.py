@@ -1,5 +1,6 @@
 """The options of a spec: "KEY=VALUE" after a split."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -32,3 +33,10 @@ def check(source: str, key: str, value: object, fits: bool, range_: str) -> None
     """Raises ValueError for a value outside its range."""
     if not fits:
         raise ValueError(f"{source}: {key}={value} must be {range_}")
+
+
+def identity(settings: object, later: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs of a dataclass that a fingerprint is made of: of those that came `later`, with their defaults, only what
+    differs, so that data sets without them keep the fingerprint that they always had."""
+    knobs = dataclasses.asdict(settings)
+    return {name: value for name, value in knobs.items() if name not in later or value != later[name]}

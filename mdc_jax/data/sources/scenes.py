@@ -84,11 +84,7 @@ class ScenesSource:
     def __init__(self, spec: str, settings: Settings):
         self.spec = spec
         self.settings = settings
-        knobs = dataclasses.asdict(settings)
-        for name, default in _LATER.items():  # data sets without them keep the fingerprint that they always had
-            if knobs[name] == default:
-                del knobs[name]
-        knobs |= {"withheld": sorted(map(sorted, settings.withheld)), "count": len(self)}
+        knobs = options.identity(settings, _LATER) | {"withheld": sorted(map(sorted, settings.withheld)), "count": len(self)}
         self.fingerprint = hashlib.sha256(repr((VERSION, sorted(knobs.items()))).encode()).hexdigest()
 
     def __len__(self) -> int:
