@@ -36,7 +36,10 @@ def check(source: str, key: str, value: object, fits: bool, range_: str) -> None
 
 
 def identity(settings: object, later: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs of a dataclass that a fingerprint is made of: of those that came `later`, with their defaults, only what
-    differs, so that data sets without them keep the fingerprint that they always had."""
+    """The knobs of a dataclass that a fingerprint is made of.
+
+    Those that came `later`, with their defaults, are left out where they have these, so that data sets without them
+    keep the fingerprint that they always had.
+    """
     knobs = dataclasses.asdict(settings)
     return {name: value for name, value in knobs.items() if name not in later or value != later[name]}

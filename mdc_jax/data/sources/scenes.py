@@ -84,7 +84,10 @@ class ScenesSource:
     def __init__(self, spec: str, settings: Settings):
         self.spec = spec
         self.settings = settings
-        knobs = options.identity(settings, _LATER) | {"withheld": sorted(map(sorted, settings.withheld)), "count": len(self)}
+        knobs = options.identity(settings, _LATER) | {
+            "withheld": sorted(map(sorted, settings.withheld)),
+            "count": len(self),
+        }
         self.fingerprint = hashlib.sha256(repr((VERSION, sorted(knobs.items()))).encode()).hexdigest()
 
     def __len__(self) -> int:
