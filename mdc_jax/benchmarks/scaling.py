@@ -53,6 +53,7 @@ def main(_: list[str]) -> None:
     if flags.FLAGS.config is None:
         raise ConfigError("give a config, as in --config=configs/vits_cc3m.py; --config=help lists them")
     config = parse(flags.FLAGS.config)
+    step_.check_decoder(config)
     rows = [
         [name, f"{value:,}", *measure(changed, vocab_size, flags.FLAGS.repeats)]
         for name, value, changed, vocab_size in settings(config, [float(factor) for factor in flags.FLAGS.factors])

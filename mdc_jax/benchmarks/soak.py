@@ -231,12 +231,22 @@ def describe(events: Sequence[dict[str, Any]], workdir: pathlib.Path) -> str:
     )
 
 
+def config_arguments(arguments: Sequence[str]) -> list[str]:
+    """Those of a command that are of the config, also where a value is an argument of its own."""
+    found = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_value = before.startswith("--config") and "=" not in before and not argument.startswith("--")
+        if is_value or argument.startswith("--config"):
+            found.append(argument)
+    return found
+
+
 def main(_: list[str]) -> None:
     options = flags.FLAGS
     if options.config is None:
         raise ConfigError("give a config, as in --config=configs/scenes.py:runlocal")
     config = parse(options.config)
-    arguments = [argument for argument in sys.argv[1:] if argument.startswith("--config")]
+    arguments = config_arguments(sys.argv[1:])
     workdir = pathlib.Path(options.workdir).absolute()
     events = soak(arguments, workdir, pauses=goodput.pauses(config), kills=options.kills, seed=options.seed)
     print(f"\n{describe(events, workdir)}")
