@@ -1,4 +1,4 @@
-"""MDC with ViT-B/16 on Conceptual 12M.
+r"""MDC with ViT-B/16 on Conceptual 12M.
 
     python -m mdc_jax.main --config=configs/vitb_cc12m.py --workdir=gs://BUCKET/runs/vitb_cc12m
 
@@ -9,9 +9,9 @@ Data: 12,423,374 addresses with captions, of which many are dead by now.
 
     pip install img2dataset
     wget https://storage.googleapis.com/conceptual_12m/cc12m.tsv
-    sed -i '1s/^/url\\tcaption\\n/' cc12m.tsv
-    img2dataset --url_list=cc12m.tsv --input_format=tsv --url_col=url --caption_col=caption \\
-        --output_format=webdataset --output_folder=tars/train \\
+    sed -i '1s/^/url\tcaption\n/' cc12m.tsv
+    img2dataset --url_list=cc12m.tsv --input_format=tsv --url_col=url --caption_col=caption \
+        --output_format=webdataset --output_folder=tars/train \
         --image_size=256 --resize_mode=keep_ratio --resize_only_if_bigger=True
     mkdir -p tars/validation tars/test && mv tars/train/00000.* tars/validation && mv tars/train/00001.* tars/test
     for split in train validation test; do

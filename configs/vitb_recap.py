@@ -1,4 +1,4 @@
-"""MDC with ViT-B/16 on subsets of Recap-DataComp-1B.
+r"""MDC with ViT-B/16 on subsets of Recap-DataComp-1B.
 
     python -m mdc_jax.main --config=configs/vitb_recap.py:subset=10M --workdir=gs://BUCKET/runs/vitb_recap
 
@@ -7,16 +7,18 @@ commands below. The argument runlocal runs it in a minute on a CPU, with fake da
 
 Data: captions that a model wrote for images of DataComp-1B (arXiv 2406.08478), beside those of the web pages: parquet
 files with key, url, re_caption, org_caption and sha256. The paper trains on 5, 10, 20 and 30 M pairs. DataComp's own
-script downloads the images, about 1.4 billion: end it when there are enough tars of 10,000. The captions' files go into
-the folder captions.
+script downloads the images, about 1.4 billion: end it when there are enough tars of 10,000, at least 1,000 for 10M
+pairs. The captions lie at https://huggingface.co/datasets/UCSC-VLAA/Recap-DataComp-1B.
 
+    pip install huggingface_hub
+    hf download UCSC-VLAA/Recap-DataComp-1B --repo-type=dataset --include='data/train_data/*' --local-dir=captions
     git clone https://github.com/mlfoundations/datacomp
     python datacomp/download_upstream.py --scale=datacomp_1b --data_dir=datacomp_1b
     mkdir -p tars/validation tars/test && mv datacomp_1b/shards tars/train
     mv tars/train/00000000.* tars/validation && mv tars/train/00000001.* tars/test
     for split in train validation test; do
-      python -m mdc_jax.data.prepare.recap --from=tars/$split --captions=captions --verify=download --short_side=256 \\
-          --out=data/recap/$split
+      python -m mdc_jax.data.prepare.recap --from=tars/$split --captions=captions/data/train_data \
+          --verify=download --short_side=256 --out=data/recap/$split
     done
 
 Pairs whose address is dead, or whose image is another one by now, are left out; the manifests say how many there are in

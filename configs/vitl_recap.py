@@ -5,7 +5,8 @@
 Hardware: meant for a TPU pod slice or machines of GPUs. Run time and result: not run at this scale. The argument
 runlocal runs it in a minute on a CPU, with fake data of the right shapes.
 
-Data, disk space and expected counts: as configs/vitb_recap.py says.
+Data and its commands: as configs/vitb_recap.py says. For 30M pairs at least 3,000 tars of 10,000, and about 810 GB for
+the records.
 
 Arguments, as in configs/vitl_recap.py:objective=autoregressive,subset=20M
     objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip

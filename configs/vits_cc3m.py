@@ -1,4 +1,4 @@
-"""MDC with ViT-S/16 on Conceptual Captions (CC3M).
+r"""MDC with ViT-S/16 on Conceptual Captions (CC3M).
 
     python -m mdc_jax.main --config=configs/vits_cc3m.py --workdir=runs/vits_cc3m
 
@@ -9,10 +9,10 @@ Data: 3,318,333 addresses with captions for training and 15,840 for validation, 
 the two tables from https://ai.google.com/research/ConceptualCaptions/download, then
 
     pip install img2dataset
-    sed -i '1s/^/caption\\turl\\n/' Train_GCC-training.tsv Validation_GCC-1.1.0-Validation.tsv
+    sed -i '1s/^/caption\turl\n/' Train_GCC-training.tsv Validation_GCC-1.1.0-Validation.tsv
     for split in Train_GCC-training Validation_GCC-1.1.0-Validation; do
-      img2dataset --url_list=$split.tsv --input_format=tsv --url_col=url --caption_col=caption \\
-          --output_format=webdataset --output_folder=tars/$split \\
+      img2dataset --url_list=$split.tsv --input_format=tsv --url_col=url --caption_col=caption \
+          --output_format=webdataset --output_folder=tars/$split \
           --image_size=256 --resize_mode=keep_ratio --resize_only_if_bigger=True
     done
     mkdir -p tars/test && mv tars/Train_GCC-training/00000.* tars/test

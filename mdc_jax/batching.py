@@ -30,6 +30,8 @@ Image = str | os.PathLike[str] | bytes | np.ndarray | PIL.Image.Image
 # (objective, params, {"image": u8[B, S, S, 3], ...}, key) → a tree of arrays with B rows; compiled by whoever gives it.
 Function = Callable[[Objective, Params, Features, jax.Array], Any]
 
+OnFault = Callable[[int, BaseException], None]  # is told the index of an image and what is wrong with it
+
 _THREADS = min(os.cpu_count() or 1, 32)
 
 
@@ -63,7 +65,8 @@ def batch_rows(images: int, most: int, ways: int) -> int:
     return min(-(-most // ways) * ways, ways * 2 ** math.ceil(math.log2(-(-images // ways))))
 
 
-def _raise(index: int, error: BaseException) -> None:
+def raising(index: int, error: BaseException) -> None:
+    """Raises what is wrong with an image."""
     error.add_note(f"image {index} of those that were given")
     raise error
 
@@ -76,7 +79,7 @@ def stream(
     rows: int,
     seed: int = 0,
     more: Mapping[str, np.ndarray] = MappingProxyType({}),
-    on_fault: Callable[[int, BaseException], None] = _raise,
+    on_fault: OnFault = raising,
 ) -> Iterator[Any]:
     """Yields what `fn` returns for each batch, as numpy arrays; no more than three batches exist at a time.
 

@@ -20,6 +20,7 @@ from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.images import BadImage
 from mdc_jax.data.sources.folder import image_files
 from mdc_jax.report import denoising
+from mdc_jax.training import compilation_cache
 
 
 def find(patterns: Iterable[str]) -> Iterator[pathlib.Path]:
@@ -40,20 +41,27 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
     return [path / file for file in image_files(path)] if path.is_dir() else [path]
 
 
-def readable(model: inference.Model, files: Iterable[pathlib.Path]) -> dict[pathlib.Path, inference.Image]:
-    """The files as the model sees them; one that is no image is named on stderr and left out.
+def captions(
+    model: inference.Model, files: Sequence[pathlib.Path], settings: sections.Decoding, *, tokens: int | None, seed: int
+) -> Iterator[tuple[pathlib.Path, inference.Written]]:
+    """Captions of the files, a batch after the other; a file that is no image is named on stderr and left out.
 
-    Raises ConfigError where none is left.
+    Raises ConfigError where none can be read, and as `inference.Model.caption` does.
     """
-    found = {}
-    for file in files:
-        try:
-            found[file] = model.prepare(file)
-        except (OSError, BadImage) as error:
-            print(f"skipped {file}: {error}", file=sys.stderr)
-    if not found:
+    bad: set[int] = set()
+
+    def skip(index: int, error: BaseException) -> None:
+        if not isinstance(error, OSError | BadImage):
+            raise error
+        print(f"skipped {files[index]}: {error}", file=sys.stderr)
+        bad.add(index)
+
+    numbers = (number for number in range(len(files)) if number not in bad)  # faults of a batch come before its results
+    for batch in model.stream_captions(files, settings, tokens=tokens, seed=seed, on_fault=skip):
+        for written in batch:
+            yield files[next(numbers)], written
+    if len(bad) == len(files):
         raise ConfigError("none of the images can be read")
-    return found
 
 
 def lines(written: inference.Written, show_steps: bool) -> list[str]:
@@ -67,18 +75,22 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) < 2:
         raise app.UsageError("name at least one image")
     settings = sections.Decoding(**{name: options[name].value for name in _SETTINGS})
+    page = epath.Path(options.html) if options.html else None
+    if page and page.is_dir():
+        raise ConfigError(f"--html={options.html}: this is a folder; name a file, as in {options.html}/page.html")
+    compilation_cache.enable()
+    files = list(dict.fromkeys(find(arguments[1:])))
     model = mdc_jax.load(options.workdir, step=options.step)
-    images = readable(model, dict.fromkeys(find(arguments[1:])))
-    written = model.caption(list(images.values()), settings, tokens=options.tokens, seed=options.seed)
     emerging = []
-    for (file, image), caption in zip(images.items(), written, strict=True):
+    for file, caption in captions(model, files, settings, tokens=options.tokens, seed=options.seed):
         error = f" ± {caption.standard_error:.2f}" if caption.standard_error else ""
         note = f"log p {caption.score:.2f}{error} nats ({model.scorers[0]}, {caption.kind})"
-        print("\n    ".join([str(file), *lines(caption, options.show_steps), note]), end="\n\n")
-        emerging.append(denoising.Emerging(str(file), image, caption.tokens, [note]))
-    if options.html:
-        denoising.page("Captions", emerging).write(epath.Path(options.html))
-        print(f"page: {options.html}")
+        print("\n    ".join([str(file), *lines(caption, options.show_steps), note]), end="\n\n", flush=True)
+        if page:
+            emerging.append(denoising.Emerging(str(file), model.prepare(file), caption.tokens, [note]))
+    if page:
+        denoising.page("Captions", emerging).write(page)
+        print(f"page: {page}")
 
 
 # Lengths of training captions are not at hand here.

@@ -1,6 +1,6 @@
 """Runs evaluators on a checkpoint.
 
-    python -m mdc_jax.evaluate --workdir=runs/scenes [--step=N|all] [--evaluator=NAME ...] \\
+    python -m mdc_jax.evaluate --workdir=runs/scenes [--step=N|all] [--evaluator=NAME,...] \\
         [--set=NAME.KEY=VALUE ...] [--out=DIR]
 
 WORKDIR is a run, an export of one, or an encoder of another library, as `mdc_jax/exchange` reads them; an encoder alone
@@ -77,8 +77,9 @@ def main(arguments: Sequence[str]) -> None:
 def evaluate(workdir: epath.Path, step: int | None) -> None:
     """Runs what the flags ask for on one checkpoint, and prints what it found."""
     values = flags.FLAGS
+    names = [name for text in values.evaluator for name in text.split(",")]
     loaded = loading.load(workdir, step=step)
-    chosen = override(loaded.config, choose(loaded.config.evaluators, values.evaluator), values.set)
+    chosen = override(loaded.config, choose(loaded.config.evaluators, names), values.set)
     config = dataclasses.replace(loaded.config, evaluators=chosen)
     evaluators.check(config)
     # The files of the run's own evaluation stay as they are where settings are others.

@@ -11,7 +11,7 @@ Shapes: B images, N image tokens, D width.
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -90,7 +90,7 @@ class Encoder:
         layer: int = -1,
         *,
         rows: int,
-        on_fault: Callable[[int, BaseException], None],
+        on_fault: batching.OnFault,
     ) -> Iterator[np.ndarray]:
         """As a call, a batch of `rows` images after the other; see `batching.stream` for those that are bad."""
         return batching.stream(self.loaded, self.function(kind, layer), images, rows=rows, on_fault=on_fault)
@@ -109,13 +109,24 @@ class Encoder:
         more: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> Any:
         """Runs `fn` on all images and joins the trees that it returns; see `batching.stream`."""
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *self._batches(fn, images, seed, more))
+
+    def _batches(
+        self,
+        fn: batching.Function,
+        images: Sequence[Image],
+        seed: int = 0,
+        more: Mapping[str, np.ndarray] = MappingProxyType({}),
+        on_fault: batching.OnFault = batching.raising,
+    ) -> Iterator[Any]:
+        """As `_run`, a batch after the other."""
         one = isinstance(images, str | bytes | os.PathLike | PIL.Image.Image) or getattr(images, "ndim", 4) == 3
         if one or not hasattr(images, "__len__"):
             raise ValueError("give a list of images, also where it is one")
         if not len(images):
             raise ValueError("there is no image")
-        results = batching.stream(self.loaded, fn, images, rows=self.rows(len(images)), seed=seed, more=more)
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+        rows = self.rows(len(images))
+        return batching.stream(self.loaded, fn, images, rows=rows, seed=seed, more=more, on_fault=on_fault)
 
 
 load = Encoder.load

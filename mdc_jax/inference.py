@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdc_jax.batching import Image
+from mdc_jax.batching import Image, OnFault, raising
 from mdc_jax.config import ConfigError, decoding, sections
 from mdc_jax.data.batch import EOS_ID, padded_captions
 from mdc_jax.features import Encoder
@@ -74,6 +74,19 @@ class Model(Encoder):
 
         Raises ConfigError for a model without a decoder, and for settings that it cannot use.
         """
+        results = self.stream_captions(images, settings, tokens=tokens, seed=seed)
+        return [written for batch in results for written in batch]
+
+    def stream_captions(
+        self,
+        images: Sequence[Image],
+        settings: sections.Decoding = _DEFAULT,
+        *,
+        tokens: int | None = None,
+        seed: int = 0,
+        on_fault: OnFault = raising,
+    ) -> Iterator[list[Written]]:
+        """As `caption`, a batch after the other; `on_fault` as in `batching.stream`."""
         section, most = self.loaded.config.objective, self.loaded.config.data.max_tokens
         if not section.writes_captions:
             scores = "scores captions, but" if self.scorers else "is an image encoder alone and"
@@ -81,12 +94,12 @@ class Model(Encoder):
         if tokens is not None and not 2 <= tokens <= most:
             raise ConfigError(f"tokens={tokens}: the model writes 2 to {most}, EOS included")
         decoding.check(settings, section)
+        if tokens is None:
+            _check_length(settings, section)
         write = functools.partial(_caption, settings=settings, tokens=tokens)
-        found, score = self._run(write, images, seed)
-        return [
-            self._written(jax.tree.map(lambda rows, row=row: rows[row], found), score, row)
-            for row in range(len(images))
-        ]
+        for found, score in self._batches(write, images, seed, on_fault=on_fault):
+            captions = (jax.tree.map(lambda rows, row=row: rows[row], found) for row in range(len(score.value)))
+            yield [self._written(caption, score, row) for row, caption in enumerate(captions)]
 
     def score(
         self, images: Sequence[Image], captions: Sequence[Sequence[str]], scorer: str = "", *, seed: int = 0
@@ -134,6 +147,20 @@ class Model(Encoder):
 
 
 load = Model.load
+
+
+def _check_length(settings: sections.Decoding, objective: sections.Objective) -> None:
+    """Raises ConfigError where nothing says how long captions are to be."""
+    if settings.length == "training":
+        raise ConfigError(
+            'decoding.length="training": lengths of training captions are not at hand here; say how long captions are, '
+            "with `tokens=` or --tokens, EOS included"
+        )
+    if "length" in objective.decoding and (setting := decoding.needs_length(objective)):
+        raise ConfigError(
+            f"a model with objective.{setting} has no law of lengths: say how long captions are, with `tokens=` or "
+            "--tokens, EOS included"
+        )
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -55,4 +55,5 @@ def test_images_are_captioned_and_bad_ones_skipped(folder):
 def test_what_cannot_be_captioned_is_said(folder):
     assert "none of the images can be read" in run(folder / "bad.png").stderr
     assert "name at least one image" in run().stderr
+    assert "name a file, as in" in run(folder / "a.png", f"--html={folder}").stderr
     assert "decoding.beams=3" in run(folder / "a.png", "--beams=3").stderr

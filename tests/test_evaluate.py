@@ -3,10 +3,12 @@ import pathlib
 import pytest
 from etils import epath
 
+from mdc_jax import evaluators
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluate import choose, override, steps_of
 from mdc_jax.training import checkpoint
 from tests import commands
+from tests.evaluators.fakes import make_subject
 
 
 def test_evaluators_are_those_of_the_config_or_a_type_at_its_defaults():
@@ -35,6 +37,23 @@ def test_settings_of_evaluators_are_changed_and_checked():
     }.items():
         with pytest.raises(ConfigError, match=message):
             override(config, chosen, [text])
+
+
+def test_what_an_earlier_evaluation_wrote_is_not_shown_again(tmp_path, monkeypatch):
+    class Writes:
+        def __init__(self, name):
+            self._name = name
+
+        def run(self, subject):
+            (subject.out / f"{self._name}.md").write_text(f"table {self._name}")
+            yield "metric", 1.0
+
+    monkeypatch.setattr(evaluators, "build", Writes)
+    subject = make_subject(tmp_path)
+    for name in ("first", "second"):
+        values = dict(evaluators.run({"mine": name}, subject))
+        assert f"table {name}" in evaluators.summary(values, subject.out, ["mine"])
+    assert "table first" not in evaluators.summary(values, subject.out, ["mine"])
 
 
 def test_one_step_or_all_that_are_kept_are_evaluated(monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 """A loaded model encodes, captions and scores whatever is given to it, in any number, and says what it cannot."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -71,6 +72,11 @@ def test_a_caption_is_the_sum_of_what_its_tokens_add(model, images):
         assert (caption.log_probs <= 0).all() and caption.score < 0 and caption.kind == "bound"
 
 
+def _with_padding_known(loaded):
+    objective = dataclasses.replace(loaded.config.objective, padding="known")
+    return dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, objective=objective))
+
+
 def test_what_cannot_be_done_is_said(model, images, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"nonsense")
     with pytest.raises(BadImage):
@@ -81,8 +87,10 @@ def test_what_cannot_be_done_is_said(model, images, tmp_path):
         model.caption(images[:1], tokens=99)
     with pytest.raises(ConfigError, match="beams"):
         model.caption(images[:1], sections.Decoding(beams=4))
-    with pytest.raises(ConfigError, match="training captions"):
+    with pytest.raises(ConfigError, match=r'length="training".*with `tokens=` or --tokens'):
         model.caption(images[:1], sections.Decoding(length="training"))
+    with pytest.raises(ConfigError, match=r'padding="known" has no law of lengths.*with `tokens=` or --tokens'):
+        inference.Model(_with_padding_known(model.loaded)).caption(images[:1])
     with pytest.raises(ConfigError, match='scorer "elb": choose one of elbo'):
         model.score(images[:1], [["a"]], "elb")
     with pytest.raises(ConfigError, match="choose one of confidence"):

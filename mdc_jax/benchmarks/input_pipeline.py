@@ -22,7 +22,7 @@ from absl import app, flags
 from mdc_jax import command
 from mdc_jax.benchmarks import other_decoders, photographs
 from mdc_jax.config import sections
-from mdc_jax.data import images, tokenizer
+from mdc_jax.data import augmentation, images, tokenizer
 from mdc_jax.data.pipeline import TrainBatches
 from mdc_jax.data.prepare import records
 from mdc_jax.data.prepare.lengths import WORDS
@@ -35,6 +35,7 @@ SIZE = 224
 RECORDS = {"512x384": (384, 512), "1024x768": (768, 1024), "short side 256": (256, 341)}  # height, width
 READERS = (1, 4, 16, 64, 128, 0)  # 0: chosen from the measurement
 LATENCY = 0.05  # seconds
+AUGMENTED = sections.Image(size=SIZE, flip=True, color_jitter=0.4)  # beside the crop, which the resize contains
 
 _BATCH = 32
 _CAPTION_WORDS = (
@@ -90,13 +91,13 @@ class InMemory:
     spec, fingerprint, families = "memory", "", {}
 
     def __init__(self, found: Sequence[Record]) -> None:
-        self._found = found
+        self.found = found
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self.found)
 
     def __getitem__(self, index: int) -> Record:
-        return self._found[index]
+        return self.found[index]
 
 
 class Delayed(InMemory):
@@ -128,6 +129,7 @@ def stages(data: Data, repeats: int) -> dict[str, list[float]]:
     settings, count = config().image, len(data.encoded)
     needed = images.pixels_needed(settings)
     pixels = [images.decode(encoded, needed) for encoded in data.encoded]
+    rng = np.random.default_rng(0)
     ready = InMemory([Record(images.prepare(p, settings), (c,)) for p, c in zip(pixels, data.captions, strict=True)])
 
     def whole(source: Source) -> Callable[[], None]:
@@ -143,6 +145,7 @@ def stages(data: Data, repeats: int) -> dict[str, list[float]]:
         "read": lambda: [data.source[index] for index in range(count)],
         "decode": lambda: [images.decode(encoded, needed) for encoded in data.encoded],
         "crop, resize": lambda: [images.prepare(image, settings) for image in pixels],
+        "augment": lambda: [augmentation.augment(record.image, AUGMENTED, rng) for record in ready.found],
         "tokenize": lambda: [data.tokenizer.encode(caption, 64) for caption in data.captions],
         "batch": whole(ready),
         "whole": whole(data.source),

@@ -385,7 +385,7 @@ class Perplexity:
     split: str = "test"  # or "validation", or a source spec
     examples: int = 2_000
     batch_size: int = 100
-    scorers: tuple[str, ...] = ()  # see `mdc_jax/scoring`; (): all that are exact or bounds
+    scorers: tuple[str, ...] = ()  # ("all",), or names; empty: those that are exact or bounds
     # A run with objective.null_image_rate=1.0: rows without images, its own and that of the null memory.
     blind_workdir: str = ""
 
@@ -416,7 +416,7 @@ class Compositionality:
     kinds: tuple[str, ...] = ()  # of foils; empty: all that the source has
     examples: int = 200  # foils of each kind, or all of fewer
     batch_size: int = 50
-    scorers: tuple[str, ...] = ()  # empty: the first that the objective has
+    scorers: tuple[str, ...] = ()  # ("all",), or names; empty: the first that the objective has
     blind_images: int = 64  # training images over which p(caption | image) is averaged, each as costly as an image
     blind_workdir: str = ""  # a run with objective.null_image_rate=1.0, which says p(caption) too
     picture: int = 1  # foils of each kind in the picture
@@ -434,7 +434,7 @@ class ZeroShot:
     examples: int = 2_000
     batch_size: int = 50
     texts_at_once: int = 20  # scored beside each image of a batch
-    scorers: tuple[str, ...] = ()  # empty: the first that the objective has
+    scorers: tuple[str, ...] = ()  # ("all",), or names; empty: the first that the objective has
     blind_images: int = 64  # training images over which p(text | image) is averaged
 
 
@@ -451,7 +451,7 @@ class Retrieval:
     examples: int = 200
     batch_size: int = 50
     texts_at_once: int = 20  # scored beside each image of a batch
-    scorers: tuple[str, ...] = ()  # empty: the first that the objective has
+    scorers: tuple[str, ...] = ()  # ("all",), or names; empty: the first that the objective has
     blind_images: int = 64  # training images over which p(caption | image) is averaged
 
 

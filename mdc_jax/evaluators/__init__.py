@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 
 from mdc_jax.config import ConfigError, sections
@@ -63,14 +64,26 @@ def run(chosen: Mapping[str, Any], subject: Subject) -> Iterator[tuple[str, floa
     for name, section in chosen.items():
         out = subject.out / name
         out.mkdir(parents=True, exist_ok=True)
+        _clear(out)
         for metric, value in build(section).run(dataclasses.replace(subject, out=out)):
             yield f"{name}/{metric}", value
+
+
+def _clear(out: epath.Path) -> None:
+    """Removes what an earlier evaluation wrote for people to see: not all of it need be written again."""
+    if jax.process_index() == 0:
+        for path in _shown(out):
+            path.unlink()
+
+
+def _shown(out: epath.Path) -> list[epath.Path]:
+    return [path for kind in ("md", "png", "svg") for path in sorted(out.glob(f"*.{kind}"))]
 
 
 def summary(values: Mapping[str, float], out: epath.Path, names: Sequence[str]) -> str:
     """What a person wants to see of the evaluators `names`: the values, the tables, and where the pictures are."""
     lines = [f"{name:<44} {value:.4f}" for name, value in values.items()]
-    files = [path for name in names for kind in ("md", "png", "svg") for path in sorted((out / name).glob(f"*.{kind}"))]
+    files = [path for name in names for path in _shown(out / name)]
     texts = [path.read_text().rstrip() for path in files if path.suffix == ".md"]
     pictures = [f"picture: {path}" for path in files if path.suffix != ".md"]
     return "\n\n".join("\n".join(part) for part in (lines, ["\n\n".join(texts)], pictures) if part)

@@ -89,18 +89,18 @@ def objective_of(config: sections.Config) -> Objective:
     )
 
 
-def check_scorers(evaluator: str, names: Sequence[str], objective: Objective) -> None:
-    """Raises ConfigError for a scorer that the objective does not have."""
-    for name in names:
-        if name not in objective.scorers:
-            known = objective.scorers
-            raise ConfigError(f'{evaluator}: the objective has no scorer "{name}"{did_you_mean(name, known)}')
-
-
 def chosen_scorers(evaluator: str, names: Sequence[str], objective: Objective) -> tuple[str, ...]:
-    """The scorers `names`, or the first that the objective has; raises ConfigError as `check_scorers`."""
-    check_scorers(evaluator, names, objective)
-    return tuple(names) or tuple(objective.scorers)[:1]
+    """The scorers `names`, every one that the objective has for ("all",), and the first for none.
+
+    Raises ConfigError for a scorer that the objective does not have.
+    """
+    known = tuple(objective.scorers)
+    if tuple(names) == ("all",):
+        return known
+    for name in names:
+        if name not in known:
+            raise ConfigError(f'{evaluator}: the objective has no scorer "{name}"{did_you_mean(name, known)}')
+    return tuple(names) or known[:1]
 
 
 class Evaluator(Protocol):

@@ -2,14 +2,21 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
-from mdc_jax.config import ConfigError
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.objectives.base import Features, Objective, Params
 from mdc_jax.training import checkpoint
+
+_MUST_AGREE: Mapping[str, Callable[[sections.Config], Any]] = {
+    "objective.name": lambda config: config.objective.name,
+    "objective.interval": lambda config: getattr(config.objective, "interval", None),
+    "data.max_tokens": lambda config: config.data.max_tokens,
+}
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("params",), meta_fields=("objective",))
@@ -25,10 +32,18 @@ class BlindDecoder:
 
 
 def load(subject: Subject, workdir: str) -> BlindDecoder:
-    """Loads the run `workdir`; raises ConfigError where it saw images, or reads other tokens than the subject."""
+    """Loads the run `workdir`; raises ConfigError where it saw images, or was trained in
+    a way with which its scores say something else."""
     loaded = checkpoint.load(workdir, mesh=subject.mesh)
     if getattr(loaded.config.objective, "null_image_rate", 0.0) < 1:
         raise ConfigError(f"blind_workdir={workdir}: it saw images; train one with objective.null_image_rate=1.0")
     if loaded.tokenizer.hash != subject.tokenizer.hash:
         raise ConfigError(f"blind_workdir={workdir}: it has another tokenizer, so that its tokens are not the same")
+    for key, of in _MUST_AGREE.items():
+        own, other = of(subject.config), of(loaded.config)
+        if own != other:
+            raise ConfigError(
+                f"blind_workdir={workdir}: it has {key}={other!r} where this run has {own!r}, so that their scores "
+                "cannot be compared: train one with the same setting"
+            )
     return BlindDecoder(loaded.objective, loaded.params)

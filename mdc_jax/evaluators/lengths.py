@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import ConfigError, decoding, sections
 from mdc_jax.data.pipeline import read_captions
 from mdc_jax.data.sources import open_source
 from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
@@ -43,10 +43,11 @@ class Lengths:
     def check(self, config: sections.Config) -> None:
         """See `Evaluator`."""
         objective = config.objective
-        if "length" not in objective.decoding or getattr(objective, "padding", "hidden") != "hidden":
+        lawless = getattr(objective, "padding", "hidden") != "hidden" or decoding.needs_length(objective)
+        if "length" not in objective.decoding or lawless:
             raise ConfigError(
-                f'the objective "{objective.name}" has no length law, which masked ones with padding="hidden" have: '
-                "leave the lengths evaluator out"
+                f'the objective "{objective.name}" with its settings has no length law, which masked ones have with '
+                'padding="hidden", mask_eos=True and mask_words=False: leave the lengths evaluator out'
             )
         open_source(spec_of(config, self._section.split))
 

@@ -13,7 +13,7 @@ import numpy as np
 from mdc_jax.config import sections
 from mdc_jax.data.sources import open_source
 from mdc_jax.evaluators import blind_decoder
-from mdc_jax.evaluators.base import GlobalBatch, Subject, check_scorers, extract, objective_of, spec_of
+from mdc_jax.evaluators.base import GlobalBatch, Subject, chosen_scorers, extract, objective_of, spec_of
 from mdc_jax.objectives.base import Objective, Params, Score
 from mdc_jax.report import plots, tables
 from mdc_jax.scoring.blind import null_memory_counts
@@ -48,13 +48,13 @@ class Perplexity:
     def check(self, config: sections.Config) -> None:
         """See `Evaluator`."""
         open_source(spec_of(config, self._section.split))
-        check_scorers("perplexity", self._section.scorers, objective_of(config))
+        chosen_scorers("perplexity", self._section.scorers, objective_of(config))
         if self._section.blind_workdir:
             checkpoint.steps(self._section.blind_workdir)
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section = self._section
-        check_scorers("perplexity", section.scorers, subject.objective)
+        names = section.scorers and chosen_scorers("perplexity", section.scorers, subject.objective)
         views = {_IMAGE: _View(subject.objective, subject.params, True)}
         if section.blind_workdir:
             views |= _blind_views(subject, section.blind_workdir)
@@ -63,7 +63,7 @@ class Perplexity:
         def measure(batch: GlobalBatch, index: int) -> dict[str, jax.Array]:
             found = {"length": batch["length"]}
             for sees, view in views.items():
-                scores, losses = _measured(view.objective, section.scorers, view.images, view.params, batch, index)
+                scores, losses = _measured(view.objective, names, view.images, view.params, batch, index)
                 for name, score in scores.items():
                     kinds[sees, name] = score.kind
                     found |= {f"value/{sees}/{name}": score.value, f"error/{sees}/{name}": score.standard_error}

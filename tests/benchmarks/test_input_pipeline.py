@@ -22,7 +22,16 @@ def test_photographs_are_each_another_and_always_the_same():
 
 def test_stages_are_parts_of_the_whole(data):
     seconds = input_pipeline.stages(data, repeats=1)
-    assert list(seconds) == ["read", "decode", "crop, resize", "tokenize", "batch", "whole", "decode + resize"]
+    assert list(seconds) == [
+        "read",
+        "decode",
+        "crop, resize",
+        "augment",
+        "tokenize",
+        "batch",
+        "whole",
+        "decode + resize",
+    ]
     assert all(len(values) == 1 and values[0] >= 0 for values in seconds.values())
     assert seconds["whole"][0] > max(seconds["read"][0], seconds["tokenize"][0])
 

@@ -220,6 +220,8 @@ def test_records_keep_their_columns(tmp_path):
         (f"mix:{FAKE}+1*{FAKE}", "no weight above 0"),
         (f"mix:0*{FAKE}+1*{FAKE}", "no weight above 0"),
         (f"mix:0.5*{PAIR}+0.5*{FAKE}", "mixture within a mixture"),
+        (f"mix:1*{FAKE} + 1*{FAKE}", r"spaces around a \+;"),
+        ("fake:train,words=0", "must be at least 1"),
         ("mix:1*fake:trian+1*fake:train", "no split 'trian'"),
         (f"columns:{FAKE}", "is no column with a probability"),
         (f"columns:a=1,a=2:{FAKE}", "'a=2' is no column"),

@@ -1,5 +1,7 @@
 """A plain folder: where captions come from, labels, what is wrong and said."""
 
+import json
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -63,6 +65,9 @@ def test_csv_captions(root):
 def test_jsonl_captions(root):
     (root / "captions.jsonl").write_text('{"file": "four.png", "caption": "ein großer Hund"}\n\n')
     assert _captions(root) == [(), (), (), ("ein großer Hund",)]
+    line = json.dumps({"file": "four.png", "caption": "two\u2028lines"}, ensure_ascii=False)
+    (root / "captions.jsonl").write_text(f"{line}\r\n{line}\n")
+    assert _captions(root) == [(), (), (), ("two\u2028lines",) * 2]
 
 
 @pytest.mark.parametrize(
@@ -73,11 +78,27 @@ def test_jsonl_captions(root):
         ("captions.csv", b"file,caption\ncats/none.png,x\n", "names cats/none.png, which is not below"),
         ("captions.csv", b"file,caption\n../photos/four.png,x\n", "which is not below"),
         ("captions.csv", b"file,caption\nfour.png,\xff\xfe\n", "no table of captions"),
+        (
+            "captions.csv",
+            b"file,caption\nfour.png,a cat, asleep\n",
+            "line 2 has more than 2 fields: put captions in",
+        ),
+        (
+            "captions.csv",
+            b'file,caption\nfour.png,"a cat\n',
+            "with file and caption: unexpected end of data",
+        ),
+        (
+            "captions.csv",
+            b"file,caption\nnotes.txt,x\n",
+            "notes.txt, which is there, but is not read as",
+        ),
         ("captions.jsonl", b'{"file": "four.png"}', "line 1 is"),
         ("captions.jsonl", b"[", "no table of captions"),
     ],
 )
 def test_bad_tables_are_explained(root, name, content, message):
+    (root / "notes.txt").touch()
     (root / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         open_source(f"folder:{root}")
@@ -97,6 +118,8 @@ def test_the_fingerprint_changes_with_the_data(root):
 
 
 def test_missing_folders_and_files(root):
+    with pytest.raises(ValueError, match="name the folder"):
+        open_source("folder:")
     with pytest.raises(ValueError, match="no folder"):
         open_source(f"folder:{root}/birds")
     (root / "empty").mkdir()

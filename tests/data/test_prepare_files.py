@@ -154,6 +154,18 @@ COCO = {
 }
 
 
+def test_a_caption_of_half_characters_is_named(tmp_path):
+    _write(tmp_path / "images", "1.jpg", picture())
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg"}],
+        "annotations": [{"id": 1, "image_id": 1, "caption": "a \ud83d"}],
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    entries, _ = coco.read(tmp_path / "captions.json", tmp_path / "images")
+    with pytest.raises(records.TooManyDropped, match=r"1 x text not UTF-8, as 1\.jpg"):
+        prepare(tmp_path / "out", *files.plans("train", entries, Encoding()))
+
+
 def test_coco_keeps_all_captions_of_an_image(tmp_path):
     for name in ("9.jpg", "sub/3.jpg", "6.jpg", "7.jpg"):
         _write(tmp_path / "images", name, picture())
@@ -177,6 +189,7 @@ def test_coco_keeps_all_captions_of_an_image(tmp_path):
         ('{"images": [{"id": 1}], "annotations": []}', "file_name"),
         ('{"images": [{"id": 1, "file_name": "../../etc/passwd"}], "annotations": []}', "lies outside"),
         ('{"images": [{"id": 1, "file_name": "/etc/passwd"}], "annotations": []}', "lies outside"),
+        ('{"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], "annotations": []}', "the same id"),
         ('{"images": [], "annotations": [{"id": 1, "image_id": 4, "caption": "x"}]}', "names no images"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"id": 1, "image_id": 1, "caption": 3}]}', "text"),
     ],

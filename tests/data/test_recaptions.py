@@ -56,6 +56,7 @@ def test_every_pair_is_joined_wherever_its_row_is(tars, tmp_path, sort, statisti
     monkeypatch.setattr(samples, "_CHUNK", 7)
     order = list(range(COUNT)) if sort else [n * 17 % COUNT for n in range(COUNT)]
     rows = [_row(number) for number in order]
+    rows[3]["sha256"] = rows[3]["sha256"].upper()  # some tools write it like that
     layout = {"row_group_size": 5, "write_statistics": statistics}
     paths = [_write(tmp_path / "0.parquet", rows[:33], **layout), _write(tmp_path / "1.parquet", rows[33:], **layout)]
     manifest = prepare(tmp_path / "out", *_plans(tars, *paths))

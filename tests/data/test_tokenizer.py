@@ -235,6 +235,10 @@ def test_what_is_no_model_is_refused(tmp_path):
     for content in (b"{}", b'{"model": 3}', b"{"):
         with pytest.raises(ValueError, match=r"but no tokenizer\.json"):
             tokenizer.Tokenizer.from_bytes(content)
+    with pytest.raises(ValueError, match="the file is empty"):
+        tokenizer.Tokenizer.from_bytes(b"")
+    with pytest.raises(ConfigError, match="is a folder: name the file in it"):
+        tokenizer.Tokenizer.load(tmp_path)
     (tmp_path / "vocab").write_bytes(b"[PAD]\n[UNK]")
     with pytest.raises(ConfigError, match="vocab: these 11 bytes"):
         tokenizer.Tokenizer.load(tmp_path / "vocab")

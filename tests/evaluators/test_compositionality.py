@@ -10,7 +10,7 @@ from etils import epath
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.sources.base import Foil
 from mdc_jax.evaluators import base, build, compositionality, image_bank
-from mdc_jax.evaluators.base import Interrupted
+from mdc_jax.evaluators.base import Interrupted, chosen_scorers
 from mdc_jax.evaluators.blind_decoder import BlindDecoder
 from mdc_jax.objectives.base import Score
 from mdc_jax.report import plots, tables
@@ -95,6 +95,15 @@ def found(out):
 def number(rows, **wanted):
     (row,) = [row for row in rows if all(row[key] == str(value) for key, value in wanted.items())]
     return float(row["value"])
+
+
+def test_scorers_are_named_or_all_or_the_first():
+    every = tuple(FoilObjective().scorers)
+    assert chosen_scorers("table", ("all",), FoilObjective()) == every and len(every) > 1
+    assert chosen_scorers("table", (), FoilObjective()) == every[:1]
+    assert chosen_scorers("table", every[1:], FoilObjective()) == every[1:]
+    with pytest.raises(ConfigError, match='table: the objective has no scorer "allx"'):
+        chosen_scorers("table", ("allx",), FoilObjective())
 
 
 def test_a_scorer_that_sees_is_right_and_one_of_the_text_alone_is_at_a_half(found):

@@ -43,7 +43,14 @@ def test_model_and_training_captions_are_compared(tmp_path, use_source, monkeypa
 
 
 @pytest.mark.parametrize(
-    "objective", [sections.Clip(), sections.Autoregressive(), sections.MaskedDiffusion(padding="target")]
+    "objective",
+    [
+        sections.Clip(),
+        sections.Autoregressive(),
+        sections.MaskedDiffusion(padding="target"),
+        sections.MaskedDiffusion(mask_eos=False),
+        sections.MaskedDiffusion(mask_words=True),
+    ],
 )
 def test_an_objective_without_a_law_is_refused(tmp_path, objective):
     config = dataclasses.replace(make_subject(tmp_path).config, objective=objective)

@@ -126,3 +126,6 @@ def test_rows_without_images_beside_the_null_memory(tmp_path, monkeypatch):
     )
     with pytest.raises(ConfigError, match=r"it saw images; train one with objective\.null_image_rate=1\.0"):
         list(build(dataclasses.replace(section, blind_workdir=str(tmp_path / "seeing"))).run(subject))
+    other = dataclasses.replace(config, objective=sections.Autoregressive())
+    with pytest.raises(ConfigError, match=r"has objective\.name='masked_diffusion' where this run has"):
+        list(build(section).run(dataclasses.replace(subject, config=other)))

@@ -48,17 +48,30 @@ def test_the_page_is_whole_without_a_script_and_loads_nothing(page):
     assert all(source.startswith("data:image/") for source in found.sources)
 
 
+def _masked_at(page, fragment, step):
+    """Which tokens a browser shows as masked, where it says that it is at `step`."""
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{page}#{fragment}"]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert f"after {step} of 4 steps" in dom
+    return [bool(masked) for masked in re.findall(r'<span class="token( masked)?"', dom)]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="not run: no Chromium on this machine")
 def test_the_slider_masks_what_is_not_set_yet(page):
     seen = {}
     for step in (0, 2, 4):
-        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{page}#step={step}"]
-        dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-        seen[step] = re.findall(r'<span class="token( masked)?"', dom)
-        assert f"after {step} of 4 steps" in dom
-    assert [[bool(masked) for masked in found] for found in seen.values()] == [
+        seen[step] = _masked_at(page, f"step={step}", step)
+    assert [*seen.values()] == [
         [True, True, True, True],
         [False, False, True, True],
         [False, False, False, False],
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="not run: no Chromium on this machine")
+def test_moving_the_slider_masks_what_is_not_set_yet(page):
+    move = "const s = document.querySelector('input'); s.value = 2; s.dispatchEvent(new Event('input'))"
+    page.write_text(page.read_text().replace("</body>", f"<script>{move}</script></body>"))
+    assert _masked_at(page, "step=4", 2) == [False, False, True, True]

@@ -22,6 +22,8 @@ def read(annotations: pathlib.Path, root: pathlib.Path) -> tuple[list[files.Entr
     try:
         content = json.loads(annotations.read_bytes())
         images = {image["id"]: image for image in content["images"]}
+        if len(images) < len(content["images"]):
+            raise ValueError("several images have the same id")
         captions: dict[Any, list[str]] = {identity: [] for identity in images}
         others = 0
         for annotation in sorted(content["annotations"], key=lambda annotation: annotation["id"]):

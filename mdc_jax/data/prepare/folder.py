@@ -68,6 +68,8 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
 def main(argv: list[str]) -> None:
     root, columns = arguments.folder(), arguments.columns()
     found = read(root, columns)
+    if not found.families:
+        print(f"no labels: these are top folders of {collection.MIN_IN_FOLDER} images and more, where there are two")
     arguments.write(
         argv,
         f"folder {root.resolve().name}",

@@ -392,7 +392,7 @@ def _packed(example: Example) -> tuple[Example | BadRecord, bytes]:
     try:
         return example, example.pack()
     except UnicodeEncodeError:
-        return BadRecord("text not UTF-8", str(example.about.get("key", ""))), b""
+        return BadRecord("text not UTF-8", str(example.about.get("key") or example.about.get("file", ""))), b""
 
 
 def finished(directory: pathlib.Path) -> dict[str, Shard]:

@@ -183,5 +183,6 @@ def _split_names(manifest: Manifest, directory: epath.Path, split: str) -> list[
     if not split and len(splits) == 1:
         (split,) = splits
     if split not in splits:
-        raise ValueError(f"{directory} has no split {split!r}; name one of {', '.join(splits)}, as in DIR:SPLIT")
+        what = f"has no split {split!r}" if split else "has several splits"
+        raise ValueError(f"{directory} {what}; name one of {', '.join(splits)}, as in DIR:SPLIT")
     return splits[split]

@@ -64,4 +64,6 @@ def open(rest: str) -> FakeSource:
             known = ", ".join(f"{field}=N" for field in _Options.__dataclass_fields__)
             raise ValueError(f"fake does not understand {option!r}; it takes {known}")
         values[name] = int(value)
+        if name != "count" and not values[name]:
+            raise ValueError(f"fake: {option!r} must be at least 1")
     return FakeSource(split, _Options(**values))

@@ -75,6 +75,8 @@ class FolderSource:
 def open(rest: str) -> FolderSource:
     """Opens a folder; raises FileNotFoundError where there are no images, ValueError for a bad table of captions."""
     root = pathlib.Path(rest)
+    if not rest:
+        raise ValueError("name the folder, as in folder:photos/train")
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {rest!r}")
     return FolderSource(root)
@@ -130,21 +132,29 @@ def _from_table(
             if len(texts) > _MOST_CAPTIONS:  # a few bytes of Parquet can stand for any number of rows
                 raise ValueError(f"{file} has more than {_MOST_CAPTIONS:,} captions")
     except KeyError as error:
-        raise ValueError(f"{path} names {error.args[0]}, which is not below {path.parent}") from error
+        name = error.args[0]
+        why = f"is not below {path.parent}"
+        if pathlib.Path(name).suffix.lower() not in SUFFIXES and (path.parent / name).exists():
+            why = f"is there, but is not read as an image; these are: {', '.join(sorted(SUFFIXES))}"
+        raise ValueError(f"{path} names {name}, which {why}") from error
     except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise ValueError(f"{path} is no table of captions with file and {column}: {error}") from error
     return {file: tuple(texts) for file, texts in captions.items()}
 
 
 def _csv_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
-    rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
+    # Strict, since a quote that is not closed would take in all rows behind it.
+    rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
     if not {"file", column} <= set(rows.fieldnames or ()):
         raise ValueError(f"its columns are {rows.fieldnames}")
-    return ((row["file"], row[column] or "") for row in rows)
+    for row in rows:
+        if None in row:  # a comma within a caption would cut it short
+            raise ValueError(f"line {rows.line_num} has more than {len(row) - 1} fields: put captions in double quotes")
+        yield row["file"], row[column] or ""
 
 
 def _jsonl_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
-    for number, line in enumerate(path.read_bytes().decode("utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         if line.strip():
             row = json.loads(line)
             if (
@@ -169,9 +179,13 @@ def _parquet_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
 
 def _from_sidecar(path: pathlib.Path) -> tuple[str, ...] | None:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return tuple(line.strip() for line in _lines(path) if line.strip())
     except FileNotFoundError:
         return ()
     except UnicodeDecodeError:
         return None
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _lines(path: pathlib.Path) -> io.StringIO:
+    """Ended by line feeds and carriage returns alone: `str.splitlines` knows others, which captions may hold."""
+    return io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=None)

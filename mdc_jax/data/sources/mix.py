@@ -44,6 +44,8 @@ def open(rest: str) -> Mixture:
     Raises:
       ValueError: a part has no weight above 0, is a mixture itself, or there is only one.
     """
+    if re.search(r"\s\+\s*[0-9.]+\*|\+\s+[0-9.]+\*", rest):
+        raise ValueError(f"{rest!r} has spaces around a +; a mixture is written mix:0.7*SPEC+0.3*SPEC")
     weights, sources = [], []
     for part in _PLUS.split(rest):
         number, _, spec = part.partition("*")

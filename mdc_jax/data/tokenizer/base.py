@@ -66,6 +66,8 @@ class Tokenizer(abc.ABC):
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
         """Reads a model file; raises FileNotFoundError, and ConfigError for what `from_bytes` cannot take."""
         path = epath.Path(path)
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder: name the file in it, as in {path}/tokenizer.json")
         try:
             limits.check_size(path.stat().length)
             return cls.from_bytes(path.read_bytes())

@@ -19,6 +19,8 @@ class SentencePiece(Tokenizer):
     def __init__(self, model_bytes: bytes) -> None:
         """Takes a serialised model; raises ValueError for all else, and for one that is made to fill the memory."""
         limits.check_size(len(model_bytes))
+        if not model_bytes:
+            raise ValueError("the file is empty")
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_proto=model_bytes)
         except RuntimeError as error:
