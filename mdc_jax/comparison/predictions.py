@@ -60,10 +60,10 @@ def differences(findings: Findings) -> list[tuple[str, str, str, int, int, tuple
 
     Returns (evaluator and file, what is asked, other entry, seeds, examples, (mean, low, high)) each.
     """
-    first, *others = [entry for entry in findings.entries if entry not in findings.controls]
+    first, *others = findings.entries
     by_run = {(run.entry, run.seed): _of(run) for run in findings.runs}
     rows = []
-    for other in others:
+    for other in (entry for entry in others if entry not in findings.controls):
         seeds = [seed for entry, seed in by_run if entry == first and (other, seed) in by_run]
         pairs = [(by_run[first, seed], by_run[other, seed]) for seed in seeds]
         shared = [own.keys() & theirs.keys() for own, theirs in pairs]

@@ -130,6 +130,13 @@ def test_the_page_is_whole_and_figures_are_there_twice(folder):
     assert all(f"({name}.svg)" in text for name in figures)
 
 
+def test_a_part_that_has_controls_alone_has_a_report_too(workdir, tmp_path):
+    part = fakes.epath.Path(shutil.copytree(workdir, tmp_path / "part"))
+    header, *lines = (part / "results.csv").read_text().splitlines(keepends=True)
+    (part / "results.csv").write_text(header + "".join(line for line in lines if line.startswith("blind,")))
+    assert "blind, and beside it nothing." in (report.write(part) / "report.md").read_text()
+
+
 def test_what_is_no_comparison_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"has no plan\.json: give the --workdir of"):
         findings.read(fakes.epath.Path(tmp_path))
