@@ -3,12 +3,14 @@
     python -m mdc_jax.data.prepare.pictures --source=tuxpaint,openclipart,emoji --out=data/drawings --workers=2
     python -m mdc_jax.main --config=configs/collage.py --workdir=runs/collage
 
-Hardware: 2 CPU cores. Run time: TIME. Expected: EXPECTED
+Hardware: 2 CPU cores. Run time: twenty minutes (the first command: 6). Expected: a probe of the kinds of things at .81
+AUC (untrained encoder .71; autoregressive .90, CLIP .92), count .71, three in ten captions right; relations are not
+learned. The README has the table.
 
 Arguments, as in configs/collage.py:seed=1
     objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip | supervised
     data          the folder that the first command made (data/drawings)
-    layout        grid | free (continuous positions: not learned within hours on a CPU)
+    layout        grid | free (continuous positions: not learned within an hour on a CPU)
     titles        of each kind and number of words, those of most pictures (4); 0: all, which is not learned in an hour
     sentences     per caption: 2, 3, 4 (2)
     steps         length of the run (10000)

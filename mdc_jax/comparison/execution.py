@@ -9,7 +9,7 @@ from etils import epath
 from mdc_jax import evaluators
 from mdc_jax.comparison import budget, collect, plan, provenance, report, sequence, settings, tuning
 from mdc_jax.comparison.settings import Comparison
-from mdc_jax.config import ConfigError
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.sources import open_source
 from mdc_jax.training import label_families
@@ -39,8 +39,7 @@ def check(comparison: Comparison, runs: Sequence[plan.Run]) -> None:
     """Raises ConfigError for an entry that could not be trained or evaluated, before hours are spent on others."""
     for run in {run.entry: run for run in runs}.values():
         unscored = settings.without_blind(comparison, run.entry)  # that decoder is yet to be trained
-        config = plan.config_of(unscored, run, epath.Path(), comparison.steps)
-        evaluators.check(label_families.filled(config, open_source(config.data.train)))
+        evaluators.check(_config(unscored, run, epath.Path(), comparison.steps))
 
 
 def execute(
@@ -73,7 +72,13 @@ def execute(
 
     write()
     print(plan.describe(comparison, workdir, steps), flush=True)
-    configs = {run.folder(workdir): plan.config_of(comparison, run, workdir, steps[run.entry]) for run in runs}
+    configs = {run.folder(workdir): _config(comparison, run, workdir, steps[run.entry]) for run in runs}
     left = {folder: config for folder, config in configs.items() if not sequence.is_finished(folder, config)}
     print(f"{len(configs) - len(left)} of {len(configs)} runs are finished", flush=True)
     return sequence.train(left, before=lambda folder: provenance.record(folder, configs[folder]), after=write)
+
+
+def _config(comparison: Comparison, run: plan.Run, workdir: epath.Path, steps: int) -> sections.Config:
+    """As the run trains it, and keeps it beside its checkpoints."""
+    config = plan.config_of(comparison, run, workdir, steps)
+    return label_families.filled(config, open_source(config.data.train))

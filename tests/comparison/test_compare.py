@@ -95,3 +95,12 @@ def test_killed_resumed_merged_and_extended(tmp_path: pathlib.Path) -> None:
 
 def _probe(workdir: pathlib.Path, entry: str) -> str:
     return (workdir / "runs" / entry / "seed0" / "results.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_finished_run_that_learned_labels_is_finished(tmp_path: pathlib.Path, capfd: pytest.CaptureFixture) -> None:
+    comparison = settings.parse(tiny.comparison(2, ("supervised",)))
+    for done in (0, 1):
+        runs = execution.choose(comparison)
+        assert execution.execute(comparison, epath.Path(tmp_path), runs, config="", overrides={})
+        assert f"{done} of 1 runs are finished" in capfd.readouterr().out
