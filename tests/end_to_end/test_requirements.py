@@ -12,11 +12,11 @@ OLDEST = "3.11"
 OUT_OF_REACH = ("error sending request", "Failed to fetch", "Could not connect", "dns error", "timed out")
 
 
-def resolve(*files: str) -> str:
-    """The versions that uv finds for all Pythons from the oldest on; skips where there is no uv or no index."""
+def resolve(*files: str, python: tuple[str, ...] = ("--universal", f"--python-version={OLDEST}")) -> str:
+    """The versions that uv finds, for all Pythons from the oldest on; skips where there is no uv or no index."""
     if importlib.util.find_spec("uv") is None:
         pytest.skip("not run: uv, which resolves for other Pythons, is not installed (requirements-dev.txt)")
-    options = ["--quiet", "--universal", f"--python-version={OLDEST}", "--no-annotate", "--no-header", *files]
+    options = ["--quiet", *python, "--no-annotate", "--no-header", *files]
     command = [sys.executable, "-m", "uv", "pip", "compile", *options]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     if result.returncode and any(sign in result.stderr for sign in OUT_OF_REACH):
@@ -43,3 +43,11 @@ def test_requirements_of_accelerators_resolve(name: str, plugin: str) -> None:
         found = [line for line in lines if line.startswith(f"{package}==")]
         assert any("python_full_version < '3.12'" in line for line in found), found  # jax 0.11 and later need 3.12
         assert any("python_full_version >= '3.12'" in line for line in found), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", [OLDEST, "3.13"])
+def test_beam_resolves_beside_everything_else(python: str) -> None:
+    """On one machine's Python: Beam has no release for the newest one."""
+    lines = resolve("requirements-beam.txt", python=(f"--python-version={python}",)).splitlines()
+    assert {line.partition("==")[0] for line in lines} >= {"apache-beam", "jax", "grain", "orbax-checkpoint"}
