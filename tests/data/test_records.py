@@ -201,7 +201,7 @@ def test_wrong_folders_are_explained(tmp_path):
     written = records.write_all(tmp_path / "a", _manifest(), _plans(COUNTS))
     with pytest.raises(ValueError, match="no split 'dev'; name one of test, train"):
         open_source(f"pictures:{tmp_path / 'a'}:dev")
-    with pytest.raises(ValueError, match="no split ''; name one of"):
+    with pytest.raises(ValueError, match="has several splits; name one of test, train"):
         open_source(f"pictures:{tmp_path / 'a'}")
     with pytest.raises(ValueError, match=r"manifest.json is missing"):
         open_source(f"pictures:{tmp_path}:train")
