@@ -5,7 +5,7 @@
 
 The same command goes on where it was stopped; --only=1/3 does a part of the entries. See mdc_jax/comparison/README.md.
 
-Hardware: 2 CPU cores for quick (an hour and a half on one) and cpu (two and a half; README); full is meant for a GPU,
+Hardware: 2 CPU cores for quick (an hour and a quarter on one) and cpu (two; README); full is meant for a GPU,
 and was not run.
 
 Sizes, one of them, as in configs/compare_collage.py:full
