@@ -9,6 +9,7 @@ import pytest
 
 import mdc_jax
 from mdc_jax import inference
+from mdc_jax.caption import captions
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.images import BadImage
 
@@ -70,6 +71,21 @@ def test_a_caption_is_the_sum_of_what_its_tokens_add(model, images):
         assert len(caption.texts) == len(caption.steps) == len(caption.log_probs) == len(caption.attention) == 5
         assert sorted(caption.steps) == list(range(5))
         assert (caption.log_probs <= 0).all() and caption.score < 0 and caption.kind == "bound"
+
+
+def test_bad_files_among_several_batches_are_skipped_in_place(model, images, tmp_path, capsys):
+    files = [tmp_path / f"{number}.png" for number in range(19)]
+    for number, file in enumerate(files):
+        PIL.Image.fromarray(np.full((32, 32, 3), 12 * number, np.uint8)).save(file)
+    bad = {files[number] for number in (0, 6, 9, 18)}
+    for file in bad:
+        file.write_bytes(b"nonsense")
+    settings = sections.Decoding(steps=1)
+    found = dict(captions(model, files, settings, tokens=4, seed=0))
+    assert list(found) == [file for file in files if file not in bad]
+    assert capsys.readouterr().err.count("skipped ") == len(bad)
+    alone = model.caption([*found], settings, tokens=4)
+    assert [written.text for written in found.values()] == [written.text for written in alone]
 
 
 def _with_padding_known(loaded):

@@ -73,9 +73,8 @@ def _machines_of_slice() -> int:
         from jax._src.clusters import GceTpuCluster, GkeTpuCluster  # JAX shows them nowhere else
 
         return next((env.get_process_count() for env in (GceTpuCluster, GkeTpuCluster) if env.is_env_present()), 1)
-    except (
-        Exception
-    ) as error:  # nobody answers where a TPU would be known, or JAX moved it: no reason to refuse a start
+    # Nobody answers where a TPU would be known, or JAX moved it: no reason to refuse a start.
+    except Exception as error:
         logging.warning(
             "whether this machine is one of several of a TPU slice could not be found out (%r). If it is, and nothing "
             "happens now, give --coordinator=auto on all of them",

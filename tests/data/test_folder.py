@@ -86,7 +86,7 @@ def test_jsonl_captions(root):
         (
             "captions.csv",
             b'file,caption\nfour.png,"a cat\n',
-            "with file and caption: unexpected end of data",
+            "behind line 1: unexpected end of data: close every",
         ),
         (
             "captions.csv",

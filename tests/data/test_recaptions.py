@@ -102,6 +102,12 @@ def test_a_pair_without_a_hash_is_not_verified(tmp_path, verify):
     assert [str(bad) for bad in outcomes if isinstance(bad, BadRecord)] == ["no sha256 to compare"] * (2 - kept)
 
 
+def test_a_note_of_the_hash_that_is_no_text_differs(tmp_path):
+    tar = write_tar(tmp_path / "0.tar", [sample(_key(0), image=_image(0), sha256=[5])])
+    path = _write(tmp_path / "0.parquet", [_row(0)])
+    assert [str(bad) for bad in _plans([tar], path, verify="download")[0].examples()] == ["sha256 differs"]
+
+
 def test_keys_that_are_numbers_are_refused(tmp_path):
     path = _write(tmp_path / "0.parquet", [_row(n, key=n) for n in range(3)])
     with pytest.raises(ValueError, match=r"0\.parquet: keys are int64; they must be text"):

@@ -147,10 +147,16 @@ def _csv_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
     rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
     if not {"file", column} <= set(rows.fieldnames or ()):
         raise ValueError(f"its columns are {rows.fieldnames}")
-    for row in rows:
-        if None in row:  # a comma within a caption would cut it short
-            raise ValueError(f"line {rows.line_num} has more than {len(row) - 1} fields: put captions in double quotes")
-        yield row["file"], row[column] or ""
+    try:
+        for row in rows:
+            if None in row:  # a comma within a caption would cut it short
+                many = f"line {rows.line_num} has more than {len(row) - 1} fields"
+                raise ValueError(f"{many}: put captions in double quotes")
+            yield row["file"], row[column] or ""
+    except csv.Error as error:
+        raise ValueError(
+            f"behind line {rows.line_num}: {error}: close every quote, and double those within one"
+        ) from error
 
 
 def _jsonl_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
