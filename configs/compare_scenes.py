@@ -136,9 +136,10 @@ def settings_of(arg: ml_collections.ConfigDict, size: str, base: str) -> tuple[s
 
 def entries_of(size: str, base: str) -> dict[str, Entry]:
     if size == "cpu":
+        # One objective has one learning rate, whatever its interval.
+        paper_interval = Entry(settings=ABLATIONS["paper_interval"], lr_of="masked_diffusion")
         return recipe.with_controls(
-            {**recipe.entries_of(recipe.SEVEN), "paper_interval": Entry(settings=ABLATIONS["paper_interval"])},
-            blind=recipe.SEVEN[:2],
+            {**recipe.entries_of(recipe.SEVEN), "paper_interval": paper_interval}, blind=recipe.SEVEN[:2]
         )
     if size == "full":
         return recipe.with_controls(recipe.entries_of((*recipe.SEVEN, *RATIOS)), blind=(*recipe.SEVEN[:5], *RATIOS))
