@@ -31,19 +31,28 @@ class BlindDecoder:
         return features
 
 
+def check(config: sections.Config, workdir: str) -> None:
+    """Raises ConfigError where the run `workdir` saw images, or was trained in a way with which its scores say
+    something else than those of a run with `config`."""
+    _check(config, checkpoint.config_of(workdir), workdir)
+
+
 def load(subject: Subject, workdir: str) -> BlindDecoder:
-    """Loads the run `workdir`; raises ConfigError where it saw images, or was trained in
-    a way with which its scores say something else."""
+    """Loads the run `workdir`; raises ConfigError as `check`, and for another tokenizer."""
     loaded = checkpoint.load(workdir, mesh=subject.mesh)
-    if getattr(loaded.config.objective, "null_image_rate", 0.0) < 1:
-        raise ConfigError(f"blind_workdir={workdir}: it saw images; train one with objective.null_image_rate=1.0")
+    _check(subject.config, loaded.config, workdir)
     if loaded.tokenizer.hash != subject.tokenizer.hash:
         raise ConfigError(f"blind_workdir={workdir}: it has another tokenizer, so that its tokens are not the same")
+    return BlindDecoder(loaded.objective, loaded.params)
+
+
+def _check(config: sections.Config, blind: sections.Config, workdir: str) -> None:
+    if getattr(blind.objective, "null_image_rate", 0.0) < 1:
+        raise ConfigError(f"blind_workdir={workdir}: it saw images; train one with objective.null_image_rate=1.0")
     for key, of in _MUST_AGREE.items():
-        own, other = of(subject.config), of(loaded.config)
+        own, other = of(config), of(blind)
         if own != other:
             raise ConfigError(
                 f"blind_workdir={workdir}: it has {key}={other!r} where this run has {own!r}, so that their scores "
                 "cannot be compared: train one with the same setting"
             )
-    return BlindDecoder(loaded.objective, loaded.params)

@@ -26,7 +26,7 @@ from mdc_jax.evaluators.foil_tables import Blind, Result, Scored
 from mdc_jax.evaluators.image_bank import encode, training_images
 from mdc_jax.objectives.base import Features, Objective, Params, Score
 from mdc_jax.scoring.blind import EXPONENTS, blind, debias
-from mdc_jax.training import checkpoint, sharding
+from mdc_jax.training import sharding
 
 _SCORE_SEED = 24
 
@@ -47,7 +47,7 @@ class Compositionality:
         open_source(spec_of(config, "train"))
         self._scorers(objective_of(config))
         if self._section.blind_workdir:
-            checkpoint.steps(self._section.blind_workdir)
+            blind_decoder.check(config, self._section.blind_workdir)
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         source = open_source(subject.spec(self._section.split))

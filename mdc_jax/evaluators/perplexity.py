@@ -17,7 +17,6 @@ from mdc_jax.evaluators.base import GlobalBatch, Subject, chosen_scorers, extrac
 from mdc_jax.objectives.base import Objective, Params, Score
 from mdc_jax.report import plots, tables
 from mdc_jax.scoring.blind import null_memory_counts
-from mdc_jax.training import checkpoint
 
 # Every evaluation with the same batch size draws the same masks: differences between them are not noise.
 _SEED = 21
@@ -50,7 +49,7 @@ class Perplexity:
         open_source(spec_of(config, self._section.split))
         chosen_scorers("perplexity", self._section.scorers, objective_of(config))
         if self._section.blind_workdir:
-            checkpoint.steps(self._section.blind_workdir)
+            blind_decoder.check(config, self._section.blind_workdir)
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section = self._section

@@ -246,9 +246,7 @@ def load(workdir: epath.PathLike, *, step: int | None = None, mesh: jax.sharding
 
 def _load(workdir: epath.Path, step: int, mesh: jax.sharding.Mesh | None) -> Loaded:
     checkpointer = Checkpointer(workdir)
-    meta = checkpointer.meta(step)
-    if wrong := wrong_entry(meta):
-        raise DamagedCheckpoint(f"checkpoint {step} cannot be read: its meta has {wrong}")
+    meta = _readable_meta(checkpointer, step)
     config = parse(meta["config"])
     tokenizer = load_tokenizer(workdir, meta["tokenizer"])
     mesh = mesh or sharding.make_mesh(sections.Mesh())
@@ -259,6 +257,25 @@ def _load(workdir: epath.Path, step: int, mesh: jax.sharding.Mesh | None) -> Loa
     params = checkpointer.restore_params(step, "ema" if config.optimizer.ema else "params", abstract)
     checkpointer.close()
     return Loaded(config, objective, params, tokenizer, mesh, step, meta)
+
+
+def config_of(workdir: epath.PathLike) -> sections.Config:
+    """The config of a run's latest checkpoint; raises ConfigError where there is none, or it cannot be read."""
+    step = steps(workdir)[-1]
+    checkpointer = Checkpointer(_absolute(workdir))
+    try:
+        return parse(_readable_meta(checkpointer, step)["config"])
+    except DamagedCheckpoint as error:
+        raise ConfigError(f"{workdir}: {error}") from error
+    finally:
+        checkpointer.close()
+
+
+def _readable_meta(checkpointer: Checkpointer, step: int) -> Mapping[str, Any]:
+    meta = checkpointer.meta(step)
+    if wrong := wrong_entry(meta):
+        raise DamagedCheckpoint(f"checkpoint {step} cannot be read: its meta has {wrong}")
+    return meta
 
 
 def steps(workdir: epath.PathLike) -> list[int]:

@@ -127,5 +127,12 @@ def test_rows_without_images_beside_the_null_memory(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"it saw images; train one with objective\.null_image_rate=1\.0"):
         list(build(dataclasses.replace(section, blind_workdir=str(tmp_path / "seeing"))).run(subject))
     other = dataclasses.replace(config, objective=sections.Autoregressive())
-    with pytest.raises(ConfigError, match=r"has objective\.name='masked_diffusion' where this run has"):
+    misfit = r"has objective\.name='masked_diffusion' where this run has"
+    with pytest.raises(ConfigError, match=misfit):
         list(build(section).run(dataclasses.replace(subject, config=other)))
+    # Also before a run is trained that could not be scored in the end.
+    every = dataclasses.replace(sections.Compositionality(), blind_workdir=section.blind_workdir)
+    for evaluator in (build(section), build(every)):
+        evaluator.check(config)
+        with pytest.raises(ConfigError, match=misfit):
+            evaluator.check(other)
