@@ -9,11 +9,10 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from mdc_jax import objectives
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
 from mdc_jax.objectives.captioner import Captioner
-from mdc_jax.training import sharding
+from mdc_jax.training import build, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost
 from mdc_jax.training.memory import bytes_on_a_device
@@ -46,15 +45,7 @@ class Step:
 
 def objective_of(config: sections.Config, vocab_size: int, loss: Callable | None = None) -> Captioner:
     """The objective of a config with a vocabulary of that size, and `loss` in place of its own where given."""
-    mesh = sharding.make_mesh(config.mesh)
-    objective = objectives.build(
-        config.objective,
-        model=config.model,
-        image=config.image,
-        vocab_size=vocab_size,
-        max_tokens=config.data.max_tokens,
-        split=sharding.split(mesh),
-    )
+    objective = build.objective(config, vocab_size, sharding.make_mesh(config.mesh))
     if loss:
         objective.weighted_loss = loss
     return objective

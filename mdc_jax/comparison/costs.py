@@ -10,10 +10,9 @@ import jax
 import numpy as np
 from etils import epath
 
-from mdc_jax import objectives
 from mdc_jax.config import parse
 from mdc_jax.data.tokenizer import Tokenizer
-from mdc_jax.training import checkpoint, loop
+from mdc_jax.training import build, checkpoint, loop
 from mdc_jax.training.accounting import Cost
 
 _PREFIX = "train/"
@@ -40,13 +39,7 @@ class Costs:
 def of(workdir: epath.Path, lines: Sequence[Mapping[str, Any]]) -> Costs:
     """The costs of a run; `lines` are those of its `metrics.jsonl`."""
     config = parse(json.loads((workdir / loop.CONFIG_FILE).read_text()))
-    objective = objectives.build(
-        config.objective,
-        model=config.model,
-        image=config.image,
-        vocab_size=Tokenizer.load(workdir / checkpoint.TOKENIZER).vocab_size,
-        max_tokens=config.data.max_tokens,
-    )
+    objective = build.objective(config, Tokenizer.load(workdir / checkpoint.TOKENIZER).vocab_size)
     logged = [line for line in lines if f"{_PREFIX}seconds" in line]
     predicted = [line[f"{_PREFIX}predicted_tokens"] for line in logged if f"{_PREFIX}predicted_tokens" in line]
     metrics = {"predicted_tokens": statistics.fmean(predicted)} if predicted else {}

@@ -15,7 +15,6 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-from mdc_jax import objectives
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.batch import LABEL_PREFIX
@@ -23,7 +22,7 @@ from mdc_jax.data.pipeline import eval_batches
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.objectives.base import Objective, Params
-from mdc_jax.training import checkpoint, sharding
+from mdc_jax.training import build, checkpoint, sharding
 
 GlobalBatch = Mapping[str, jax.Array]
 
@@ -79,14 +78,11 @@ def spec_of(config: sections.Config, split: str) -> str:
 
 
 def objective_of(config: sections.Config) -> Objective:
-    """The objective of a config as it is before there is a tokenizer: for what it offers, not to be run."""
-    return objectives.build(
-        config.objective,
-        model=config.model,
-        image=config.image,
-        vocab_size=config.tokenizer.vocab_size,
-        max_tokens=config.data.max_tokens,
-    )
+    """The objective of a config as it is before there is a tokenizer: for what it offers, not to be run.
+
+    Raises ConfigError for sizes that do not fit each other.
+    """
+    return build.objective(config, config.tokenizer.vocab_size)
 
 
 def chosen_scorers(evaluator: str, names: Sequence[str], objective: Objective) -> tuple[str, ...]:

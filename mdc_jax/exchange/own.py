@@ -16,7 +16,7 @@ from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.exchange import safetensors, trees
 from mdc_jax.models import vit
 from mdc_jax.objectives.sizes import encoder_sizes
-from mdc_jax.training import checkpoint, sharding
+from mdc_jax.training import build, checkpoint, sharding
 
 FORMAT = "mdc_jax"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -48,7 +48,7 @@ def load(folder: epath.Path, mesh: jax.sharding.Mesh | None = None) -> checkpoin
     config = parse(meta["config"])
     tokenizer = checkpoint.load_tokenizer(folder, meta["tokenizer"])
     mesh = mesh or sharding.make_mesh(sections.Mesh())
-    objective = checkpoint.build_objective(config, tokenizer.vocab_size, mesh, tokenizer.word_starts)
+    objective = build.objective(config, tokenizer.vocab_size, mesh, tokenizer.word_starts)
     abstract = jax.eval_shape(objective.init, jax.random.key(0))
     tensors = safetensors.read(folder / WEIGHTS)
     check_same(folder, tensors, trees.flat(abstract))

@@ -9,21 +9,19 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 import mdc_jax
-from mdc_jax import objectives
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.objectives.base import Objective
-from mdc_jax.training import distributed, sharding
+from mdc_jax.training import build, distributed, sharding
 from mdc_jax.training.failures import Failure, is_of_disk
 from mdc_jax.training.state import State
 
@@ -250,7 +248,7 @@ def _load(workdir: epath.Path, step: int, mesh: jax.sharding.Mesh | None) -> Loa
     config = parse(meta["config"])
     tokenizer = load_tokenizer(workdir, meta["tokenizer"])
     mesh = mesh or sharding.make_mesh(sections.Mesh())
-    objective = build_objective(config, tokenizer.vocab_size, mesh, tokenizer.word_starts)
+    objective = build.objective(config, tokenizer.vocab_size, mesh, tokenizer.word_starts)
     abstract = jax.eval_shape(objective.init, jax.random.key(0))
     places = sharding.shardings(abstract, mesh)
     abstract = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract, places)
@@ -288,33 +286,6 @@ def steps(workdir: epath.PathLike) -> list[int]:
     if not saved:
         raise ConfigError(f"{workdir} holds no checkpoint: give the --workdir of a run that has saved one")
     return saved
-
-
-def build_objective(
-    config: sections.Config,
-    vocab_size: int,
-    mesh: jax.sharding.Mesh,
-    word_starts: Callable[[], np.ndarray] | None = None,
-) -> Objective:
-    """The objective of a run, on the devices of `mesh`; raises ConfigError for sizes that do not fit each other.
-
-    `word_starts` is the tokenizer's; without it an objective that masks words takes every token for one, which costs as
-    much.
-    """
-    try:
-        objective = objectives.build(
-            config.objective,
-            model=config.model,
-            image=config.image,
-            vocab_size=vocab_size,
-            max_tokens=config.data.max_tokens,
-            split=sharding.split(mesh),
-            word_starts=word_starts,
-        )
-        jax.eval_shape(objective.init, jax.random.key(0))
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
-    return objective
 
 
 def load_tokenizer(workdir: epath.Path, expected_hash: str) -> Tokenizer:

@@ -13,7 +13,7 @@ import jax
 
 from mdc_jax.config import sections
 from mdc_jax.objectives.base import Objective
-from mdc_jax.training import checkpoint, collectives, memory, sharding, topology
+from mdc_jax.training import build, collectives, memory, sharding, topology
 from mdc_jax.training import state as train_state
 from mdc_jax.training.optimizer import learning_rate
 
@@ -68,7 +68,7 @@ def plan(config: sections.Config, target: str) -> Plan:
         dtype = "float32" if devices[0].platform == "cpu" else "bfloat16"
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
     config, why = memory.with_remat(config, config.tokenizer.vocab_size, mesh)
-    objective = checkpoint.build_objective(config, config.tokenizer.vocab_size, mesh)
+    objective = build.objective(config, config.tokenizer.vocab_size, mesh)
     schedule = learning_rate(config.optimizer, 1, 2)
     program = train_state.program(objective, config.optimizer, schedule, mesh, seed=config.seed)
     started = time.perf_counter()

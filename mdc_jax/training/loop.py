@@ -33,6 +33,7 @@ from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
 from mdc_jax.exchange import initial
 from mdc_jax.training import (
+    build,
     checkpoint,
     compatibility,
     distributed,
@@ -152,7 +153,7 @@ class _Run:
             return
         config, why = memory.with_remat(self.config, self.tokenizer.vocab_size, self.mesh)
         vocab_size, word_starts = self.tokenizer.vocab_size, self.tokenizer.word_starts
-        self.objective = checkpoint.build_objective(config, vocab_size, self.mesh, word_starts)
+        self.objective = build.objective(config, vocab_size, self.mesh, word_starts)
         self.state, self.step_fn = self._state_and_step()
         if why:
             self.progress.say(why)

@@ -12,7 +12,7 @@ from mdc_jax.config import sections
 from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.objectives.base import Objective
 from mdc_jax.objectives.sizes import compute_dtype
-from mdc_jax.training import checkpoint, distributed, sharding
+from mdc_jax.training import build, distributed, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.optimizer import make_optimizer
 
@@ -70,7 +70,7 @@ def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) 
     10.7 for 8.7 of `vits_cc3m` without fsdp: see launch/README.md.
     """
     one = sharding.make_mesh(sections.Mesh(), jax.local_devices()[:1])
-    off, on = (checkpoint.build_objective(_set(config, remat), vocab_size, one) for remat in ("off", "on"))
+    off, on = (build.objective(_set(config, remat), vocab_size, one) for remat in ("off", "on"))
     optimizer = make_optimizer(config.optimizer, lambda _: config.optimizer.lr)
     init = train_state.make_init(off, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
     state = train_state.sharded(init, mesh)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mdc_jax.config import ConfigError
-from mdc_jax.evaluators.base import Interrupted, Progress, extract
+from mdc_jax.evaluators.base import Interrupted, Progress, extract, objective_of
 from tests.evaluators.fakes import BAD, FakeSource, make_subject
 
 
@@ -53,6 +53,14 @@ def test_a_split_may_be_a_source_spec_and_a_mistyped_one_is_named(tmp_path):
     assert subject.spec("fake:train") == "fake:train"
     with pytest.raises(ConfigError, match='split "tset": choose validation or test'):
         subject.spec("tset")
+
+
+def test_a_model_that_cannot_be_is_a_wrong_config(tmp_path):
+    config = make_subject(tmp_path).config
+    encoder = dataclasses.replace(config.model.encoder, variant="XL/16")
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, encoder=encoder))
+    with pytest.raises(ConfigError, match='model: encoder variant "XL/16": expected size/patch'):
+        objective_of(config)
 
 
 def test_progress_says_how_long_the_rest_takes():

@@ -14,7 +14,7 @@ from mdc_jax import command
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.exchange import initial, loading, safetensors, trees
-from mdc_jax.training import checkpoint, loop, sharding
+from mdc_jax.training import build, checkpoint, loop, sharding
 from tests.exchange.make_golden import GOLDEN
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def config(path: object, encoder: sections.Encoder, **image: object) -> sections
 
 def fresh(settings: sections.Config) -> dict:
     """Parameters of zeros where they would be random, so that what was loaded shows."""
-    objective = checkpoint.build_objective(settings, TOKENIZER.vocab_size, sharding.make_mesh(sections.Mesh()))
+    objective = build.objective(settings, TOKENIZER.vocab_size, sharding.make_mesh(sections.Mesh()))
     return jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(objective.init, jax.random.key(0)))
 
 

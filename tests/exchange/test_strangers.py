@@ -14,7 +14,6 @@ from etils import epath
 from mdc_jax import export
 from mdc_jax.config import ConfigError
 from mdc_jax.exchange import loading, npz, own, safetensors
-from mdc_jax.training import checkpoint
 from tests import tampering
 from tests.exchange.make_golden import GOLDEN
 
@@ -60,7 +59,7 @@ def test_weights_of_other_libraries(name: str, tmp_path: pathlib.Path) -> None:
 def test_exports(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export.export(RUN, tmp_path / "own", "mdc_jax")
     (tmp_path / "own" / "README.md").unlink()
-    built, build = {}, checkpoint.build_objective
+    built, build = {}, own.build.objective
 
     def once(config, vocab_size, mesh, word_starts):
         """Of the settings that decide shapes; to build is slow."""
@@ -69,7 +68,7 @@ def test_exports(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Non
             built[key] = build(config, vocab_size, mesh, word_starts)
         return built[key]
 
-    monkeypatch.setattr(own.checkpoint, "build_objective", once)
+    monkeypatch.setattr(own.build, "objective", once)
     assert "refused" in outcomes(tmp_path / "own", tmp_path, loading.load, 40)
 
 
