@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from mdc_jax.comparison import entries
 from mdc_jax.comparison.plan import Run
 from mdc_jax.comparison.settings import Comparison
-from mdc_jax.config import ConfigError, sections, steps
+from mdc_jax.config import duration, sections, steps
 from mdc_jax.data.sources import open_source
 from mdc_jax.report import tables
-from mdc_jax.training import accounting, dry_compile, dry_report
+from mdc_jax.training import accounting, dry_compile, dry_report, topology
 
 
-def text(comparison: Comparison, runs: Sequence[Run], topology: str, mfu: float) -> str:
+def text(comparison: Comparison, runs: Sequence[Run], target: str, mfu: float) -> str:
     """Commands of `mdc_jax.main`, and for each entry FLOPs, device-hours and whether a step fits.
 
     FLOPs are those of a step where every token has a loss, so that hours are at most those at that `mfu`. Raises
-    ConfigError for devices, or a mesh, that cannot be; where the compiler of TPUs is missing it says how to get it.
+    ConfigError for devices, or a mesh, that cannot be, and for data of which epochs are counted and that is not here;
+    where the compiler of TPUs is missing it says how to get it.
     """
     rows, commands = [], []
     for name in dict.fromkeys(run.entry for run in runs):
@@ -24,10 +25,10 @@ def text(comparison: Comparison, runs: Sequence[Run], topology: str, mfu: float)
             comparison, name, seed=0, steps=comparison.steps, lr=comparison.entries[name].lr, evaluators={}
         )
         count = sum(run.entry == name for run in runs)
-        rows.append([name, str(count), *_estimate(config, topology, mfu, count)])
+        rows.append([name, str(count), *_estimate(config, target, mfu, count)])
     for run in runs:
         commands.append(train_command(comparison, run))
-    header = ["", "runs", "images a run", "EFLOP a run", f"device-hours of all at MFU {mfu:g}", topology]
+    header = ["", "runs", "images a run", "EFLOP a run", f"device-hours of all at MFU {mfu:g}", target]
     return "\n".join([*comparison.notes, "", *commands, "", tables.markdown(header, rows)])
 
 
@@ -45,14 +46,12 @@ def train_command(comparison: Comparison, run: Run) -> str:
     return shlex.join(["python", "-m", "mdc_jax.main", f"--config={base}", *shown, f"--workdir=DIR/runs/{run.name}"])
 
 
-def _estimate(config: sections.Config, topology: str, mfu: float, runs: int) -> list[str]:
+def _estimate(config: sections.Config, target: str, mfu: float, runs: int) -> list[str]:
     batch = config.data.batch_size
     images = batch * _steps(config)
     try:
-        found = dry_compile.plan(config, topology)
-    except ConfigError as error:
-        if "not installed" not in str(error):
-            raise
+        found = dry_compile.plan(config, target)
+    except topology.CompilerMissing as error:
         return [f"{images:.3g}", "", "", str(error)]
     flops = found.flops / batch * images
     peak = accounting.peak(found.device_kind)
@@ -61,8 +60,6 @@ def _estimate(config: sections.Config, topology: str, mfu: float, runs: int) -> 
 
 
 def _steps(config: sections.Config) -> int:
-    try:
-        records = len(open_source(config.data.train))
-    except (OSError, ValueError):
-        records = 0  # data that is not here has to be counted in examples or steps
+    # The data need not be here where no epochs of it are counted.
+    records = len(open_source(config.data.train)) if duration.split(config.duration)[1] == "epochs" else 0
     return steps(config.duration, batch_size=config.data.batch_size, examples_per_epoch=records)

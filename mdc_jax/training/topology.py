@@ -19,11 +19,15 @@ _ALONE = {
 }
 
 
+class CompilerMissing(ConfigError):
+    """The compiler of TPUs is not installed."""
+
+
 def devices(name: str) -> list[jax.Device]:
     """The devices of a TPU topology as in "v5e:16x16", from the compiler of TPUs, or as many CPU devices as in "cpu:8".
 
     To be called before JAX is used, which then runs on the CPU. Raises ConfigError for a name that is not known, and
-    where the compiler is missing.
+    CompilerMissing.
     """
     kind, _, layout = name.partition(":")
     if not re.fullmatch(r"\d+(x\d+)*", layout):
@@ -46,7 +50,7 @@ def _cpus(name: str, count: int) -> list[jax.Device]:
 
 def _tpus(name: str, sizes: list[int]) -> list[jax.Device]:
     if importlib.util.find_spec("libtpu") is None:
-        raise ConfigError(
+        raise CompilerMissing(
             f"--dry_compile={name}: the compiler of TPUs is not installed: pip install -r requirements-tpu-compile.txt"
         )
     # Nothing of this holds a chip: without these it asks the network which TPU this machine is a part of, complains,

@@ -12,10 +12,11 @@ from mdc_jax.training import dry_compile, topology
 from tests.comparison import tiny
 
 
-def _text(target="v5e:1x1", mfu=0.5):
+def _text(target="v5e:1x1", mfu=0.5, **changed):
     config = tiny.comparison(1000)
     config.seeds = (0, 1)
     config.entries.autoregressive.lr = 0.02
+    config.update(changed)
     found = settings.parse(config)
     return estimate.text(found, execution.choose(found), target, mfu)
 
@@ -35,6 +36,23 @@ def test_without_the_compiler_it_says_how_to_get_it(monkeypatch):
     assert "pip install -r requirements-tpu-compile.txt" in _text()
     with pytest.raises(ConfigError, match="expected a kind and a layout"):
         _text("v5e")
+
+
+def test_other_errors_are_not_taken_for_a_missing_compiler(monkeypatch):
+    def plan(config, target):
+        raise ConfigError("a tokenizer is not installed")
+
+    monkeypatch.setattr(dry_compile, "plan", plan)
+    with pytest.raises(ConfigError, match="a tokenizer is not installed"):
+        _text()
+
+
+def test_epochs_of_data_that_is_not_there_are_not_zero_hours(monkeypatch):
+    monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
+    absent = "data.train=array_record:/nowhere/train"
+    assert "8e+03" in _text(settings=(absent,))  # steps need no data
+    with pytest.raises(ConfigError, match="array_record:/nowhere/train"):
+        _text(steps=0, settings=(absent, "duration=2 epochs"))
 
 
 def test_the_commands_train_the_runs(monkeypatch):
