@@ -36,6 +36,18 @@ def choose(configured: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any
     return {name: known[name] for name in names or configured}
 
 
+def moved(section: Any, workdir: epath.Path) -> Any:
+    """An evaluator of a run, with its decoder without images where that lies now.
+
+    A comparison that was moved, or merged, has it in the same place beside the run: ../../ENTRY/seedN.
+    """
+    blind = epath.Path(getattr(section, "blind_workdir", "") or workdir)
+    beside = workdir.parent.parent / blind.parent.name / blind.name
+    if blind.exists() or not beside.exists():
+        return section
+    return dataclasses.replace(section, blind_workdir=str(beside))
+
+
 def override(config: sections.Config, chosen: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
     """The sections of the evaluators `chosen`, changed as each "NAME.KEY=VALUE" says; raises ConfigError."""
     raw = to_dict(dataclasses.replace(config, evaluators={**config.evaluators, **chosen}))
@@ -79,7 +91,8 @@ def evaluate(workdir: epath.Path, step: int | None) -> None:
     values = flags.FLAGS
     names = [name for text in values.evaluator for name in text.split(",")]
     loaded = loading.load(workdir, step=step)
-    chosen = override(loaded.config, choose(loaded.config.evaluators, names), values.set)
+    chosen = choose({name: moved(section, workdir) for name, section in loaded.config.evaluators.items()}, names)
+    chosen = override(loaded.config, chosen, values.set)
     config = dataclasses.replace(loaded.config, evaluators=chosen)
     evaluators.check(config)
     # The files of the run's own evaluation stay as they are where settings are others.

@@ -5,7 +5,7 @@ from etils import epath
 
 from mdc_jax import evaluators
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.evaluate import choose, override, steps_of
+from mdc_jax.evaluate import choose, moved, override, steps_of
 from mdc_jax.training import checkpoint
 from tests import commands
 from tests.evaluators.fakes import make_subject
@@ -19,6 +19,18 @@ def test_evaluators_are_those_of_the_config_or_a_type_at_its_defaults():
         choose(configured, ["prob"])
     with pytest.raises(ConfigError, match="has no evaluator"):
         choose({}, [])
+
+
+def test_a_decoder_without_images_is_found_where_a_merged_comparison_has_it(tmp_path):
+    run, blind = (epath.Path(tmp_path) / "all" / "runs" / entry / "seed0" for entry in ("mdc", "blind"))
+    section = sections.Perplexity(blind_workdir=str(tmp_path / "part1" / "runs" / "blind" / "seed0"))
+    assert moved(section, run) == section  # not there either: it is named in the error
+    blind.mkdir(parents=True)
+    assert moved(section, run).blind_workdir == str(blind)
+    epath.Path(section.blind_workdir).mkdir(parents=True)
+    assert moved(section, run) == section
+    for without in (sections.Perplexity(), sections.Captioning()):
+        assert moved(without, run) == without
 
 
 def test_settings_of_evaluators_are_changed_and_checked():
