@@ -15,20 +15,39 @@ def tables_of(findings: Findings) -> list[Table]:
 
 
 def _entries(findings: Findings) -> Table:
-    seeds = {entry: [run.seed for run in findings.runs if run.entry == entry] for entry in findings.entries}
     rows = [
         [
             entry["name"],
             entry["objective"],
             " ".join(entry["settings"]),
-            " ".join(map(str, seeds.get(entry["name"], []))) or "not run yet",
-            str(entry.get("trained_steps") or ""),
+            _seeds(findings, entry["name"]),
+            _steps(findings, entry),
             f"{entry['learning_rate']:g} ({entry.get('learning_rate_source', '')})",
         ]
         for entry in findings.plan["entries"]
     ]
     header = ["entry", "objective", "settings", "seeds", "steps", "learning rate"]
-    return Table("entries", "What is compared; everything else is equal.", header, rows)
+    caption = (
+        "What is compared; everything else is equal. Steps as in 6000 (3000 first): runs that had ended and were "
+        "trained on, whose learning rate had come to its end and rose again."
+    )
+    return Table("entries", caption, header, rows)
+
+
+def _seeds(findings: Findings, entry: str) -> str:
+    diverged = [run["seed"] for run in findings.plan["runs"] if run["entry"] == entry and run.get("diverged")]
+    there = [run.seed for run in findings.runs if run.entry == entry and run.seed not in diverged]
+    return " ".join([*map(str, there), *(f"{seed} (diverged)" for seed in diverged)]) or "not run yet"
+
+
+def _steps(findings: Findings, entry: Mapping[str, Any]) -> str:
+    """How many, and how many its runs were to have when they were started first, where these were others."""
+    starts = [
+        start for run in findings.plan["runs"] if run["entry"] == entry["name"] for start in run.get("starts", ())
+    ]
+    steps = entry.get("trained_steps")
+    first = sorted({start["steps"] for start in starts if "steps" in start} - {steps})
+    return str(steps or "") + (f" ({', '.join(map(str, first))} first)" if first else "")
 
 
 def _learning_rates(findings: Findings) -> Table:

@@ -1,5 +1,6 @@
 """The report says what the numbers say, in every format, and opens in a real browser where there is one."""
 
+import dataclasses
 import shutil
 import subprocess
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mdc_jax.comparison import claims, findings, headlines, predictions, report, significance
+from mdc_jax.comparison import claims, findings, headlines, predictions, report, significance, terms
 from mdc_jax.config import ConfigError
 from mdc_jax.report import tables
 from tests.comparison import fakes
@@ -37,6 +38,16 @@ def test_entries_are_those_of_the_plan_and_controls_claim_nothing(found):
     assert found.entries == ("mdc", "ar", "contrast", "blind") and found.controls == {"blind"}
     assert len(found.runs) == 8  # the ninth of the plan has no result yet
     assert not any("raw pixels" in measure.metric for measure in found.curves)
+
+
+def test_the_table_of_entries_says_what_was_extended_and_what_diverged(found):
+    plan = {**found.plan, "runs": [dict(run) for run in found.plan["runs"]]}
+    first, last = plan["runs"][1], plan["runs"][-1]
+    first["starts"] = [{**start, "code": {}, "hardware": {}} for start in ({}, {"steps": 50}, {"steps": 100})]
+    last["diverged"] = "step 3: loss nan"
+    rows = {row[0]: row for row in terms.tables_of(dataclasses.replace(found, plan=plan))[0].rows}
+    assert (rows["mdc"][3], rows["mdc"][4]) == ("0 1 2", "100 (50 first)")
+    assert (rows["contrast"][3], rows["contrast"][4]) == ("0 1 (diverged)", "100")
 
 
 def test_claims_are_paired_by_seed_and_adjusted_together(found):
