@@ -19,7 +19,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from mdc_jax import command
-from mdc_jax.comparison import estimate, execution, merge, report, settings
+from mdc_jax.comparison import estimate, execution, merge, report, sequence, settings
 from mdc_jax.config import ConfigError
 from mdc_jax.data.pipeline import TooManyBadRecords
 from mdc_jax.data.retries import ReadError
@@ -49,7 +49,9 @@ def main(arguments: Sequence[str]) -> None:
     }
     if not execution.execute(comparison, workdir, runs, **said):
         sys.exit(distributed.STOPPED)
-    print(f"\n{len(runs)} runs are finished; read {workdir / report.FOLDER / 'report.html'}")
+    diverged = [run.name for run in runs if sequence.diverged(run.folder(workdir))]
+    given_up = f" ({', '.join(diverged)} diverged)" if diverged else ""
+    print(f"\n{len(runs) - len(diverged)} runs are finished{given_up}; read {workdir / report.FOLDER / 'report.html'}")
 
 
 if __name__ == "__main__":

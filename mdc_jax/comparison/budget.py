@@ -1,7 +1,8 @@
 """How many steps each entry is trained for, so that all have equal steps, FLOPs or seconds.
 
 FLOPs and seconds of a step are measured by a short run of each entry, in WORKDIR/timing/ENTRY, and kept in its
-`timing.json`: seconds hold for the machine that measured them, and for how busy it was.
+`timing.json`, beside those of the first entry as this machine measured them: seconds hold for the machine, and for how
+busy it was.
 """
 
 import dataclasses
@@ -29,21 +30,26 @@ def steps(comparison: Comparison, workdir: epath.Path, names: Iterable[str]) -> 
     if comparison.equal == "steps":
         return {name: entry[name].steps or comparison.steps for name in names}
     measured = {}
-    for name in dict.fromkeys([reference, *names]):
+    for name in dict.fromkeys([reference, *names]):  # in this order: the others are held against it
         if not entry[name].steps or name == reference:
             found = measure(comparison, workdir, name)
             if found is None:
                 return None
             measured[name] = found
     key = "flops_per_step" if comparison.equal == "flops" else "step_seconds"
+    first = {name: found.get("reference", measured[reference]) for name, found in measured.items()}
     return {
-        name: entry[name].steps or max(round(comparison.steps * measured[reference][key] / measured[name][key]), 1)
+        name: entry[name].steps or max(round(comparison.steps * first[name][key] / measured[name][key]), 1)
         for name in names
     }
 
 
 def measure(comparison: Comparison, workdir: epath.Path, name: str) -> Mapping[str, Any] | None:
-    """FLOPs and seconds of a step of an entry, which are measured once; None where a signal stopped that."""
+    """FLOPs and seconds of a step of an entry, which are measured once; None where a signal stopped that.
+
+    Of other entries than the first also the `reference`: what the first one has in this workdir.
+    """
+    reference = next(iter(comparison.entries))
     folder = workdir / "timing" / name
     path = folder / TIMING_FILE
     if path.exists():
@@ -65,5 +71,7 @@ def measure(comparison: Comparison, workdir: epath.Path, name: str) -> Mapping[s
         "measured": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         "hardware": provenance.hardware(),
     }
+    if name != reference:  # kept here, since parts that other machines measured are merged
+        measured["reference"] = json.loads((workdir / "timing" / reference / TIMING_FILE).read_text())
     files.write(path, json.dumps(measured, indent=2) + "\n")
     return measured

@@ -83,5 +83,8 @@ def total_steps(config: sections.Config) -> int:
     """The steps of a run, whose duration is written in steps; raises ConfigError where it is not."""
     amount, unit = duration.split(config.duration)
     if unit != "steps":
-        raise ConfigError(f"duration={config.duration}: runs are compared by steps: say how many")
+        raise ConfigError(
+            f"duration={config.duration}: mdc_jax.compare trains runs whose duration is in steps; with --plan it "
+            "prints the commands of mdc_jax.main that train these"
+        )
     return int(amount)

@@ -7,12 +7,13 @@ from typing import Any
 from etils import epath
 
 from mdc_jax import evaluators
-from mdc_jax.comparison import budget, collect, plan, provenance, report, sequence, settings, tuning
+from mdc_jax.comparison import budget, collect, entries, plan, report, sequence, settings, tuning
 from mdc_jax.comparison.settings import Comparison
-from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import ConfigError
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.sources import open_source
 from mdc_jax.training import label_families
+from mdc_jax.training.train_log import NonFiniteError
 
 
 def choose(comparison: Comparison, only: str = "", run: str = "") -> list[plan.Run]:
@@ -39,7 +40,9 @@ def check(comparison: Comparison, runs: Sequence[plan.Run]) -> None:
     """Raises ConfigError for an entry that could not be trained or evaluated, before hours are spent on others."""
     for run in {run.entry: run for run in runs}.values():
         unscored = settings.without_blind(comparison, run.entry)  # that decoder is yet to be trained
-        evaluators.check(_config(unscored, run, epath.Path(), comparison.steps))
+        config = plan.config_of(unscored, run, epath.Path(), comparison.steps)
+        entries.total_steps(config)
+        evaluators.check(label_families.filled(config, open_source(config.data.train)))
 
 
 def execute(
@@ -52,6 +55,7 @@ def execute(
 ) -> bool:
     """Does what is left to do for `runs`; returns False where a signal stopped it.
 
+    A run that diverges is given up, and the others go on; what was to be scored beside it is scored without it.
     `config` and `overrides` are what the command line said, for the commands in the plan. Raises ConfigError, and what
     training raises.
     """
@@ -70,15 +74,14 @@ def execute(
         if collect.write(workdir):
             report.write(workdir)
 
-    write()
     print(plan.describe(comparison, workdir, steps), flush=True)
-    configs = {run.folder(workdir): _config(comparison, run, workdir, steps[run.entry]) for run in runs}
-    left = {folder: config for folder, config in configs.items() if not sequence.is_finished(folder, config)}
-    print(f"{len(configs) - len(left)} of {len(configs)} runs are finished", flush=True)
-    return sequence.train(left, before=lambda folder: provenance.record(folder, configs[folder]), after=write)
-
-
-def _config(comparison: Comparison, run: plan.Run, workdir: epath.Path, steps: int) -> sections.Config:
-    """As the run trains it, and keeps it beside its checkpoints."""
-    config = plan.config_of(comparison, run, workdir, steps)
-    return label_families.filled(config, open_source(config.data.train))
+    while True:
+        configs = {run.folder(workdir): plan.config_of(comparison, run, workdir, steps[run.entry]) for run in runs}
+        unfinished = [folder for folder, config in configs.items() if not sequence.is_finished(folder, config)]
+        write()  # not before all runs that are there are known to be those of this comparison
+        print(f"{len(configs) - len(unfinished)} of {len(configs)} runs are finished", flush=True)
+        left = {folder: configs[folder] for folder in unfinished if not sequence.diverged(folder)}
+        try:
+            return sequence.train(left, after=write)
+        except NonFiniteError as error:  # noted in the folder of that run, which is not among those left any more
+            print(f"given up: {error}", flush=True)

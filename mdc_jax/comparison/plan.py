@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from mdc_jax.comparison import budget, entries, provenance, tuning
+from mdc_jax.comparison import budget, entries, provenance, sequence, tuning
 from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import sections, to_dict
 from mdc_jax.report import tables
@@ -67,8 +67,9 @@ def learning_rate(comparison: Comparison, name: str, workdir: epath.Path) -> tup
 
 
 def config_of(comparison: Comparison, run: Run, workdir: epath.Path, steps: int) -> sections.Config:
-    """The config of a run as it is reported."""
+    """The config of a run as it is reported; a decoder without images that diverged is not scored with."""
     blind = blind_run(comparison, run)
+    folder = blind.folder(workdir) if blind else None
     return entries.config_of(
         comparison,
         run.entry,
@@ -76,7 +77,7 @@ def config_of(comparison: Comparison, run: Run, workdir: epath.Path, steps: int)
         steps=steps,
         lr=learning_rate(comparison, run.entry, workdir)[0],
         evaluators=comparison.evaluators,
-        blind=blind.folder(workdir) if blind else None,
+        blind=None if folder is None or sequence.diverged(folder) else folder,
     )
 
 
@@ -109,6 +110,7 @@ def write(
     described = []
     for name, entry in comparison.entries.items():
         rate, source = learning_rate(comparison, name, workdir)
+        choice = workdir / "tuning" / name / tuning.CHOICE_FILE
         described.append(
             {
                 "name": name,
@@ -116,7 +118,7 @@ def write(
                 "learning_rate": rate or _base_rate(comparison, name),
                 "learning_rate_source": source,
                 "trained_steps": steps.get(name),
-                "tuning": read_json(workdir / "tuning" / name / tuning.CHOICE_FILE),
+                "tuning": None if entry.lr else read_json(choice),
                 "timing": read_json(workdir / "timing" / name / budget.TIMING_FILE),
             }
         )
@@ -127,8 +129,9 @@ def write(
             "folder": str(run.folder(epath.Path("."))),
             "base": entries.base_of(comparison, run.entry, steps=steps.get(run.entry, 0)),
             "overrides": [*comparison.settings, *comparison.entries[run.entry].settings],
-            "command": command_of(comparison, run, workdir, steps.get(run.entry, 0), config, overrides),
+            "command": command_of(comparison, run, workdir, steps, config, overrides),
             "starts": provenance.read(run.folder(workdir)),
+            "diverged": sequence.diverged(run.folder(workdir)),
         }
         for run in runs(comparison, list(comparison.entries))
     ]
@@ -164,12 +167,19 @@ def describe(comparison: Comparison, workdir: epath.Path, steps: Mapping[str, in
 
 
 def command_of(
-    comparison: Comparison, run: Run, workdir: epath.Path, steps: int, config: str, overrides: Mapping[str, Any]
+    comparison: Comparison,
+    run: Run,
+    workdir: epath.Path,
+    steps: Mapping[str, int],
+    config: str,
+    overrides: Mapping[str, Any],
 ) -> str:
-    """The command that trains and evaluates one run from nothing, with what was tuned and measured filled in."""
-    rate = learning_rate(comparison, run.entry, workdir)[0]
-    filled = {**overrides, f"entries.{run.entry}.lr": rate}
-    filled |= {} if comparison.equal == "steps" else {f"entries.{run.entry}.steps": steps}
+    """The command that trains and evaluates one run from nothing, with what was tuned and measured filled in, also of
+    the decoder without images that it trains first."""
+    filled = dict(overrides)
+    for name in filter(None, (run.entry, comparison.entries[run.entry].blind)):
+        filled[f"entries.{name}.lr"] = learning_rate(comparison, name, workdir)[0]
+        filled |= {} if comparison.equal == "steps" else {f"entries.{name}.steps": steps.get(name, 0)}
     settings = [f"--config.{key}={value}" for key, value in filled.items() if value or key in overrides]
     arguments = [f"--config={config}", *settings, f"--run={run.name}", "--workdir=DIR"]
     return shlex.join(["python", "-m", "mdc_jax.compare", *arguments])

@@ -12,6 +12,7 @@ import jax
 from etils import epath
 
 import mdc_jax
+from mdc_jax.comparison.entries import total_steps
 from mdc_jax.config import sections
 from mdc_jax.data.sources import open_source
 from mdc_jax.training import files
@@ -46,9 +47,9 @@ def data(config: sections.Config) -> dict[str, dict[str, str]]:
 
 
 def record(workdir: epath.Path, config: sections.Config) -> None:
-    """Adds a line to the file of a run that is about to start."""
+    """Adds a line to the file of a run that is about to start, whose duration is in steps."""
     workdir.mkdir(parents=True, exist_ok=True)
-    line = {"code": code(), "hardware": hardware(), "data": data(config)}
+    line = {"steps": total_steps(config), "code": code(), "hardware": hardware(), "data": data(config)}
     path = workdir / FILE
     before = path.read_text() if path.exists() else ""
     files.write(path, before + json.dumps(line) + "\n")

@@ -4,26 +4,27 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 from etils import epath
 
+from mdc_jax.comparison import provenance, same_run
 from mdc_jax.comparison.entries import total_steps
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.training import compatibility, loop
+from mdc_jax.training import files, loop
 from mdc_jax.training.metric_writer import clock
+from mdc_jax.training.train_log import NonFiniteError
+
+DIVERGED_FILE = "diverged.txt"
 
 
-def train(
-    runs: Mapping[epath.Path, sections.Config],
-    *,
-    before: Callable[[epath.Path], None] = lambda _: None,
-    after: Callable[[epath.Path], None] = lambda _: None,
-) -> bool:
+def train(runs: Mapping[epath.Path, sections.Config], *, after: Callable[[epath.Path], None] = lambda _: None) -> bool:
     """Trains the run of each workdir; returns False where a signal stopped one.
 
-    `before` is called with the workdir of each run that is to be trained, `after` with that of every run that is
-    finished. Raises ConfigError for a workdir that holds another run, and what training raises.
+    `after` is called with the workdir of every run that is finished. Raises ConfigError for a workdir that holds
+    another run; NonFiniteError for a run that diverges, which is noted in its workdir, or has done so; and what
+    training raises.
     """
     to_do = [workdir for workdir, config in runs.items() if not is_finished(workdir, config)]
     took: list[float] = []
@@ -32,9 +33,8 @@ def train(
             left = len(to_do) - len(took)
             eta = f"; {clock(statistics.fmean(took) * left)} left for {left} runs" if took else ""
             print(f"\nrun {number} of {len(runs)}: {workdir}{eta}", flush=True)
-            before(workdir)
             started = time.monotonic()
-            if loop.train(config, workdir) is None:
+            if not _train(workdir, config):
                 return False
             took.append(time.monotonic() - started)
             jax.clear_caches()  # every run compiles all that it needs, so that their seconds can be compared
@@ -47,24 +47,42 @@ def train(
 def is_finished(workdir: epath.Path, config: sections.Config) -> bool:
     """Whether a workdir holds the finished run of a config, whose duration is in steps.
 
-    Raises ConfigError where it holds a finished run of other settings.
+    Raises ConfigError where it holds another run, finished or not, or one that is longer.
     """
-    try:
-        done = json.loads((workdir / loop.RESULTS_FILE).read_text())["step"]
-        stored = json.loads((workdir / loop.CONFIG_FILE).read_text())
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return False  # not there, or damaged
-    if done < total_steps(config):
+    stored = _read(workdir / loop.CONFIG_FILE)
+    if stored is None:
         return False
-    differences = compatibility.check_resume(stored, config)
-    if differences:
+    same_run.check(workdir, stored, config)
+    done, total = (_read(workdir / loop.RESULTS_FILE) or {}).get("step", 0), total_steps(config)
+    if done > total:
         raise ConfigError(
-            f"{workdir} holds a finished run of other settings: {'; '.join(differences)}. Use another --workdir, or "
-            "set these back"
+            f"{workdir} is at step {done:,} already, and the comparison ends at {total:,}: give more steps, or another "
+            "--workdir"
         )
-    if done > total_steps(config):
-        raise ConfigError(
-            f"{workdir} is at step {done:,} already, and the comparison ends at {total_steps(config):,}: give more "
-            "steps, or another --workdir"
-        )
-    return True
+    return done == total
+
+
+def diverged(workdir: epath.Path) -> str:
+    """What was said when the run of a workdir diverged; "" where it did not."""
+    path = workdir / DIVERGED_FILE
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _train(workdir: epath.Path, config: sections.Config) -> bool:
+    if reason := diverged(workdir):
+        raise NonFiniteError(f"{reason}\n{workdir / DIVERGED_FILE} has noted this: remove it to try again")
+    provenance.record(workdir, config)
+    try:
+        return loop.train(config, workdir) is not None
+    except NonFiniteError as error:
+        files.write(workdir / DIVERGED_FILE, f"{error}\n")
+        raise
+
+
+def _read(path: epath.Path) -> dict[str, Any] | None:
+    """The object of a JSON file; None where it is not there, or damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -14,7 +14,7 @@ from etils import epath
 
 from mdc_jax.comparison import entries, sequence
 from mdc_jax.comparison.settings import Comparison
-from mdc_jax.config import sections
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluators.base import spec_of
 from mdc_jax.report import tables
 from mdc_jax.training import files, loop
@@ -22,14 +22,13 @@ from mdc_jax.training.train_log import NonFiniteError
 
 CHOICE_FILE = "choice.json"
 PROBE = "probe"
-_DIVERGED = "diverged.txt"
 
 
 def choose(comparison: Comparison, workdir: epath.Path, name: str, *, steps: int) -> Mapping[str, Any] | None:
     """Tries the grid of an entry, prints and writes it, and returns what `choice.json` holds; None on a signal.
 
     The file has the rate that is `chosen`, the mean probe of every rate of the `grid` (null: it diverged), and whether
-    the best is still `at_edge` after all widenings.
+    the best is still `at_edge` after all widenings. Raises ConfigError where every rate diverged.
     """
     folder, tuning = workdir / "tuning" / name, comparison.tuning
     rates = sorted(tuning.learning_rates)
@@ -46,6 +45,12 @@ def choose(comparison: Comparison, workdir: epath.Path, name: str, *, steps: int
             break
         print(f"{name}: the best learning rate is at the edge of the grid, which is widened to {wider:g}")
         rates = sorted([*rates, wider])
+    if not any(map(math.isfinite, scores.values())):
+        tried = ", ".join(f"{rate:g}" for rate in rates)
+        raise ConfigError(
+            f"{name} diverges at every learning rate that was tried, {tried}: give lower ones, as "
+            f'--config.tuning.learning_rates="({rates[0] / 10:g},)"'
+        )
     choice = {
         "chosen": max(rates, key=lambda rate: scores[rate]),
         "grid": {f"{rate:g}": scores[rate] if math.isfinite(scores[rate]) else None for rate in rates},
@@ -94,14 +99,11 @@ def _score(comparison: Comparison, folder: epath.Path, name: str, rate: float, s
         workdir = folder / f"seed{seed}"
         config = entries.config_of(comparison, name, seed=seed, steps=steps, lr=rate, evaluators={})
         config = _probed_on_validation(config, comparison.tuning.probe)
-        if (workdir / _DIVERGED).exists():
-            return -math.inf
         try:
             if not sequence.train({workdir: config}):
                 return None
         except NonFiniteError as error:
             print(f"{name} diverges at learning rate {rate:g}: {error}", flush=True)
-            (workdir / _DIVERGED).write_text(f"{error}\n")
             return -math.inf
         results = json.loads((workdir / loop.RESULTS_FILE).read_text())["results"]
         found.append(statistics.fmean(value for key, value in results.items() if key.startswith(f"{PROBE}/")))

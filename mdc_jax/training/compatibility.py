@@ -44,22 +44,32 @@ _FREE = (
 )
 
 
+def changes(stored: Mapping[str, Any], config: sections.Config) -> dict[str, tuple[Any, Any]]:
+    """The settings, by key, in which a config differs from a stored one: (before, now)."""
+    before, now = _flat(to_dict(parse(stored))), _flat(to_dict(config))  # an older config lacks newer keys
+    keys = sorted({*before, *now})
+    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
+
+
+def is_free(key: str) -> bool:
+    """Whether any resume may change a setting without a word."""
+    return _covers(_FREE, key)
+
+
 def check_resume(stored: Mapping[str, Any], config: sections.Config) -> list[str]:
     """Compares configs; returns a warning for each difference that is allowed.
 
     Raises ConfigError with all differences that are not.
     """
-    before, now = _flat(to_dict(parse(stored))), _flat(to_dict(config))  # an older config lacks newer keys
-    changed = {
-        key: (before.get(key), now.get(key)) for key in sorted({*before, *now}) if before.get(key) != now.get(key)
-    }
+    changed = changes(stored, config)
     refused = {key for key in changed if _covers(_STRUCTURAL, key)}
-    if bool(before.get("optimizer.ema")) != bool(now.get("optimizer.ema")):
+    old, new = changed.get("optimizer.ema", (0.0, 0.0))
+    if bool(old) != bool(new):
         refused.add("optimizer.ema")
     if refused:
         lines = "\n".join(f"  {key}: {changed[key][0]!r} → {changed[key][1]!r}" for key in sorted(refused))
         raise ConfigError(f"this workdir holds a different run:\n{lines}\nuse another --workdir, or set these back")
-    return [f"{key} changed: {old!r} → {new!r}" for key, (old, new) in changed.items() if not _covers(_FREE, key)]
+    return [f"{key} changed: {old!r} → {new!r}" for key, (old, new) in changed.items() if not is_free(key)]
 
 
 def check_same(name: str, stored: str, now: str, fix: str) -> None:

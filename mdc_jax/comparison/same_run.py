@@ -1,0 +1,51 @@
+"""Whether a workdir holds the run that is wanted there, since its numbers are reported as those of these settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from mdc_jax.comparison import provenance
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.sources import open_source
+from mdc_jax.training import compatibility, label_families
+
+# Besides what any resume may change: the steps decide these, and where a decoder without images lies.
+_OF_STEPS, _OF_EVALUATORS = ("optimizer.warmup",), ("every", "blind_workdir")
+
+
+def check(workdir: epath.Path, stored: Mapping[str, Any], config: sections.Config) -> None:
+    """Raises ConfigError where the run of a workdir has other settings, data or evaluators than `config`.
+
+    `stored` is the config that it was last started with. More steps, with a warm-up that is longer for them, are no
+    difference.
+    """
+    config = label_families.filled(config, open_source(config.data.train))
+    changed = compatibility.changes(stored, config)
+    different = _data(workdir, config) | {key: values for key, values in changed.items() if _matters(key)}
+    if not different:
+        return
+    lines = "\n".join(f"  {key}: {old!r} → {new!r}" for key, (old, new) in sorted(different.items()))
+    advice = "use another --workdir, or set these back"
+    if rate := different.get("optimizer.lr"):
+        advice += f"; in a comparison --config.entries.ENTRY.lr={rate[0]:g} keeps the learning rate"
+    raise ConfigError(f"{workdir} holds another run:\n{lines}\n{advice}")
+
+
+def _matters(key: str) -> bool:
+    if key.startswith("evaluators."):  # any resume may change them, but not what is compared
+        return key.rpartition(".")[2] not in _OF_EVALUATORS
+    return key not in _OF_STEPS and not compatibility.is_free(key)
+
+
+def _data(workdir: epath.Path, config: sections.Config) -> dict[str, tuple[Any, Any]]:
+    """Splits that hold something else than when the run was last started, as far as that was written down."""
+    starts = provenance.read(workdir)
+    if not starts:
+        return {}
+    then, now = starts[-1]["data"], provenance.data(config)
+    return {
+        f"data.{split}": (then.get(split), now.get(split))
+        for split in {*then, *now}
+        if then.get(split, {}).get("sha256") != now.get(split, {}).get("sha256")
+    }

@@ -1,0 +1,104 @@
+"""Runs one after the other: none is taken for another one, and one that diverges is noted once."""
+
+import json
+
+import pytest
+from etils import epath
+
+from mdc_jax.comparison import entries, provenance, sequence, settings
+from mdc_jax.config import ConfigError, dumps, evaluator
+from mdc_jax.training import loop
+from mdc_jax.training.train_log import NonFiniteError
+from tests.comparison import tiny
+
+
+def _config(steps=100, lr=0.01, **changed):
+    comparison = tiny.comparison(steps)
+    with comparison.unlocked():
+        comparison.evaluators.perplexity = evaluator("perplexity")
+        comparison.update(changed)
+    found = settings.parse(comparison)
+    return entries.config_of(found, "masked_diffusion", seed=0, steps=steps, lr=lr, evaluators=found.evaluators)
+
+
+def _evaluators(**changed):
+    """Those of a comparison, each with other settings where it has them."""
+    found = tiny.comparison(100).evaluators.to_dict() | {"perplexity": evaluator("perplexity")}
+    return {name: {**section, **{k: v for k, v in changed.items() if k in section}} for name, section in found.items()}
+
+
+def _begin(workdir, config, done=None):
+    """A run as it is left behind: finished at a step, or under way."""
+    provenance.record(workdir, config)
+    (workdir / loop.CONFIG_FILE).write_text(dumps(config))
+    if done:
+        (workdir / loop.RESULTS_FILE).write_text(json.dumps({"step": done, "results": {}}))
+
+
+def test_a_run_that_is_asked_for_more_steps_is_not_finished(tmp_path):
+    workdir = epath.Path(tmp_path)
+    assert not sequence.is_finished(workdir, _config())
+    _begin(workdir, _config(), done=100)
+    assert sequence.is_finished(workdir, _config())
+    longer = _config(200, settings=("optimizer.warmup=40 steps",), evaluators=_evaluators(every="50 steps"))
+    assert not sequence.is_finished(workdir, longer)
+    with pytest.raises(ConfigError, match="is at step 100 already"):
+        sequence.is_finished(workdir, _config(50))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"settings": ("data.train=scenes:train,size=32,prior=.8",)}, "data.train: .*prior=.8"),
+        ({"settings": ("data.batch_size=16",)}, "data.batch_size: 8 → 16"),
+        ({"settings": ("optimizer.weight_decay=0.5",)}, "optimizer.weight_decay"),
+        ({"settings": ("objective.mask_eos=False",)}, "objective.mask_eos: True → False"),
+        ({"evaluators": _evaluators(examples=7)}, "evaluators.held_out.examples: 16 → 7"),
+        ({"lr": 0.02}, "optimizer.lr: 0.01 → 0.02\n.*--config.entries.ENTRY.lr=0.01 keeps the learning rate"),
+    ],
+)
+@pytest.mark.parametrize("done", [100, 50, None])
+def test_another_run_is_refused_finished_or_not(tmp_path, changed, words, done):
+    workdir = epath.Path(tmp_path)
+    _begin(workdir, _config(), done)
+    with pytest.raises(ConfigError, match=words):
+        sequence.is_finished(workdir, _config(**changed))
+
+
+def test_what_lies_elsewhere_is_the_same_run(tmp_path):
+    workdir = epath.Path(tmp_path)
+    _begin(workdir, _config(evaluators=_evaluators(blind_workdir="part1/blind")), done=100)
+    # The same scenes by another spec, and a decoder without images in another place.
+    same = ("data.train=scenes:train,size=32,prior=0",)
+    assert sequence.is_finished(workdir, _config(settings=same, evaluators=_evaluators(blind_workdir="all/blind")))
+    # Older starts did not write down their data.
+    (workdir / provenance.FILE).unlink()
+    assert sequence.is_finished(workdir, _config(settings=same))
+
+
+def test_a_run_that_diverges_is_noted_and_not_tried_again(tmp_path, monkeypatch):
+    tried = []
+
+    def train(config, workdir):
+        tried.append(workdir)
+        (workdir / loop.CONFIG_FILE).write_text(dumps(config))
+        raise NonFiniteError("step 3: loss nan")
+
+    monkeypatch.setattr(loop, "train", train)
+    workdir = epath.Path(tmp_path)
+    for _ in range(2):
+        with pytest.raises(NonFiniteError, match="step 3: loss nan"):
+            sequence.train({workdir: _config()})
+    assert tried == [workdir] and sequence.diverged(workdir) == "step 3: loss nan"
+    with pytest.raises(ConfigError, match=r"optimizer\.lr"):
+        sequence.train({workdir: _config(lr=0.02)})
+
+
+def test_a_start_is_written_down_with_its_steps_and_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "train", lambda config, workdir: {})
+    workdir = epath.Path(tmp_path)
+    for steps in (100, 200):
+        assert sequence.train({workdir: _config(steps)})
+    starts = provenance.read(workdir)
+    assert [start["steps"] for start in starts] == [100, 200]
+    assert set(starts[0]["data"]) == {"train", "validation", "test"}
