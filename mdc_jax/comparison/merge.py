@@ -4,17 +4,19 @@ import pathlib
 import shutil
 from collections.abc import Sequence
 
-from mdc_jax.comparison import plan
+from mdc_jax.comparison import plan, sequence, tuning
 from mdc_jax.config import ConfigError
+from mdc_jax.training import loop
 from mdc_jax.training.metric_writer import read
 
-_PARTS = ("runs/*/seed*", "tuning/*", "timing/*")
+_RUNS = ("runs/*/seed*", "tuning/*/lr*/seed*", "timing/*")
+_CHOICES = f"tuning/*/{tuning.CHOICE_FILE}"
 
 
 def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
     """Copies runs, and what was tuned and measured, into `workdir`, and returns what was copied.
 
-    Of a run that lies in several places, the one that got furthest is kept. Raises ConfigError for a folder without a
+    Of what lies in several places, that which got furthest is kept. Raises ConfigError for a folder without a
     plan, and for comparisons that are not the same.
     """
     plans = {source: plan.read_json(source / plan.PLAN_FILE) for source in (workdir, *sources)}
@@ -28,21 +30,27 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
             raise ConfigError(f"--merge: {source} is another comparison: its {', '.join(different)} differ")
     copied = []
     for source in sources:
-        for pattern in _PARTS:
-            for folder in sorted(source.glob(pattern)):
-                place = workdir / folder.relative_to(source)
-                if place.exists() and _last_step(folder) <= _last_step(place):
-                    continue
-                # Under another name first, so that what was interrupted is not taken for a run.
-                partial = place.with_name(f".copy_of_{place.name}")
-                shutil.rmtree(partial, ignore_errors=True)
-                shutil.copytree(folder, partial)
-                shutil.rmtree(place, ignore_errors=True)
-                partial.rename(place)
-                copied.append(str(folder))
+        for folder in sorted(folder for pattern in _RUNS for folder in source.glob(pattern)):
+            place = workdir / folder.relative_to(source)
+            if place.exists() and _done(folder) <= _done(place):
+                continue
+            # Under another name first, so that what was interrupted is not taken for a run.
+            partial = place.with_name(f".copy_of_{place.name}")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(folder, partial)
+            shutil.rmtree(place, ignore_errors=True)
+            partial.rename(place)
+            copied.append(str(folder))
+        for choice in sorted(source.glob(_CHOICES)):
+            place = workdir / choice.relative_to(source)
+            if not place.exists() or plan.read_json(choice)["steps"] > plan.read_json(place)["steps"]:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(choice, place)
+                copied.append(str(choice))
     return copied
 
 
-def _last_step(folder: pathlib.Path) -> int:
-    """Of the log of a run; -1 where there is none."""
-    return max((line["step"] for line in read(folder)), default=-1)
+def _done(folder: pathlib.Path) -> tuple[int, bool]:
+    """The last step of the log of a run, -1 where there is none, and whether it has ended there."""
+    ended = any((folder / name).exists() for name in (loop.RESULTS_FILE, sequence.DIVERGED_FILE))
+    return max((line["step"] for line in read(folder)), default=-1), ended
