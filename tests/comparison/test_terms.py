@@ -1,13 +1,28 @@
 """Learning rates, budgets, parts and errors: what is decided before anything is trained."""
 
 import json
+import types
 
 import pytest
 from etils import epath
 
-from mdc_jax.comparison import budget, entries, execution, merge, plan, recipe, settings, tuning
+from mdc_jax.comparison import (
+    budget,
+    collect,
+    costs,
+    entries,
+    execution,
+    merge,
+    plan,
+    recipe,
+    sequence,
+    settings,
+    tuning,
+)
 from mdc_jax.comparison.settings import Entry, Tuning
-from mdc_jax.config import ConfigError
+from mdc_jax.config import ConfigError, dumps, evaluator
+from mdc_jax.training import loop
+from mdc_jax.training.train_log import NonFiniteError
 from tests.comparison import tiny
 
 WORKDIR = epath.Path("/nowhere")
@@ -50,6 +65,16 @@ def test_the_best_rate_is_chosen_and_written_with_its_grid(tmp_path, monkeypatch
     assert plan.learning_rate(found, "masked_diffusion", epath.Path(tmp_path)) == (0.009, "tuned")
 
 
+def test_a_grid_that_diverges_as_a_whole_chooses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_score", lambda *arguments: float("-inf"))
+    found = _comparison(
+        tuning=recipe.comparison(entries={"a": Entry()}, evaluators={}, tuning=Tuning((0.001, 0.003))).tuning
+    )
+    with pytest.raises(ConfigError, match="masked_diffusion diverges at every learning rate that was tried, 3"):
+        tuning.choose(found, epath.Path(tmp_path), "masked_diffusion", steps=5)
+    assert not (tmp_path / "tuning").exists()
+
+
 def test_tuning_reads_no_test_example():
     found = _comparison()
     config = entries.config_of(found, "autoregressive", seed=1000, steps=4, lr=0.01, evaluators={})
@@ -68,6 +93,23 @@ def test_entries_have_in_equal_amounts_what_is_asked_for(monkeypatch, equal, exp
     found = _comparison(equal=equal)
     assert budget.steps(found, WORKDIR, found.order) == {"masked_diffusion": 100, "autoregressive": expected}
     assert budget.steps(found, WORKDIR, ["autoregressive"]) == {"autoregressive": expected}
+
+
+def test_an_entry_is_held_against_the_first_one_of_its_own_machine(tmp_path, monkeypatch):
+    seconds = {"masked_diffusion": 0.2, "autoregressive": 0.5}
+    found = _comparison(equal="seconds")
+    monkeypatch.setattr(sequence, "train", lambda runs: [folder.mkdir(parents=True) for folder in runs])
+    monkeypatch.setattr(
+        costs, "of", lambda folder, lines: types.SimpleNamespace(flops_per_step=1e6, step_seconds=seconds[folder.name])
+    )
+    part, whole = epath.Path(tmp_path) / "part", epath.Path(tmp_path) / "whole"
+    expected = {"masked_diffusion": 100, "autoregressive": 40}
+    assert budget.steps(found, part, found.order) == expected
+    # Merged into a place whose own machine is ten times as slow.
+    seconds["masked_diffusion"] = 2.0
+    budget.steps(found, whole, ["masked_diffusion"])
+    (part / "timing" / "autoregressive").rename(whole / "timing" / "autoregressive")
+    assert budget.steps(found, whole, found.order) == expected
 
 
 def test_parts_are_disjoint_and_keep_together_what_needs_each_other():
@@ -93,9 +135,17 @@ def test_parts_are_disjoint_and_keep_together_what_needs_each_other():
 
 def test_a_command_has_what_was_tuned_and_measured(tmp_path):
     found = _comparison({"a": Entry(lr=0.003), "b": Entry("clip", lr_of="a")}, equal="flops")
-    command = plan.command_of(found, plan.Run("b", 0), epath.Path(tmp_path), 77, "c.py", {"equal": "flops"})
+    command = plan.command_of(found, plan.Run("b", 0), epath.Path(tmp_path), {"b": 77}, "c.py", {"equal": "flops"})
     arguments = "--config=c.py --config.equal=flops --config.entries.b.lr=0.003 --config.entries.b.steps=77"
     assert command == f"python -m mdc_jax.compare {arguments} --run=b/seed0 --workdir=DIR"
+
+
+def test_a_command_also_trains_the_decoder_without_images_as_it_was_trained(tmp_path):
+    found = _comparison({"a": Entry(lr=0.003, blind="b"), "b": Entry(lr_of="a")}, equal="flops")
+    command = plan.command_of(found, plan.Run("a", 0), epath.Path(tmp_path), {"a": 77, "b": 55}, "c.py", {})
+    assert {"--config.entries.a.steps=77", "--config.entries.b.steps=55", "--config.entries.b.lr=0.003"} <= set(
+        command.split()
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,6 +173,77 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_trained(setting
     found = _comparison({"a": Entry(settings=(setting,))})
     with pytest.raises(ConfigError, match=words):
         execution.check(found, execution.choose(found))
+
+
+def test_what_is_trained_elsewhere_is_refused_before_anything_is_trained():
+    found = _comparison(steps=0, settings=("duration=800 examples",))
+    with pytest.raises(ConfigError, match="with --plan it prints the commands"):
+        execution.check(found, execution.choose(found))
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    own = recipe.with_controls(recipe.entries_of(("masked_diffusion", "autoregressive")), blind=("masked_diffusion",))
+    kept = {name: own[name] for name in ("masked_diffusion", "autoregressive", "masked_diffusion_blind")}
+    found = _comparison(kept, evaluators={"perplexity": evaluator("perplexity")})
+    trained = {}
+
+    def train(config, workdir):
+        trained[workdir.parent.name] = config
+        (workdir / loop.CONFIG_FILE).write_text(dumps(config))
+        if workdir.parent.name == "masked_diffusion_blind":
+            raise NonFiniteError("step 3: loss nan")
+        (workdir / loop.RESULTS_FILE).write_text(json.dumps({"step": 100, "results": {}}))
+        return {}
+
+    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(collect, "write", lambda workdir: 0)
+    workdir, runs = epath.Path(tmp_path), execution.choose(found)
+    assert execution.execute(found, workdir, runs, config="", overrides={})
+    assert list(trained) == ["masked_diffusion_blind", "masked_diffusion", "autoregressive"]
+    assert "given up: step 3: loss nan" in capsys.readouterr().out
+    # What was to be scored beside it is scored without it.
+    assert trained["masked_diffusion"].evaluators["perplexity"].blind_workdir == ""
+    planned = json.loads((workdir / plan.PLAN_FILE).read_text())["runs"]
+    assert {run["entry"]: run["diverged"] for run in planned} == {
+        "masked_diffusion_blind": "step 3: loss nan",
+        "masked_diffusion": "",
+        "autoregressive": "",
+    }
+    trained.clear()
+    assert execution.execute(found, workdir, runs, config="", overrides={}) and not trained
+    # What another comparison says of these runs is not written over it.
+    other = _comparison(kept, evaluators={"perplexity": evaluator("perplexity")}, settings=("data.batch_size=4",))
+    with pytest.raises(ConfigError, match=r"data\.batch_size: 8 → 4"):
+        execution.execute(other, workdir, runs, config="", overrides={})
+    assert json.loads((workdir / plan.PLAN_FILE).read_text())["settings"] == []
+
+
+def _tuned(source, step, ended, steps=None):
+    """A folder of a comparison with a run of a grid that got so far, and what was chosen where the grid was done."""
+    run = source / "tuning" / "a" / "lr0.1" / "seed1000"
+    run.mkdir(parents=True, exist_ok=True)
+    (source / plan.PLAN_FILE).write_text(json.dumps({"base": "", "settings": [], "evaluators": {}, "budget": {}}))
+    (run / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
+    if ended:
+        (run / loop.RESULTS_FILE).write_text("{}")
+    if steps:
+        (source / "tuning" / "a" / tuning.CHOICE_FILE).write_text(json.dumps({"steps": steps}))
+
+
+def test_what_got_further_is_taken_by_a_second_merge_too(tmp_path):
+    part, whole = tmp_path / "part", tmp_path / "whole"
+    run, choice = whole / "tuning" / "a" / "lr0.1" / "seed1000", whole / "tuning" / "a" / tuning.CHOICE_FILE
+    _tuned(part, 5, ended=False)
+    assert len(merge.merge([part], whole)) == 1 and not choice.exists()
+    _tuned(part, 9, ended=False)
+    merge.merge([part], whole)
+    _tuned(part, 9, ended=True, steps=9)  # the evaluation at its end adds no step
+    merge.merge([part], whole)
+    assert (run / loop.RESULTS_FILE).exists() and json.loads(choice.read_text())["steps"] == 9
+    _tuned(part, 18, ended=True, steps=18)
+    merge.merge([part], whole)
+    assert json.loads(choice.read_text())["steps"] == 18
+    assert merge.merge([part], whole) == []
 
 
 def test_other_comparisons_are_not_merged(tmp_path):
