@@ -10,7 +10,10 @@ __version__ = "0.1.0"
 
 
 def load(path: str | os.PathLike[str], *, step: int | None = None, batch_size: int = 32) -> "inference.Model":
-    """Loads a run's checkpoint, the latest or that of `step`, as an object with `.encode`, `.caption` and `.score`."""
+    """Loads a run, at its latest checkpoint or that of `step`, an export, or a released encoder.
+
+    What comes has `.encode`, and `.caption` and `.score`, which raise ConfigError where the model cannot.
+    """
     from mdc_jax import inference  # heavy, and whoever imports a part of the package does not need it
 
     return inference.load(path, step=step, batch_size=batch_size)

@@ -113,5 +113,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("step", "", "Step of the checkpoint, or all that are kept; the latest if not given.")
     flags.DEFINE_multi_string("evaluator", [], "What to run; all of the run's config if not given.")
     flags.DEFINE_multi_string("set", [], "NAME.KEY=VALUE: a setting of an evaluator that is run.")
-    flags.DEFINE_string("out", None, "Folder for tables and pictures; WORKDIR/evaluations/STEP if not given.")
+    flags.DEFINE_string(
+        "out", None, "Folder for tables and pictures; WORKDIR/evaluations/STEP if not given, with --set STEP_changed."
+    )
     app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -9,8 +9,9 @@ from mdc_jax.config.parse import defaults, evaluator
 def web(objective: str, *, variant: str, data: str, seed: int) -> ml_collections.ConfigDict:
     """For image-text pairs of the web: a complete config but for its duration.
 
-    Sizes, image size, caption length and optimizer are CapPa's (arXiv 2306.07915) where nothing else is said. Batch
-    size, b2 and warm-up are our choice, as is common for runs of some million pairs.
+    Sizes, image size, caption length, learning rate and clipping are CapPa's (arXiv 2306.07915) where nothing else is
+    said. AdamW in place of its Adafactor, batch size, b2, weight decay and warm-up are our choice, as is common for
+    runs of some million pairs.
 
     Args:
       objective: its name.

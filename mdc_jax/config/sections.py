@@ -357,7 +357,8 @@ class LinearProbe:
     # where they are from, but for few shots.
     refit: bool = False
     metric: str = _field("accuracy", ("accuracy", "mean_per_class"))  # of families of classes
-    # Rows of other runs, NAME=WORKDIR each, as in ("permuted captions=runs/permuted", "supervised ceiling=runs/named").
+    # Rows of other runs, NAME=WORKDIR each, as in
+    # ("permuted captions=runs/permuted", "supervised ceiling=runs/supervised").
     compared: tuple[str, ...] = ()
 
 

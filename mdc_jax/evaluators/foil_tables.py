@@ -20,10 +20,9 @@ from mdc_jax.evaluators import choices
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.objectives.base import Score
 from mdc_jax.report import plots, tables
-from mdc_jax.scoring.blind import EXPONENTS
+from mdc_jax.scoring.blind import EXPONENTS, FEWEST_IMAGES
 
 MODEL, BLIND = "model", "blind"
-FEWEST_IMAGES = 64  # for a mean over images to stand for p(caption)
 IMAGES, DECODER = "images", "decoder"  # what says log p(caption): a mean over training images; see `blind_decoder.py`
 CAPTION, TOKEN = "caption", "token"
 _ACCURACY, _TIES = "accuracy, a = 0", "ties"

@@ -1,4 +1,4 @@
-"""Parts that the image encoder and the text decoder share.
+"""Parts that the image encoder, the text decoder and the text encoder share.
 
 Parameters are float32; `dtype` is that of the computation. Kernels are [in, out], for all heads
 together. Shapes: B batch, Q queries, S keys, D width, H heads.

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from mdc_jax.scoring.score import Score, Scorer, of_replicates, standard_error
 
 EXPONENTS = (0.0, 0.5, 1.0)  # of p(caption) in `debias`; fixed in advance, and all of them reported
+FEWEST_IMAGES = 64  # of a bank, for a mean over them to stand for p(caption)
 _MOST_ABOVE = 0.02  # of a blind decoder's loss: how much more the null memory's may be
 
 
@@ -35,7 +36,7 @@ def blind(
       scorer: of log-probabilities.
       params: of the model.
       bank: what `encode` finds for M images that the scorer needs, as in {"tokens": [M, N, D]};
-        every array has the leading axis M. At least 64 images.
+        every array has the leading axis M. The mean over fewer than `FEWEST_IMAGES` is rough.
       captions: {"text": i32[B, C, L], "length": i32[B, C]}.
       key: that of the score with which this one is compared.
 

@@ -44,8 +44,8 @@ def elbo(
 ) -> Score:
     """Estimates the mean over l = 1 ... n of E[(n/l) sum over l masked tokens of log p(token | rest)].
 
-    That is the negative ELBO over all masking ratios with its time integrated out (arXiv 2510.26799;
-    arXiv 2406.07524, equation 10), a bound. The number masked is stratified: a replicate takes one l from each
+    That is the ELBO over all masking ratios with its time integrated out (arXiv 2510.26799;
+    arXiv 2406.07524, equation 10), a lower bound. The number masked is stratified: a replicate takes one l from each
     of `samples` equal parts of its law, and the spread of the independent replicates gives the
     standard error. Intervals are those of Student's t with R - 1 degrees of freedom; they cover too
     seldom where a caption has two or three words, of which few masks exist. Captions of the same

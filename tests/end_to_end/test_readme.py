@@ -22,6 +22,7 @@ ONE_DEVICE = {"XLA_FLAGS": commands.xla_flags(devices=1)}
 SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "bash launch/demo.sh": ({}, ["--config=configs/scenes.py:runlocal"]),
     "bash launch/test.sh": ({}, ["tests/config"]),
+    "bash launch/setup.sh": ({}, []),
     "source .venv/bin/activate": ({}, []),
     "python -m mdc_jax.main --config=help": ({}, []),
     "python -m mdc_jax.main --config=configs/": ({".py ": ".py:runlocal "}, []),
