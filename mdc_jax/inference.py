@@ -25,6 +25,10 @@ from mdc_jax.objectives.tokens import lengths
 from mdc_jax.report.denoising import Token
 
 _DEFAULT = sections.Decoding()
+_GIVE_TOKENS = (
+    "lengths of training captions are not at hand here; say how long captions are, with `tokens=` or --tokens, EOS "
+    "included"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Model(Encoder):
             raise ConfigError(f"tokens={tokens}: the model writes 2 to {most}, EOS included")
         decoding.check(settings, section)
         if tokens is None:
-            _check_length(settings, section)
+            decoding.check_length(settings, section, _GIVE_TOKENS)
         write = functools.partial(_caption, settings=settings, tokens=tokens)
         for found, score in self._batches(write, images, seed, on_fault=on_fault):
             captions = (jax.tree.map(lambda rows, row=row: rows[row], found) for row in range(len(score.value)))
@@ -147,20 +151,6 @@ class Model(Encoder):
 
 
 load = Model.load
-
-
-def _check_length(settings: sections.Decoding, objective: sections.Objective) -> None:
-    """Raises ConfigError where nothing says how long captions are to be."""
-    if settings.length == "training":
-        raise ConfigError(
-            'decoding.length="training": lengths of training captions are not at hand here; say how long captions are, '
-            "with `tokens=` or --tokens, EOS included"
-        )
-    if "length" in objective.decoding and (setting := decoding.needs_length(objective)):
-        raise ConfigError(
-            f"a model with objective.{setting} has no law of lengths: say how long captions are, with `tokens=` or "
-            "--tokens, EOS included"
-        )
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,7 +1,6 @@
 """Which settings of `Decoding` go together, and which an objective can use."""
 
 import dataclasses
-from typing import Any
 
 from mdc_jax.config import sections
 from mdc_jax.config.parse import ConfigError
@@ -30,11 +29,11 @@ def check(decoding: sections.Decoding, objective: sections.Objective) -> None:
     changed = {field.name for field in dataclasses.fields(decoding) if getattr(decoding, field.name) != field.default}
     for name in sorted(changed - {*objective.decoding}):
         fix = f'the objective "{objective.name}" cannot use it; it takes {", ".join(objective.decoding)}'
-        _require(False, decoding, name, fix)
+        raise _unfit(decoding, name, fix)
 
     paces = [name for name in ("steps", "threshold", "entropy_bound") if name in changed]
     for name in paces[1:]:
-        _require(False, decoding, name, f"{paces[0]} already says how many tokens a step reveals: set one of them")
+        raise _unfit(decoding, name, f"{paces[0]} already says how many tokens a step reveals: set one of them")
     if "remask" in changed:
         for name in ("threshold", "entropy_bound"):
             _require(
@@ -49,15 +48,17 @@ def check(decoding: sections.Decoding, objective: sections.Objective) -> None:
         _require(objective.null_image_rate > 0, decoding, "guidance", fix)
 
 
-def check_length(decoding: sections.Decoding, objective: sections.Objective) -> None:
-    """Raises ConfigError for a call without lengths where settings or objective need them."""
+def check_length(decoding: sections.Decoding, objective: sections.Objective, fix: str = "") -> None:
+    """Raises ConfigError for a call without lengths where settings or objective need them.
+
+    `fix` is what the caller of another interface is to do about it.
+    """
     if decoding.length == "training":
-        raise ConfigError('decoding.length="training": give `length`, drawn from the lengths of training captions')
+        fix = fix or "give `length`, drawn from the lengths of training captions"
+        raise ConfigError(f'decoding.length="training": {fix}')
     if setting := needs_length(objective):
-        raise ConfigError(
-            f'decoding.length="model": objective.{setting} has no length law: '
-            'set decoding.length="training", or train without it'
-        )
+        fix = fix or 'set decoding.length="training", or train without it'
+        raise ConfigError(f'decoding.length="model": objective.{setting} has no length law: {fix}')
 
 
 def needs_length(objective: sections.Objective) -> str:
@@ -72,6 +73,9 @@ def needs_length(objective: sections.Objective) -> str:
 
 
 def _require(condition: bool, decoding: sections.Decoding, name: str, fix: str) -> None:
-    value: Any = getattr(decoding, name)
     if not condition:
-        raise ConfigError(f"decoding.{name}={value!r}: {fix}")
+        raise _unfit(decoding, name, fix)
+
+
+def _unfit(decoding: sections.Decoding, name: str, fix: str) -> ConfigError:
+    return ConfigError(f"decoding.{name}={getattr(decoding, name)!r}: {fix}")

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdc_jax.config import ConfigError, sections
 from mdc_jax.config import decoding as decoding_settings
+from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID
 from mdc_jax.decoding import masked as decoding
 from mdc_jax.decoding import sampling
@@ -179,8 +179,6 @@ class MaskedDiffusion(Captioner):
         words_only = self.settings.padding != "target" or length is not None
         if length is None:
             decoding_settings.check_length(settings, self.section)
-            if settings.length == "training":
-                raise ConfigError('decoding.length="training": give a length drawn from the training captions')
             if words_only:
                 law = self._length_law(params, looks[0])
                 length = 1 + sampling.choose(law, jax.random.split(length_key, size[0]), settings.temperature)
