@@ -52,11 +52,6 @@ def prepare(image: Image, settings: sections.Image, out: np.ndarray | None = Non
     return pixels.prepare(image, settings, out=out)
 
 
-def ways(mesh: jax.sharding.Mesh) -> int:
-    """The number of parts that a batch is split into."""
-    return mesh.shape["data"] * mesh.shape["fsdp"]
-
-
 def batch_rows(images: int, most: int, ways: int) -> int:
     """Rows of the batches for so many images: of few sizes, since a program is compiled for each.
 

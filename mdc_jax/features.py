@@ -24,7 +24,7 @@ from mdc_jax.batching import Image
 from mdc_jax.config import ConfigError
 from mdc_jax.exchange import loading
 from mdc_jax.objectives.base import Features, Objective, Params
-from mdc_jax.training import checkpoint
+from mdc_jax.training import checkpoint, sharding
 
 KINDS = ("pooled", "tokens")
 
@@ -73,7 +73,7 @@ class Encoder:
 
     def rows(self, images: int) -> int:
         """Rows of the batches that so many images are encoded in."""
-        return batching.batch_rows(images, self._batch_size, batching.ways(self.loaded.mesh))
+        return batching.batch_rows(images, self._batch_size, sharding.batch_ways(self.loaded.mesh))
 
     def __call__(self, images: Sequence[Image], kind: str = "pooled", layer: int = -1) -> np.ndarray:
         """Encodes images: "pooled" f32[B, D], the mean of the "tokens" f32[B, N, D].

@@ -118,7 +118,7 @@ def batches(
     """
     source = open_source(spec)
     count = min(count, len(source))
-    ways = subject.mesh.shape["data"] * subject.mesh.shape["fsdp"]
+    ways = sharding.batch_ways(subject.mesh)
     batch_size = -(-batch_size // ways) * ways
     local = eval_batches(
         source,

@@ -100,7 +100,7 @@ class Compositionality:
     ) -> Result | None:
         """None where the source has no foil of the kind."""
         mesh, examples = subject.mesh, self._section.examples
-        ways = mesh.shape["data"] * mesh.shape["fsdp"]
+        ways = sharding.batch_ways(mesh)
         size = -(-self._section.batch_size // ways) * ways
         foils: list[Foil] = []
         kept: list[tuple[dict[str, Scored], np.ndarray]] = []

@@ -6,7 +6,7 @@ from etils import epath
 
 from mdc_jax.config import ConfigError
 from mdc_jax.report import tables
-from mdc_jax.training import accounting, collectives, memory
+from mdc_jax.training import accounting, collectives, memory, sharding
 from mdc_jax.training.dry_compile import Compiled, Plan
 
 _NOTHING = collectives.Traffic(0, 0)
@@ -105,7 +105,7 @@ def verdict(plan: Plan) -> str:
 def _changes(plan: Plan) -> list[str]:
     """What to change so that a step fits, that which costs least first."""
     config, mesh = plan.config, plan.mesh
-    ways, parts = mesh.shape["data"] * mesh.shape["fsdp"], config.optimizer.accumulation
+    ways, parts = sharding.batch_ways(mesh), config.optimizer.accumulation
     fixed = memory.bytes_on_a_device(plan.state) + memory.bytes_on_a_device(plan.state.params)
     changes = []
     if plan.capacity and fixed > plan.capacity / 2 and mesh.shape["data"] > 1:

@@ -72,9 +72,14 @@ def _nearest(section: sections.Mesh, devices: int) -> dict[str, int]:
     return {**shape, rest: devices // math.prod(shape.values())}
 
 
+def batch_ways(mesh: jax.sharding.Mesh) -> int:
+    """The number of parts that a batch is split into."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def check_batch(batch_size: int, accumulation: int, mesh: jax.sharding.Mesh) -> None:
     """Raises ConfigError where a micro-batch cannot be split evenly over the mesh, or its rows not over the hosts."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    ways = batch_ways(mesh)
     processes = len({device.process_index for device in mesh.devices.flat})
     if ways % processes:
         raise ConfigError(
