@@ -18,13 +18,13 @@ from mdc_jax.data import images
 from mdc_jax.data.sources.base import Foil, Source
 from mdc_jax.evaluators import choices
 from mdc_jax.evaluators.base import Subject
+from mdc_jax.evaluators.pair_scores import CAPTION, TOKEN
 from mdc_jax.objectives.base import Score
 from mdc_jax.report import plots, tables
 from mdc_jax.scoring.blind import EXPONENTS, FEWEST_IMAGES
 
 MODEL, BLIND = "model", "blind"
 IMAGES, DECODER = "images", "decoder"  # what says log p(caption): a mean over training images; see `blind_decoder.py`
-CAPTION, TOKEN = "caption", "token"
 _ACCURACY, _TIES = "accuracy, a = 0", "ties"
 _TITLE = "grey: the image's own caption    black: the caption that scores higher    bold red: where that is wrong"
 

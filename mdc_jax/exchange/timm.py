@@ -18,7 +18,6 @@ from mdc_jax.exchange import layout, own, positions, released, safetensors
 from mdc_jax.objectives.sizes import encoder_sizes
 from mdc_jax.training import checkpoint
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _LAYOUT = layout.Layout(
     patch="patch_embed.proj",
     patch_norm="patch_embed.norm",
@@ -60,7 +59,7 @@ _EPSILON = 1e-6  # that of timm's LayerNorm
 
 def read(folder: epath.Path, config: Mapping[str, Any]) -> released.Encoder:
     """Reads a folder whose `config.json` is `config`; raises ConfigError for what our encoder cannot be."""
-    tensors = safetensors.read(folder / WEIGHTS)
+    tensors = safetensors.read(folder / own.WEIGHTS)
     left_out = {name for name in tensors if name.startswith(("head.", "attn_pool.", "pre_logits."))}
     leaves = layout.read(_LAYOUT, _split({name: tensors[name] for name in tensors.keys() - left_out}))
     arguments = config.get("model_args") or {}
@@ -127,8 +126,8 @@ def write(loaded: checkpoint.Loaded, out: epath.Path) -> None:
             "classifier": "head",
         },
     }
-    safetensors.write(out / WEIGHTS, tensors, {"format": "pt"})
-    (out / CONFIG).write_text(json.dumps(config, indent=2))
+    safetensors.write(out / own.WEIGHTS, tensors, {"format": "pt"})
+    (out / own.CONFIG).write_text(json.dumps(config, indent=2))
 
 
 def _heads(architecture: str, arguments: Mapping[str, Any], width: int) -> int:

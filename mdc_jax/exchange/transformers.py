@@ -15,7 +15,7 @@ from mdc_jax.exchange import layout, own, positions, released, safetensors
 from mdc_jax.objectives.sizes import encoder_sizes
 from mdc_jax.training import checkpoint
 
-WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
+PREPROCESSOR = "preprocessor_config.json"
 _PREFIX = "vision_model."
 _SIGLIP = layout.Layout(
     patch="embeddings.patch_embedding",
@@ -88,7 +88,7 @@ def read(folder: epath.Path, config: Mapping[str, Any]) -> released.Encoder:
     if settings["hidden_act"] not in _GELU:
         raise released.refusal(f"the activation {settings['hidden_act']}")
 
-    tensors = safetensors.read(folder / WEIGHTS)
+    tensors = safetensors.read(folder / own.WEIGHTS)
     if not any(name.startswith(prefix) for name in tensors):
         prefix = ""
     inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -142,8 +142,8 @@ def write(loaded: checkpoint.Loaded, out: epath.Path) -> None:
         "image_mean": [value / 255 for value in image.mean],
         "image_std": [value / 255 for value in image.std],
     }
-    safetensors.write(out / WEIGHTS, tensors, {"format": "pt"})
-    (out / CONFIG).write_text(json.dumps(config, indent=2))
+    safetensors.write(out / own.WEIGHTS, tensors, {"format": "pt"})
+    (out / own.CONFIG).write_text(json.dumps(config, indent=2))
     (out / PREPROCESSOR).write_text(json.dumps(preprocessor, indent=2))
 
 

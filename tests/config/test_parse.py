@@ -1,6 +1,7 @@
 """A wrong setting is named with its value and the fix; a right one survives the way to text and back."""
 
 import contextlib
+import dataclasses
 import json
 import random
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 
 from mdc_jax import command, config
 from mdc_jax.config import sections
+from mdc_jax.diffusion import corruption, schedules
+from mdc_jax.ops import contrastive
 from tests import tampering
 
 
@@ -158,6 +161,20 @@ def test_a_section_that_is_none_is_an_error_with_its_name() -> None:
         raw = complete() | {name: None}
         with pytest.raises(config.ConfigError, match=f"{name}=None: expected a section"):
             config.parse(raw)
+
+
+def test_choices_are_what_there_is() -> None:
+    # `ops` and `diffusion` stand alone, and sections.py is read before JAX is there: neither imports the other.
+    of = {
+        name: {field.name: field.metadata.get("choices") for field in dataclasses.fields(section)}
+        for name, section in sections.OBJECTIVES.items()
+    }
+    for name in ("masked_diffusion", "masked_lm"):
+        assert of[name]["padding"] == corruption.PADDING
+    assert set(of["masked_diffusion"]["masks"]) == set(corruption.MASKS)
+    assert set(of["masked_diffusion"]["schedule"]) == set(schedules.SCHEDULES)
+    for name in ("clip", "siglip"):
+        assert of[name]["duplicates"] == contrastive.DUPLICATES
 
 
 def test_help_lists_every_config() -> None:
