@@ -10,8 +10,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mdc_jax.data.draws import below
 from mdc_jax.data.foils import Drawn, Foils
-from mdc_jax.data.scenes.layout import below, draw_centres, jittered, relation
+from mdc_jax.data.scenes.layout import draw_centres, jittered, relation
 from mdc_jax.data.scenes.telling import Telling
 
 PAIRS = ("replace_object", "replace_attribute", "replace_relation", "swap_object", "swap_attribute")

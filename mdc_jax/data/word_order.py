@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from mdc_jax.data.scenes.layout import below
+from mdc_jax.data.draws import below
 
 _SEED = 0
 _ATTEMPTS = 20  # at an order that differs

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from mdc_jax.data.collage import grammar, layout, parse
 from mdc_jax.data.collage.layout import TITLE_LENGTHS, Collage, Item, Shelf
+from mdc_jax.data.draws import below
 from mdc_jax.data.foils import Foils
-from mdc_jax.data.scenes.layout import SIZES, below
+from mdc_jax.data.scenes.layout import SIZES
 from mdc_jax.data.scenes.parse import Parse
 
 _ATTEMPTS = 100  # to draw a title that a collage does not have

@@ -6,7 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mdc_jax.data.scenes.layout import Placed, below, draw_centres, draw_radius, jittered
+from mdc_jax.data.draws import below
+from mdc_jax.data.scenes.layout import Placed, draw_centres, draw_radius, jittered
 
 COUNTS = ("two", "three")
 FEWEST = 2

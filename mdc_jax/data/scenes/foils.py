@@ -5,10 +5,11 @@ import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
+from mdc_jax.data.draws import below, sample
 from mdc_jax.data.foil_kinds import choose
 from mdc_jax.data.foils import Drawn, Foils
 from mdc_jax.data.scenes import grammar, layout, parse
-from mdc_jax.data.scenes.layout import COLOURS, LEVELS, SHAPES, SIZES, TEXTURES, Object, Scene, below
+from mdc_jax.data.scenes.layout import COLOURS, LEVELS, SHAPES, SIZES, TEXTURES, Object, Scene
 from mdc_jax.data.scenes.parse import Parse
 from mdc_jax.data.scenes.telling import Telling
 
@@ -76,7 +77,7 @@ class SceneFoils(Foils[Scene]):
     def settled(self, rng: random.Random, image: Scene, other: Scene, told: Telling) -> Scene | None:
         """See `Foils.settled`. As few changes as there have to be, of the background, of sizes and of textures."""
         slots = list(self._left_open(image, told))
-        slots = [slots[i] for i in layout.sample(rng, len(slots), len(slots))]
+        slots = [slots[i] for i in sample(rng, len(slots), len(slots))]
         for number in range(_MOST_CHANGES + 1):
             for chosen in itertools.combinations(slots, number):
                 changed = other

@@ -12,7 +12,8 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from mdc_jax.data.scenes.layout import COLUMNS, COUNTS, RELATIONS, ROWS, SIZES, Placed, below, relation, sample
+from mdc_jax.data.draws import below, sample
+from mdc_jax.data.scenes.layout import COLUMNS, COUNTS, RELATIONS, ROWS, SIZES, Placed, relation
 
 STOP = "."  # between sentences
 IMAGE = ("an", "image", ":")

@@ -9,8 +9,9 @@ import dataclasses
 import functools
 import random
 
+from mdc_jax.data.draws import below
 from mdc_jax.data.scenes import forms
-from mdc_jax.data.scenes.layout import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Object, Scene, below
+from mdc_jax.data.scenes.layout import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Object, Scene
 
 SHORTEST, LONGEST = 5, 17  # words of a sentence
 

@@ -8,6 +8,8 @@ import dataclasses
 import random
 from collections.abc import Sequence
 
+from mdc_jax.data.draws import below, sample
+
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta")
 SIZES = ("small", "large")
@@ -118,20 +120,6 @@ def stream(seed: int, split: str, index: int, purpose: int, splits: Sequence[str
     """
     purpose, last = divmod(purpose, 2)
     return random.Random((((seed * len(splits) + splits.index(split)) << 48) + (purpose << 40) + index) * 2 + last)
-
-
-def below(rng: random.Random, n: int) -> int:
-    """A uniform integer in [0, n)."""
-    return int(n * rng.random())
-
-
-def sample(rng: random.Random, n: int, k: int) -> list[int]:
-    """k different numbers below n, in a uniformly random order."""
-    items = list(range(n))
-    for i in range(k):
-        j = i + int((n - i) * rng.random())
-        items[i], items[j] = items[j], items[i]
-    return items[:k]
 
 
 def compose(

@@ -6,22 +6,22 @@ from mdc_jax.config import ConfigError
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.sources.base import Source
 
-_MODULES = {
-    "aro": "aro",
-    "array_record": "array_record",
-    "collage": "collage",
-    "columns": "columns",
-    "fake": "fake",
-    "folder": "folder",
-    "karpathy": "karpathy",
-    "mix": "mix",
-    "pictures": "pictures",
-    "scenes": "scenes",
-    "subset": "subset",
-    "sugarcrepe": "sugarcrepe",
-    "tfds": "tfds",
-    "winoground": "winoground",
-}
+_NAMES = (
+    "aro",
+    "array_record",
+    "collage",
+    "columns",
+    "fake",
+    "folder",
+    "karpathy",
+    "mix",
+    "pictures",
+    "scenes",
+    "subset",
+    "sugarcrepe",
+    "tfds",
+    "winoground",
+)  # modules of this package that have `open`
 
 
 def open_source(spec: str) -> Source:
@@ -31,9 +31,9 @@ def open_source(spec: str) -> Source:
       ConfigError: the name is not known, the rest of the spec is wrong, or the files are not there.
     """
     name, _, rest = spec.partition(":")
-    if name not in _MODULES:
-        raise ConfigError(f'"{spec}": unknown source "{name}"{did_you_mean(name, _MODULES)}')
+    if name not in _NAMES:
+        raise ConfigError(f'"{spec}": unknown source "{name}"{did_you_mean(name, _NAMES)}')
     try:
-        return importlib.import_module(f"mdc_jax.data.sources.{_MODULES[name]}").open(rest)
+        return importlib.import_module(f"mdc_jax.data.sources.{name}").open(rest)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f'"{spec}": {error}') from error

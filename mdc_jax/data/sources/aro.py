@@ -26,7 +26,7 @@ from absl import logging
 from mdc_jax.data import word_order
 from mdc_jax.data.sources import karpathy
 from mdc_jax.data.sources.foil_set import Box, Case, FoilSet
-from mdc_jax.data.sources.published import below, malformed, read_json
+from mdc_jax.data.sources.published import file_in, malformed, read_json
 
 _LEAST_CASES = 25  # of a pair of attributes
 _BOXED = "image_path, true_caption, false_caption, bbox_x, bbox_y, bbox_w, bbox_h, and relation_name or attributes"
@@ -89,7 +89,7 @@ def _boxed(path: pathlib.Path, pictures: pathlib.Path) -> list[Case]:
     try:
         return [
             Case(
-                (below(pictures, entry["image_path"]),),
+                (file_in(pictures, entry["image_path"]),),
                 (entry["true_caption"], entry["false_caption"]),
                 Box(*(int(entry[f"bbox_{side}"]) for side in "xywh")),
                 _group(entry),

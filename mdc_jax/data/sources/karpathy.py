@@ -65,7 +65,7 @@ def read(path: pathlib.Path, pictures: pathlib.Path, split: str = "") -> list[tu
         for entry in _of_split(content["images"], split or _TEST) if own else content:
             if not isinstance(entry["caption"], list) or not all(isinstance(text, str) for text in entry["caption"]):
                 raise TypeError(f"{str(entry)[:200]} has no list of captions")
-            entries.append((published.below(pictures, entry["image"]), tuple(entry["caption"])))
+            entries.append((published.file_in(pictures, entry["image"]), tuple(entry["caption"])))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise published.malformed(path, _FIELDS, error) from error
     if own and not entries:

@@ -18,7 +18,7 @@ def read_json(path: pathlib.Path, fields: str) -> Any:
         raise malformed(path, fields, error) from error
 
 
-def below(folder: pathlib.Path, name: str) -> pathlib.Path:
+def file_in(folder: pathlib.Path, name: str) -> pathlib.Path:
     """The file of a name that stands in a data set; raises ValueError for one that leads out of the folder."""
     path = pathlib.PurePath(name)
     if path.is_absolute() or ".." in path.parts:

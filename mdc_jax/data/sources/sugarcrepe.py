@@ -9,7 +9,7 @@ import pathlib
 
 from mdc_jax.data.sources import options
 from mdc_jax.data.sources.foil_set import Case, FoilSet
-from mdc_jax.data.sources.published import below, malformed, read_json
+from mdc_jax.data.sources.published import file_in, malformed, read_json
 
 KINDS = ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
 _FIELDS = "{id: {filename, caption, negative_caption}}"
@@ -35,7 +35,7 @@ def _cases(path: pathlib.Path, pictures: pathlib.Path) -> list[Case]:
     content = read_json(path, _FIELDS)
     try:
         return [
-            Case((below(pictures, entry["filename"]),), (entry["caption"], entry["negative_caption"]))
+            Case((file_in(pictures, entry["filename"]),), (entry["caption"], entry["negative_caption"]))
             for entry in content.values()
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:

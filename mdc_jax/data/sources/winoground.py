@@ -7,7 +7,7 @@ facebook/winoground has them.
 import pathlib
 
 from mdc_jax.data.sources.foil_set import Case, FoilSet
-from mdc_jax.data.sources.published import below, malformed, read_json
+from mdc_jax.data.sources.published import file_in, malformed, read_json
 
 KIND = "winoground"
 _FIELDS = "image_0, image_1, caption_0, caption_1"
@@ -21,7 +21,7 @@ def open(rest: str) -> FoilSet:
     try:
         cases = [
             Case(
-                tuple(below(root / "images", f"{entry[f'image_{side}']}.png") for side in (0, 1)),
+                tuple(file_in(root / "images", f"{entry[f'image_{side}']}.png") for side in (0, 1)),
                 (entry["caption_0"], entry["caption_1"]),
             )
             for entry in content
