@@ -32,7 +32,7 @@ class Parts:
           rows: of a batch, by which the parts are cut.
 
         Raises:
-          ConfigError: the file is there, or parts are, made of something else.
+          ConfigError: the file is there, or parts are, made of something else; or it cannot be read.
         """
         self._out, self._made_of, self._description = out, dict(made_of), {**made_of, "rows": rows}
         self._folder = out.with_name(f"{out.name}.parts")
@@ -52,7 +52,9 @@ class Parts:
         try:
             made_of = json.loads(str(_read(self._out, MADE_OF)))
             changed = [name for name, value in self._made_of.items() if made_of.get(name) != value]
-        except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
+        except OSError as error:
+            raise ConfigError(f"--out={self._out} is there already and cannot be read: {error}") from error
+        except (EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
             changed = ["things"]
         if changed:
             raise ConfigError(

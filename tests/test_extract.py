@@ -114,10 +114,15 @@ def test_a_finished_file_is_found_and_one_of_something_else_is_not_taken(encoder
 
 def test_a_file_of_another_kind_is_not_taken(encoder, folder, tmp_path):
     out = tmp_path / "features.npz"
-    for other in (lambda: out.write_bytes(b"nonsense"), lambda: np.savez(out, features=np.zeros(3))):
+    for other in (out.touch, lambda: out.write_bytes(b"nonsense"), lambda: np.savez(out, features=np.zeros(3))):
         other()
         with pytest.raises(ConfigError, match="is there already"):
             extract.extract(encoder, folder, out)
+
+
+def test_a_file_that_cannot_be_read_is_not_said_to_be_made_of_other_things(encoder, folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"is there already and cannot be read: .*Is a directory"):
+        extract.extract(encoder, folder, tmp_path)
 
 
 def test_what_cannot_be_extracted_is_said(encoder, tmp_path):
