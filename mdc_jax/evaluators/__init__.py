@@ -23,22 +23,22 @@ from mdc_jax.evaluators.position_signal import PositionSignal
 from mdc_jax.evaluators.retrieval import Retrieval
 from mdc_jax.evaluators.zero_shot import ZeroShot
 
-_EVALUATORS: Mapping[str, type] = {
-    "held_out_loss": HeldOutLoss,
-    "linear_probe": LinearProbe,
-    "captioning": Captioning,
-    "perplexity": Perplexity,
-    "compositionality": Compositionality,
-    "lengths": Lengths,
-    "zero_shot": ZeroShot,
-    "retrieval": Retrieval,
-    "position_signal": PositionSignal,
+_OF_SECTION: Mapping[type, type[Evaluator]] = {
+    sections.HeldOutLoss: HeldOutLoss,
+    sections.LinearProbe: LinearProbe,
+    sections.Captioning: Captioning,
+    sections.Perplexity: Perplexity,
+    sections.Compositionality: Compositionality,
+    sections.Lengths: Lengths,
+    sections.ZeroShot: ZeroShot,
+    sections.Retrieval: Retrieval,
+    sections.PositionSignal: PositionSignal,
 }
 
 
 def build(section: Any) -> Evaluator:
     """Builds the evaluator of a section of `config.evaluators`."""
-    return _EVALUATORS[section.type](section)
+    return _OF_SECTION[type(section)](section)
 
 
 def check(config: sections.Config) -> None:
