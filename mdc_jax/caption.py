@@ -73,7 +73,7 @@ def lines(written: inference.Written, show_steps: bool) -> list[str]:
 def main(arguments: Sequence[str]) -> None:
     options = flags.FLAGS
     if len(arguments) < 2:
-        raise app.UsageError("name at least one image")
+        raise ConfigError("name at least one image, as in photos/0.png")
     settings = sections.Decoding(**{name: options[name].value for name in _SETTINGS})
     page = epath.Path(options.html) if options.html else None
     if page and page.is_dir():
@@ -106,4 +106,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("html", "", "A page to write, on which the captions emerge.")
     flags.DEFINE_integer("seed", 0, "Of what is drawn.")
     command.define_fields(sections.Decoding, _SETTINGS)
-    app.run(command.reported(main), flags_parser=command.parse_flags)
+    app.run(command.reported(main), flags_parser=command.parse_arguments)

@@ -63,14 +63,26 @@ def describe_configs() -> str:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; leaves with a message where it is wrong."""
+    """Parses a command line of flags alone; leaves with a message where it is wrong."""
+    name, *arguments = parse_arguments(argv)
+    if arguments:
+        sys.exit(f"error: unexpected arguments {' '.join(arguments)}: give flags, as in --NAME=VALUE\n{_help()}")
+    return [name]
+
+
+def parse_arguments(argv: list[str]) -> list[str]:
+    """As `parse_flags`, for a command that takes arguments, which are returned behind its name."""
     try:
         _check_config(argv)
         return flags.FLAGS(argv)
     except ConfigError as error:
         sys.exit(f"error: {error}")
     except flags.Error as error:
-        sys.exit(f"error: {_plain(error)}\n`--help` lists the flags, `--config=help` the configs")
+        sys.exit(f"error: {_plain(error)}\n{_help()}")
+
+
+def _help() -> str:
+    return "`--help` lists the flags" + (", `--config=help` the configs" if "config" in flags.FLAGS else "")
 
 
 def reported(main: Callable[[list[str]], None], *errors: type[Exception]) -> Callable[[list[str]], None]:

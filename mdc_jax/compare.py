@@ -67,4 +67,4 @@ if __name__ == "__main__":
         print(command.describe_configs())
     else:
         errors = (Failure, NonFiniteError, ReadError, TooManyBadRecords)
-        app.run(command.reported(main, *errors), flags_parser=command.parse_flags)
+        app.run(command.reported(main, *errors), flags_parser=command.parse_arguments)

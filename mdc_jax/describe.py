@@ -1,21 +1,19 @@
-"""Says what a run holds: `python -m mdc_jax.describe WORKDIR`."""
-
-import sys
+"""Says what a run holds: `python -m mdc_jax.describe --workdir=RUN`."""
 
 import jax
-from absl import app
+from absl import app, flags
 from clu import parameter_overview
 from etils import epath
 
 from mdc_jax import command
-from mdc_jax.config import ConfigError, dumps
+from mdc_jax.config import dumps
 from mdc_jax.exchange import loading
 from mdc_jax.training import checkpoint
 
 
-def describe(workdir: epath.PathLike) -> str:
-    """The latest checkpoint of a run, or an export, as text: parameters, progress, hashes, config."""
-    loaded = loading.load(workdir)
+def describe(workdir: epath.PathLike, step: int | None = None) -> str:
+    """A run at its latest checkpoint or that of `step`, or an export, as text: parameters, progress, hashes, config."""
+    loaded = loading.load(workdir, step=step)
     if loaded.tokenizer is None:
         return _parameters(loaded) + "\n" + dumps(loaded.config)
     meta = loaded.meta
@@ -39,11 +37,11 @@ def _parameters(loaded: checkpoint.Loaded) -> str:
     return parameter_overview.get_parameter_overview(jax.device_get(loaded.params), include_stats=False)
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) != 2:
-        raise ConfigError("give one workdir: python -m mdc_jax.describe WORKDIR")
-    print(describe(argv[1]))
+def main(_: list[str]) -> None:
+    print(describe(flags.FLAGS.workdir, flags.FLAGS.step))
 
 
 if __name__ == "__main__":
-    app.run(command.reported(main), argv=sys.argv)
+    flags.DEFINE_string("workdir", None, "A run, an export of one, or a released encoder.", required=True)
+    flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest if not given.")
+    app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -77,9 +77,7 @@ def steps_of(workdir: epath.Path, text: str) -> list[int | None]:
     return [int(text) if text else None]
 
 
-def main(arguments: Sequence[str]) -> None:
-    if len(arguments) > 1:
-        raise app.UsageError(f"unexpected arguments {arguments[1:]}")
+def main(_: list[str]) -> None:
     compilation_cache.enable()
     workdir = epath.Path(flags.FLAGS.workdir)
     for step in steps_of(workdir, flags.FLAGS.step):

@@ -4,8 +4,7 @@
 load it. A README.md with data, licence, preprocessing and the run's probes is written along.
 """
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from absl import app, flags
 from etils import epath
@@ -40,9 +39,7 @@ def export(
     model_card.write(loaded, format_, out, epath.Path(workdir), licence)
 
 
-def main(arguments: Sequence[str]) -> None:
-    if len(arguments) > 1:
-        raise app.UsageError(f"unexpected arguments {arguments[1:]}")
+def main(_: list[str]) -> None:
     values = flags.FLAGS
     export(values.workdir, values.out, values.format, step=values.step, licence=values.licence)
     print(f"{values.workdir} is in {values.out} as {values.format}:")
@@ -59,4 +56,4 @@ if __name__ == "__main__":
     flags.DEFINE_enum("format", "mdc_jax", list(FORMATS), "Who is to load it.")
     flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest if not given.")
     flags.DEFINE_string("licence", "", "Of the weights, for the README.md, as in cc-by-4.0.")
-    app.run(command.reported(main), flags_parser=command.parse_flags, argv=sys.argv)
+    app.run(command.reported(main), flags_parser=command.parse_flags)

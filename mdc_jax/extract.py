@@ -83,9 +83,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def main(arguments: Sequence[str]) -> None:
-    if len(arguments) > 1:
-        raise app.UsageError(f"unexpected arguments {arguments[1:]}")
+def main(_: list[str]) -> None:
     options = flags.FLAGS
     root, out = pathlib.Path(options.images), pathlib.Path(options.out)
     if not root.is_dir():

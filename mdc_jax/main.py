@@ -32,11 +32,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", 0, "Which of them this is.")
 _CONFIG = command.define_config()
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise ConfigError(
-            f"unexpected arguments {' '.join(argv[1:])}: settings are given as --config.optimizer.lr=3e-4"
-        )
+def main(_: list[str]) -> None:
     if _CONFIG.value is None:
         raise ConfigError("give a config, as in --config=configs/scenes.py; --config=help lists them")
     config = parse(_CONFIG.value)

@@ -269,4 +269,4 @@ def _ratio(own: Sequence[float], other: Sequence[float]) -> str:
 if __name__ == "__main__":
     flags.DEFINE_integer("images", 96, "Photographs of each size; rounded up to whole batches.", lower_bound=1)
     flags.DEFINE_integer("repeats", 9, "Repeats of each measurement.", lower_bound=1)
-    app.run(command.reported(main))
+    app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -32,6 +32,7 @@ import pyarrow
 import pyarrow.parquet
 from absl import app, flags
 
+from mdc_jax import command
 from mdc_jax.data.prepare.records import Manifest
 from mdc_jax.data.sources import open_source
 
@@ -325,4 +326,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("kills", 5, "Times the converter is killed.")
     flags.DEFINE_integer("seed", 0, "Of the moments at which it is killed.")
     flags.DEFINE_string("directory", "", "Where the tars are written; the system's temporary folder by default.")
-    app.run(main)
+    app.run(command.reported(main), flags_parser=command.parse_flags)

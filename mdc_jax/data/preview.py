@@ -203,4 +203,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("records", 4_000, "Records of each source that are looked at.", lower_bound=1)
     flags.DEFINE_integer("images", 24, "Images of each source on the page.", lower_bound=0)
     command.define_config()
-    app.run(command.reported(main, OSError), flags_parser=command.parse_flags)
+    app.run(command.reported(main, OSError), flags_parser=command.parse_arguments)

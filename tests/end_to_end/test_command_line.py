@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from tests import commands
 from tests.end_to_end.command_line import ROOT, TINY, run
 
 UNKNOWN_KEY_INSIDE = """
@@ -64,6 +65,7 @@ def get_config():
         pytest.param(["--config=configs/scene.py"], ["configs/scene.py", "configs/scenes.py"], id="no such config"),
         pytest.param(["--config=configs/scenes.py:runlocl"], ["runlocl", '"runlocal"'], id="unknown argument"),
         pytest.param([], ["--config"], id="no config"),
+        pytest.param([f"--config={TINY}", "seed=1"], ["unexpected arguments seed=1", "--config=help"], id="no flag"),
     ],
 )
 def test_bad_input(arguments: list[str], expected: list[str], tmp_path: pathlib.Path) -> None:
@@ -98,6 +100,16 @@ def test_help_describes_every_shipped_config() -> None:
     for name in shipped:
         assert f"configs/{name}" in output
         assert f"--config=configs/{name}" in output, f"the docstring of {name} shows no command"
+
+
+@pytest.mark.parametrize("wrong", ["runs/other", "--setp=3"])
+@pytest.mark.parametrize("command", ["describe", "evaluate", "export --out=x", "extract --images=x --out=x"])
+def test_commands_without_a_config_name_what_is_wrong(command: str, wrong: str) -> None:
+    module, *flags = command.split()
+    done = commands.run(f"mdc_jax.{module}", "--workdir=x", *flags, wrong)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert wrong.strip("-").partition("=")[0] in done.stderr and "--help" in done.stderr
+    assert "--config" not in done.stderr
 
 
 def _assert_refused(arguments: list[str], expected: list[str]) -> None:
