@@ -13,7 +13,7 @@ from tests.end_to_end.command_line import ROOT
 
 FLOORS = {
     "ops": 0, "diffusion": 0, "config": 0,
-    "models": 1, "data": 1, "report": 1,
+    "models": 1, "data": 1, "report": 1, "command": 1,
     "decoding": 2, "scoring": 2,
     "objectives": 3,
     "training": 4, "evaluators": 4, "exchange": 4, "batching": 4, "features": 4, "feature_file": 4, "inference": 4,

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
+from mdc_jax import command
 from mdc_jax.data.prepare import records, runners
 from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.lengths import CAPTION, Lengths
@@ -137,15 +138,12 @@ def show(out: pathlib.Path, manifest: Manifest) -> None:
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command; what a user can mend ends without a traceback."""
+    reported = command.reported(main, OSError, ValueError, records.TooManyDropped)
 
-    def reported(argv: list[str]) -> None:
-        if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # libraries stay silent
+    def interruptible(argv: list[str]) -> None:
         try:
-            main(argv)
-        except (OSError, ValueError, records.TooManyDropped) as error:
-            sys.exit(f"error: {error}")
+            reported(argv)
         except KeyboardInterrupt:
             sys.exit("interrupted; the same command goes on where this one stopped")
 
-    app.run(reported)
+    app.run(interruptible, flags_parser=command.parse_arguments)

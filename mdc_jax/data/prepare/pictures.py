@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import app, flags
 
+from mdc_jax import command
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.collage.layout import CUTOUTS, FAMILY
 from mdc_jax.data.prepare import audit, collection, cutouts, emoji, near_duplicates, openclipart, records, tuxpaint
@@ -173,8 +174,6 @@ def main(_: list[str]) -> None:
         given = _given(sources, flags.FLAGS["from"].value)
         with _workers(flags.FLAGS.workers) as map_:
             manifest = prepare(out, sources, given, flags.FLAGS.join_near_duplicates, map_)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     except concurrent.futures.BrokenExecutor:
         sys.exit("error: a rendering process was killed, perhaps for memory; the same command goes on from here")
     except KeyboardInterrupt:
@@ -218,4 +217,4 @@ if __name__ == "__main__":
         None,
         "Put near duplicates into the same split. Unless said, this is done but for tuxpaint alone.",
     )
-    app.run(main)
+    app.run(command.reported(main, OSError, ValueError), flags_parser=command.parse_flags)

@@ -8,13 +8,13 @@ settings are the same; one made here is trained once for many runs, whatever dat
 
 import itertools
 import statistics
-import sys
 from collections.abc import Iterable, Iterator
 
 import tqdm
 from absl import app, flags
 from etils import epath
 
+from mdc_jax import command
 from mdc_jax.config import sections
 from mdc_jax.data import tokenizer
 from mdc_jax.data.pipeline import read_captions
@@ -75,11 +75,8 @@ def main(_: list[str]) -> None:
         byte_fallback=values.byte_fallback,
         train_captions=values.captions,
     )
-    try:
-        trained = prepare(values.source, values.out, settings)
-        print(f"\n{values.out}: {values.algorithm}, trained on {values.source}\n{summary(trained, values.source)}")
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    trained = prepare(values.source, values.out, settings)
+    print(f"\n{values.out}: {values.algorithm}, trained on {values.source}\n{summary(trained, values.source)}")
     print(f"use it with --config.tokenizer.model={values.out}")
 
 
@@ -91,4 +88,4 @@ if __name__ == "__main__":
     flags.DEFINE_bool("lower_case", _DEFAULTS.lower_case, "Whether upper and lower case are the same.")
     flags.DEFINE_bool("byte_fallback", _DEFAULTS.byte_fallback, "Whether unknown characters are spelled in bytes.")
     flags.DEFINE_integer("captions", _DEFAULTS.train_captions, "Captions to train on, at most.", lower_bound=1)
-    app.run(main)
+    app.run(command.reported(main, OSError, ValueError), flags_parser=command.parse_flags)
