@@ -66,7 +66,7 @@ def write(out: epath.Path, found: Found) -> None:
         }
         curves |= {name: np.array([points]) for name, points in shuffled.items() if points and metric == "cider"}
         if all(points.size for points in curves.values()):
-            (out / f"{metric}.svg").write_bytes(plots.curves(curves, "steps", label))
+            (out / f"{metric}.svg").write_bytes(plots.bands(curves, "steps", label))
 
 
 def _points(counts: Mapping[int, Mapping[str, float]], metric: str) -> Iterator[tuple[int, float]]:

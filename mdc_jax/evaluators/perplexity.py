@@ -181,7 +181,7 @@ def _write_curve(subject: Subject, curve: np.ndarray) -> None:
     # Mean and 95% interval, as three runs: the band around a line reaches from the lowest to the highest.
     band = np.stack([np.stack([share, loss + side * 1.96 * error], axis=-1) for side in (-1, 0, 1)])
     labels = {"x": "share of the tokens that is masked", "y": "nats per masked token"}
-    (subject.out / "masked_share.svg").write_bytes(plots.curves({subject.config.objective.name: band}, **labels))
+    (subject.out / "masked_share.svg").write_bytes(plots.bands({subject.config.objective.name: band}, **labels))
 
 
 def _ratio(value_N: np.ndarray, size_N: np.ndarray) -> tuple[float, float]:

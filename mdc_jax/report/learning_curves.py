@@ -53,4 +53,4 @@ def write(path: epath.Path, found: Found) -> None:
     tables.write_csv(path, ["variant", "seed", "step", "seconds", "metric", "value"], rows)
     path.with_suffix(".md").write_text(table(found))
     means = {name: np.stack([curves[MEAN][:, 1:] for curves in runs.values()]) for name, runs in found.items()}
-    path.with_suffix(".svg").write_bytes(plots.curves(means, "seconds of training", "mean of the probes"))
+    path.with_suffix(".svg").write_bytes(plots.bands(means, "seconds of training", "mean of the probes"))

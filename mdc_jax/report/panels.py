@@ -1,11 +1,12 @@
 """Figures of several runs: their course, and what of their differences is sure. As SVG and PDF."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from etils import epath
+
+from mdc_jax.report import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,13 +63,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], x: str) -> "Figur
 
 def save(figure: "Figure", path: epath.Path) -> bytes:
     """Writes the figure as .svg and .pdf, the same bytes for the same figure; returns the SVG."""
-    import matplotlib
-
-    found = {}
-    with matplotlib.rc_context({"svg.hashsalt": path.name}):
-        for kind, dated in (("svg", "Date"), ("pdf", "CreationDate")):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, metadata={dated: None})
-            found[kind] = buffer.getvalue()
-            path.with_suffix(f".{kind}").write_bytes(found[kind])
-    return found["svg"]
+    svg, pdf = (figures.render(figure, kind, path.name) for kind in ("svg", "pdf"))
+    path.with_suffix(".svg").write_bytes(svg)
+    path.with_suffix(".pdf").write_bytes(pdf)
+    return svg

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from etils import epath
 
+from mdc_jax.report import figures
+
 _COLUMNS = 2
 _IMAGE, _TEXT, _GAP, _TITLE = 1.4, 3.5, 0.15, 0.35  # inches
 _FONT = 8  # points
@@ -85,12 +87,10 @@ def lengths(samples: Mapping[str, Sequence[int]], limit: int) -> bytes:
     axes.set_xlim(0, edges[-1])
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=_FONT)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return buffer.getvalue()
+    return figures.render(figure, "svg", "lengths")
 
 
-def curves(runs: Mapping[str, np.ndarray], x: str, y: str) -> bytes:
+def bands(runs: Mapping[str, np.ndarray], x: str, y: str) -> bytes:
     """A line for each name, the mean of its runs f64[runs, points, (x, y)], in the range of these; returns SVG."""
     import matplotlib  # as above
     from matplotlib.figure import Figure
@@ -108,9 +108,7 @@ def curves(runs: Mapping[str, np.ndarray], x: str, y: str) -> bytes:
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, fontsize=_FONT, loc="outside right upper")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return buffer.getvalue()
+    return figures.render(figure, "svg", "bands")
 
 
 def _wrap(words: Iterable[tuple[str, str, str]]) -> Iterator[list[tuple[int, tuple[str, str, str]]]]:

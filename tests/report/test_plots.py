@@ -31,3 +31,8 @@ def test_lengths_are_drawn_with_their_limit_and_names():
     assert svg.startswith("<?xml") and svg.rstrip().endswith("</svg>")
     with_more = plots.lengths({"short <ones>": [3, 4, 4], "long ones": [900], "more": [5]}, 64).decode()
     assert svg != with_more
+
+
+def test_the_same_numbers_are_the_same_bytes():
+    for draw in (lambda: plots.lengths({"a": [3, 4]}, 64), lambda: plots.bands({"a": np.zeros((2, 3, 2))}, "x", "y")):
+        assert draw() == draw()
