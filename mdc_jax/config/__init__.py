@@ -1,8 +1,8 @@
 """From a config file to one frozen dataclass per section."""
 
 from mdc_jax.config.duration import steps
+from mdc_jax.config.errors import ConfigError
 from mdc_jax.config.parse import (
-    ConfigError,
     applicable,
     defaults,
     dumps,

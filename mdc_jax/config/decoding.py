@@ -3,7 +3,7 @@
 import dataclasses
 
 from mdc_jax.config import sections
-from mdc_jax.config.parse import ConfigError
+from mdc_jax.config.errors import ConfigError
 
 _RANGES = (
     ("temperature", lambda value: value >= 0, "0 (the likeliest) or more"),
