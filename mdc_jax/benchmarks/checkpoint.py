@@ -7,7 +7,6 @@ read. The time that is lost is that of as many steps as a save takes, less that 
 import dataclasses
 import itertools
 import tempfile
-import time
 from collections.abc import Iterator
 
 import jax
@@ -17,6 +16,7 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.benchmarks import step as step_
+from mdc_jax.benchmarks.clock import Clock
 from mdc_jax.config import parse, sections, steps
 from mdc_jax.data.sources import open_source
 from mdc_jax.training import checkpoint, sharding
@@ -41,11 +41,6 @@ class Lost:
         return self.seconds / (self.seconds + self.every * self.step_seconds)
 
 
-def clock() -> np.ndarray:
-    """Seconds of (wall time, processor time of this process, all threads)."""
-    return np.array([time.perf_counter(), time.process_time()])
-
-
 def lost(config: sections.Config, folder: epath.Path, *, every: int, repeats: int) -> Lost:
     """Measures a config's step with and without a save in the background; medians of `repeats`."""
     batch = step_.make_batch(config, vocab_size=_VOCAB_SIZE, caption_tokens=_CAPTION_TOKENS)
@@ -56,22 +51,22 @@ def lost(config: sections.Config, folder: epath.Path, *, every: int, repeats: in
     def train(count: int) -> np.ndarray:
         """Runs as many steps; returns the seconds."""
         nonlocal state
-        begin = clock()
+        clock = Clock()
         for _ in range(count):
             state, metrics = prepared.run(state, prepared.batch)
             jax.block_until_ready(metrics)
-        return clock() - begin
+        return clock.read()
 
     def save() -> np.ndarray:
-        begin = clock()
+        clock = Clock()
         checkpointer.save(next(numbers), state, {})
-        return clock() - begin
+        return clock.read()
 
     train(3)
     save()  # the first one makes folders and threads
-    begin = clock()
+    clock = Clock()
     checkpointer.wait()
-    took = clock() - begin
+    took = clock.read()
     one = train(5) / 5
     count = min(max(10, round(2 * took[0] / one[0])), _MOST)  # outlasts a save
     with_, without = [], []
@@ -79,9 +74,9 @@ def lost(config: sections.Config, folder: epath.Path, *, every: int, repeats: in
         without.append(train(count))
         blocked = save()
         rest = train(count)
-        begin = clock()
+        clock = Clock()
         checkpointer.wait()
-        with_.append(blocked + rest + clock() - begin)
+        with_.append(blocked + rest + clock.read())
     checkpointer.close()
     alone = np.median(without, axis=0)
     return Lost(every, alone / count, np.maximum(np.median(with_, axis=0) - alone, 0))
@@ -95,16 +90,16 @@ def speed(gigabytes: float, folder: epath.Path) -> Iterator[tuple[str, np.ndarra
     params, averages = (dict(zip("abcd", half, strict=True)) for half in (pieces[::2], pieces[1::2]))
     state = State(jax.device_put(np.int32(1), place), params, averages, None)
     checkpointer = checkpoint.Checkpointer(folder)
-    begin = clock()
+    clock = Clock()
     checkpointer.save(1, state, {})
-    yield "a save blocks training for", clock() - begin
+    yield "a save blocks training for", clock.read()
     checkpointer.wait()
-    yield "and is on disk after", clock() - begin
+    yield "and is on disk after", clock.read()
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     del state, params, averages, pieces
-    begin = clock()
+    clock = Clock()
     jax.block_until_ready(checkpointer.restore(1, abstract))
-    yield "and is restored in", clock() - begin
+    yield "and is restored in", clock.read()
     checkpointer.close()
 
 

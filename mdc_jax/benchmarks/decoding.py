@@ -14,7 +14,6 @@ step is.
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Mapping
 
 import jax
@@ -25,6 +24,7 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.benchmarks import step as step_
+from mdc_jax.benchmarks.clock import Clock
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.models import text_decoder
 from mdc_jax.objectives.base import Params
@@ -87,9 +87,9 @@ def benchmark(config: sections.Config, vocab_size: int, batch: int, repeats: int
     step = jax.jit(lambda *arguments: plain_step(objective, *arguments))
 
     def run(function: Callable, *arguments: jax.Array) -> dict[str, float]:
-        wall, processor = time.perf_counter(), time.process_time()
+        clock = Clock()
         jax.block_until_ready(function(*arguments))
-        return {"seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - processor}
+        return clock.named()
 
     measured: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
     for repeat in range(repeats + 1):

@@ -11,7 +11,6 @@ encoder. Processor time is that of this process, all threads: it says more where
 
 import pathlib
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 
 import jax
@@ -21,6 +20,7 @@ from absl import app, flags
 from mdc_jax import batching, command, features
 from mdc_jax.benchmarks import photographs
 from mdc_jax.benchmarks import step as step_
+from mdc_jax.benchmarks.clock import Clock
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.report import tables
 from mdc_jax.training import checkpoint, sharding
@@ -68,9 +68,9 @@ def measure(encoder: features.Encoder, images: int, repeats: int, folder: pathli
     found: dict[str, dict[str, float]] = {name: {} for name in runs}
     for repeat in range(repeats + 1):
         for name, run in runs.items():
-            wall, processor = time.perf_counter(), time.process_time()
+            clock = Clock()
             run()
-            once = {"seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - processor}
+            once = clock.named()
             if repeat:  # the first compiles
                 found[name] = {key: min(value, found[name].get(key, value)) for key, value in once.items()}
     return found

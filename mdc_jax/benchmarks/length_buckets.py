@@ -7,7 +7,6 @@ milliseconds a batch, and of processor time, which other work on the same cores 
 import collections
 import dataclasses
 import itertools
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from absl import app, flags
 
 from mdc_jax import command
 from mdc_jax.benchmarks import step as step_
+from mdc_jax.benchmarks.clock import Clock
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data.batch import Batch
 from mdc_jax.data.pipeline import TrainBatches, make_tokenizer
@@ -32,9 +32,9 @@ class Made(NamedTuple):
 
 def timed(work: Callable[[], Any]) -> tuple[Any, np.ndarray]:
     """What `work` returns; its milliseconds, and those of processor time, f64[2]."""
-    begin = time.perf_counter(), time.process_time()
+    clock = Clock()
     result = work()
-    return result, 1e3 * (np.array([time.perf_counter(), time.process_time()]) - begin)
+    return result, 1e3 * clock.read()
 
 
 def make(config: sections.Config, tokenizer: Tokenizer, keys: tuple[str, ...], count: int) -> Made:

@@ -32,6 +32,7 @@ from absl import app, flags
 from etils import epath
 
 from mdc_jax import command
+from mdc_jax.benchmarks.clock import Clock
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
 from mdc_jax.evaluators import feature_cache, logistic, probes, solvers
@@ -67,16 +68,6 @@ class Measured:
     evaluations: int
 
 
-class Clock:
-    """Seconds since it was made: those of the wall and of all threads of this process."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter(), time.process_time()
-
-    def read(self) -> tuple[float, float]:
-        return time.perf_counter() - self._start[0], time.process_time() - self._start[1]
-
-
 def make_data(counts: Mapping[str, int], *, classes: int, noise: float, width: int, depth: int, seed: int) -> Data:
     """Draws scenes of each split, encodes them and names their classes; `noise` is the share of random labels."""
     encoder = vit.ViT(patch=16, width=width, depth=depth, heads=max(width // 64, 1), mlp_dim=4 * width)
@@ -102,7 +93,7 @@ def make_data(counts: Mapping[str, int], *, classes: int, noise: float, width: i
     return Data(scale(x, "standardised"), y, classes)
 
 
-def path(data: Data, l2s: Sequence[float], tolerance: float) -> tuple[dict[float, Measured], tuple[float, float]]:
+def path(data: Data, l2s: Sequence[float], tolerance: float) -> tuple[dict[float, Measured], np.ndarray]:
     """Our solver at all penalties, strongest first, and what turning the features took, as `Clock` has it."""
     clock = Clock()
     axes = solvers.principal_axes(data.x["train"])
@@ -140,7 +131,7 @@ def scikit_learn(data: Data, l2: float) -> Measured:
 
 
 def _measured(
-    x: Mapping[str, np.ndarray], data: Data, theta: np.ndarray, l2: float, spent: tuple[float, float], evaluations: int
+    x: Mapping[str, np.ndarray], data: Data, theta: np.ndarray, l2: float, spent: np.ndarray, evaluations: int
 ) -> Measured:
     loss, gradient = solvers.mean_loss(x["train"], data.y["train"], theta, "class")
     gradient[:-1] += l2 * theta[:-1]

@@ -9,6 +9,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
+from mdc_jax.benchmarks.clock import Clock
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
 from mdc_jax.objectives.captioner import Captioner
@@ -137,11 +138,11 @@ def measure(steps: Mapping[Name, Step], state: State, repeats: int) -> dict[Name
     found: dict[Name, dict[str, float]] = {name: {} for name in steps}
     for repeat in range(repeats + 1):
         for name, step in steps.items():
-            wall, processor = time.perf_counter(), time.process_time()
+            clock = Clock()
             state, metrics = step.run(state, step.batch)
             metrics = jax.device_get(metrics)
             jax.block_until_ready(state)
-            measured = {"seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - processor}
+            measured = clock.named()
             if repeat:
                 best = found[name]
                 best |= {key: min(value, best.get(key, value)) for key, value in measured.items()}
