@@ -18,6 +18,8 @@ import numpy as np
 from absl import app, flags
 from etils import epath
 
+from mdc_jax import command
+from mdc_jax.config import ConfigError
 from mdc_jax.report import probe_tables, tables
 from mdc_jax.report.intervals import mean_and_interval
 
@@ -91,13 +93,10 @@ def main(arguments: Sequence[str]) -> None:
         name, equals, pattern = argument.partition("=")
         workdirs = [epath.Path(path) for path in sorted(glob.glob(pattern))]
         if not equals or not workdirs:
-            raise app.UsageError(f"{argument!r} names no run: give NAME=GLOB, where GLOB matches workdirs")
-        try:
-            groups.append((name, [read(workdir) for workdir in workdirs]))
-        except FileNotFoundError as error:
-            raise app.UsageError(str(error)) from None
+            raise ConfigError(f"{argument!r} names no run: give NAME=GLOB, where GLOB matches workdirs")
+        groups.append((name, [read(workdir) for workdir in workdirs]))
     if not groups:
-        raise app.UsageError("name at least one group of runs, as NAME=GLOB")
+        raise ConfigError("name at least one group of runs, as NAME=GLOB")
     out = epath.Path(flags.FLAGS.csv)
     if flags.FLAGS.table == "probes":
         rows = collect(groups)
@@ -115,4 +114,4 @@ if __name__ == "__main__":
     flags.DEFINE_enum("table", "probes", ["probes", "metrics"], "What to join.")
     flags.DEFINE_string("evaluator", "probe", "Which linear probe, by its name in the runs' config.")
     flags.DEFINE_string("csv", None, "CSV file to write; the Markdown beside it ends in .md.", required=True)
-    app.run(main)
+    app.run(command.reported(main, FileNotFoundError), flags_parser=command.parse_arguments)
