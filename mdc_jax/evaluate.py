@@ -12,6 +12,7 @@ WORKDIR/evaluations/STEP_changed.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ from mdc_jax.config import ConfigError, parse, sections, to_dict
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.exchange import loading
 from mdc_jax.training import checkpoint, compilation_cache
+from mdc_jax.training.metric_writer import without_nan
+
+VALUES_FILE = "values.json"  # of an evaluator, beside its tables: what a run would have logged of it
 
 
 def choose(configured: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -101,6 +105,9 @@ def evaluate(workdir: epath.Path, step: int | None) -> None:
         out /= str(loaded.step)
     subject = dataclasses.replace(Subject.of(loaded, out), config=config)
     found = dict(evaluators.run(chosen, subject))
+    for name in chosen:
+        own = {key.removeprefix(f"{name}/"): value for key, value in found.items() if key.startswith(f"{name}/")}
+        (out / name / VALUES_FILE).write_text(json.dumps(without_nan(own), indent=2) + "\n")
     print(
         f"step {loaded.step:,} of {values.workdir}\n\n{evaluators.summary(found, out, list(chosen))}\n\nfiles in {out}"
     )

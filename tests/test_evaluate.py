@@ -1,9 +1,13 @@
+import dataclasses
+import json
+import math
 import pathlib
+import types
 
 import pytest
 from etils import epath
 
-from mdc_jax import evaluators
+from mdc_jax import evaluate, evaluators
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluate import choose, moved, override, steps_of
 from mdc_jax.training import checkpoint
@@ -74,6 +78,26 @@ def test_one_step_or_all_that_are_kept_are_evaluated(monkeypatch: pytest.MonkeyP
     assert (steps_of(workdir, ""), steps_of(workdir, "30"), steps_of(workdir, "all")) == ([None], [30], [10, 30])
     with pytest.raises(ConfigError, match="--step=last: give a number"):
         steps_of(workdir, "last")
+
+
+def test_what_is_found_lies_beside_its_tables_for_reports_of_comparisons(tmp_path, monkeypatch):
+    subject = make_subject(tmp_path)
+    config = dataclasses.replace(subject.config, evaluators={"probe": sections.LinearProbe()})
+    loaded = types.SimpleNamespace(config=config, step=30)
+    values = {"evaluator": ["probe"], "set": [], "out": None, "step": "30", "workdir": str(tmp_path)}
+    monkeypatch.setattr(evaluate, "flags", types.SimpleNamespace(FLAGS=types.SimpleNamespace(**values)))
+    monkeypatch.setattr(evaluate.loading, "load", lambda workdir, step: loaded)
+    monkeypatch.setattr(evaluate.evaluators, "check", lambda config: None)
+    monkeypatch.setattr(evaluate.Subject, "of", lambda loaded, out: dataclasses.replace(subject, out=out))
+
+    def run(chosen, subject):
+        (subject.out / "probe").mkdir(parents=True)
+        yield from (("probe/shape", 0.9), ("probe/shape/attentive", math.nan))
+
+    monkeypatch.setattr(evaluate.evaluators, "run", run)
+    evaluate.evaluate(epath.Path(tmp_path), 30)
+    found = json.loads((tmp_path / "evaluations" / "30" / "probe" / evaluate.VALUES_FILE).read_text())
+    assert found == {"shape": 0.9, "shape/attentive": None}
 
 
 def test_a_missing_run_is_an_error_without_a_traceback(tmp_path: pathlib.Path):

@@ -1,7 +1,8 @@
 """`results.csv`: each number of every evaluation of every run, beside what training had cost until then.
 
-The metrics are those of the run's log, as "shape", and those of the tables of its evaluators, whose names are the
-columns that tell their lines apart: see `TABLES`.
+The metrics are those of the run's log, as "shape", or of a later `mdc_jax.evaluate` in its folder, which counts where
+both are there; and those of the tables of its evaluators, whose names are the columns that tell their lines apart: see
+`TABLES`. Of what is measured by third of a caption, as "signal/last_third", there is "signal/last_less_first" too.
 """
 
 import json
@@ -12,6 +13,7 @@ from etils import epath
 
 from mdc_jax.comparison import costs
 from mdc_jax.config import parse, sections
+from mdc_jax.evaluate import VALUES_FILE
 from mdc_jax.report import tables
 from mdc_jax.training import loop
 from mdc_jax.training.metric_writer import read
@@ -26,13 +28,21 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "retrieval.csv": ("scorer", "direction", "exponent", "per", "k"),
 }
 
+_Key = tuple[int, str, str]  # step, evaluator, metric
+_Value = tuple[_Key, float]
+
 
 def write(workdir: epath.Path) -> int:
-    """Writes the file anew, of all runs that lie in the workdir of a comparison; returns the number of its lines."""
+    """Writes the file anew, of all runs that lie in the workdir of a comparison; returns the number of its lines.
+
+    Where nothing was measured nothing is written.
+    """
     rows = []
     for folder in sorted(workdir.glob("runs/*/seed*"), key=_place):
         if (folder / loop.CONFIG_FILE).exists():
             rows += [[folder.parent.name, _seed(folder), *row] for row in _rows(folder)]
+    if not rows:
+        return 0
     temporary = workdir / f"{RESULTS_FILE}.tmp"
     tables.write_csv(temporary, HEADER, rows)
     temporary.replace(workdir / RESULTS_FILE)
@@ -43,29 +53,52 @@ def _rows(folder: epath.Path) -> Iterator[list[tables.Cell]]:
     lines = read(folder)
     cost = costs.of(folder, lines)
     evaluators = parse(json.loads((folder / loop.CONFIG_FILE).read_text())).evaluators
-    for step, evaluator, metric, value in (*_logged(lines), *_tabled(folder)):
+    measured = dict(_logged(lines)) | dict(_evaluated(folder))
+    measured |= dict(_trends(measured)) | dict(_tabled(folder))
+    for (step, evaluator, metric), value in measured.items():
         # Of an evaluator that an earlier config had, no one knows the split.
         split = _split(evaluators[evaluator]) if evaluator in evaluators else ""
         spent = [step * cost.batch_size, step * cost.flops_per_step, cost.seconds(step)]
         yield [step, *spent, evaluator, split, metric, value]
 
 
-def _logged(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, float]]:
+def _logged(lines: list[dict[str, Any]]) -> Iterator[_Value]:
     for line in lines:
         for key, value in line.items():
             evaluator, slash, metric = key.partition("/")
             if slash and evaluator != "train" and value is not None:
-                yield line["step"], evaluator, metric, value
+                yield (line["step"], evaluator, metric), value
 
 
-def _tabled(folder: epath.Path) -> Iterator[tuple[int, str, str, float]]:
+def _evaluated(folder: epath.Path) -> Iterator[_Value]:
+    for step, path in _files(folder, VALUES_FILE):
+        for metric, value in json.loads(path.read_text()).items():
+            if value is not None:
+                yield (step, path.parent.name, metric), value
+
+
+def _trends(measured: Mapping[_Key, float]) -> Iterator[_Value]:
+    """What the last third of a caption has more than the first."""
+    for (step, evaluator, metric), value in measured.items():
+        name, slash, third = metric.rpartition("/")
+        first = measured.get((step, evaluator, f"{name}/first_third"))
+        if slash and third == "last_third" and first is not None:
+            yield (step, evaluator, f"{name}/last_less_first"), value - first
+
+
+def _tabled(folder: epath.Path) -> Iterator[_Value]:
     for name, columns in TABLES.items():
-        for path in folder.glob(f"evaluations/*/*/{name}"):
-            step = path.parent.parent.name
-            if step.isdigit():  # others are evaluations with other settings
-                for line in tables.read_csv(path):
-                    metric = "/".join(line[column] for column in columns if line[column])
-                    yield int(step), path.parent.name, metric, float(line["value"])
+        for step, path in _files(folder, name):
+            for line in tables.read_csv(path):
+                metric = "/".join(line[column] for column in columns if line[column])
+                yield (step, path.parent.name, metric), float(line["value"])
+
+
+def _files(folder: epath.Path, name: str) -> Iterator[tuple[int, epath.Path]]:
+    """By step; folders with other names are evaluations with other settings."""
+    for path in sorted(folder.glob(f"evaluations/*/*/{name}")):
+        if path.parts[-3].isdigit():
+            yield int(path.parts[-3]), path
 
 
 def _split(section: sections.Evaluator) -> str:
