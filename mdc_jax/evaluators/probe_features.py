@@ -18,9 +18,10 @@ from mdc_jax.evaluators import feature_cache, recipes
 from mdc_jax.evaluators.base import GlobalBatch, Subject, host_rows
 from mdc_jax.evaluators.scaling import Split
 from mdc_jax.objectives.base import Objective, Params
+from mdc_jax.report.probe_tables import TRAINED
 from mdc_jax.training.state import key_for
 
-CHANCE, RAW, UNTRAINED, TRAINED = "chance", "raw pixels", "untrained encoder", "trained encoder"
+CHANCE, RAW, UNTRAINED = "chance", "raw pixels", "untrained encoder"
 PIXELS, POOLED, FLATTENED, TOKENS, LAYERS = "pixels", "pooled", "flattened", "tokens", "best layer"
 _UNTRAINED_PURPOSE = 100  # of keys, beside those of `training.state`
 

@@ -22,8 +22,8 @@ from mdc_jax import command
 from mdc_jax.config import ConfigError
 from mdc_jax.report import probe_tables, tables
 from mdc_jax.report.intervals import mean_and_interval
+from mdc_jax.report.probe_tables import TRAINED
 
-_TRAINED = "trained encoder"
 _SHOWN = 1e-3  # what a table shows; a row without a seed differs between runs by rounding
 _KEY = ("family", "bound", "row", "features", "probe", "metric")
 HEADER = (*_KEY, "value", "low", "high", "runs", "interval")
@@ -41,23 +41,24 @@ def latest_probe(workdir: epath.Path, evaluator: str = "probe") -> list[dict[str
 def collect(groups: Sequence[tuple[str, Sequence[Iterable[dict[str, str]]]]]) -> list[list[tables.Cell]]:
     """Rows of HEADER from (name, the probe lines of each of its runs), in order of first mention.
 
-    The value is the mean over runs. The interval is Student's t over runs where they differ by what a
-    table shows, else (one run, or a row without a seed) the mean of those over test examples.
+    The value is the mean over runs. The interval is Student's t over runs; of one run, and of rows without a
+    seed, which differ by less than a table shows, the mean of those over test examples.
     """
+    trained = {name for name, _ in groups}
     found: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for position, (name, runs) in enumerate(groups):
         for lines in runs:
             for line in lines:
-                if line["row"] != _TRAINED and position > 0:
+                if line["row"] != TRAINED and position > 0:
                     continue
-                line = {"probe": "logistic"} | line | {"row": name if line["row"] == _TRAINED else line["row"]}
+                line = {"probe": "logistic"} | line | {"row": name if line["row"] == TRAINED else line["row"]}
                 found.setdefault(tuple(line[column] for column in _KEY), []).append(line)
     rows = []
     for key, lines in found.items():
         values = [float(line["value"]) for line in lines]
         mean, low, high = mean_and_interval(values)
         over = "runs"
-        if np.ptp(values) < _SHOWN:
+        if len(values) == 1 or (key[_KEY.index("row")] not in trained and np.ptp(values) < _SHOWN):
             low, high = (float(np.mean([float(line[column]) for line in lines])) for column in ("low", "high"))
             over = "test examples"
         rows.append([*key, mean, max(low, 0.0), min(high, 1.0), len(lines), over])

@@ -7,8 +7,9 @@ from mdc_jax.report import tables
 
 Line = Mapping[str, Any]
 
-_TITLES = {0: "What is in the image", 1: "What belongs together, and where it stands"}
-_MAIN_METRICS = ("auc", "accuracy", "mean_per_class")
+TRAINED = "trained encoder"  # the row of the run that is probed
+TITLES = {0: "what is in the image", 1: "what belongs together, and where it stands"}  # by whether families are bound
+MAIN_METRICS = ("auc", "accuracy", "mean_per_class")  # of a family, the one that is shown
 _USUAL_PROBE = "logistic"
 _FEATURES_SHOWN = ("pooled", "flattened", "best layer", "tokens")
 # Rows that runs of their own give, and what each run is.
@@ -26,11 +27,11 @@ def markdown(lines: Iterable[Line]) -> str:
     """
     cells: dict[int, dict[tuple[str, str], str]] = {}
     for line in lines:
-        if line["metric"] in _MAIN_METRICS:
+        if line["metric"] in MAIN_METRICS:
             key = row_label(line), f"{line['family']} ({line['metric']})"
             value = tables.interval(*(float(line[name]) for name in ("value", "low", "high")))
             cells.setdefault(int(line["bound"]), {})[key] = value
-    return "\n".join(f"## {_TITLES[bound]}\n\n{tables.grid(cells[bound])}" for bound in sorted(cells))
+    return "\n".join(f"## {TITLES[bound].capitalize()}\n\n{tables.grid(cells[bound])}" for bound in sorted(cells))
 
 
 def row_label(line: Line) -> str:

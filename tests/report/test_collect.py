@@ -25,6 +25,15 @@ def test_trained_rows_take_their_group_s_name_and_an_interval_over_runs():
     assert found["raw pixels"]["interval"] == found["permuted"]["interval"] == "test examples"
 
 
+def test_an_interval_of_several_runs_is_over_these_however_little_they_differ():
+    """What is read beside it must not be another kind of interval, unmarked."""
+    groups = [("mdc", [lines(0.9000), lines(0.9004)])]
+    found = {row["row"]: row for row in (dict(zip(collect.HEADER, r, strict=True)) for r in collect.collect(groups))}
+    half = scipy.stats.sem([0.9000, 0.9004]) * scipy.stats.t.ppf(0.975, 1)
+    assert (found["mdc"]["low"], found["mdc"]["interval"]) == (pytest.approx(0.9002 - half), "runs")
+    assert found["raw pixels"]["interval"] == "test examples"
+
+
 def test_the_latest_probe_of_a_run_is_read(tmp_path):
     run = epath.Path(tmp_path)
     for step, name, value in ((900, "probe", "old"), (1000, "probe", "new"), (1000, "probe_other", "other")):
