@@ -14,7 +14,7 @@ from etils import epath
 from mdc_jax.comparison import headlines
 from mdc_jax.comparison.findings import Findings, Values
 from mdc_jax.comparison.headlines import said
-from mdc_jax.comparison.significance import AS_GOOD, BETTER, MARGIN, Difference, paired, verdict
+from mdc_jax.comparison.significance import AS_GOOD, BETTER, MARGIN, Difference, NoSharedSeed, paired, verdict
 from mdc_jax.config import ConfigError
 from mdc_jax.report import panels
 from mdc_jax.report.document import Block, Heading, Paragraph, Picture, Table
@@ -90,7 +90,7 @@ def blocks(found: Findings, beside: Findings | None, folder: epath.Path) -> list
     head = [Heading("One schedule against ratios"), _picture(sweeps, folder)]
     try:
         return head if beside is None else [*head, *_claim(sweeps)]
-    except ValueError as error:
+    except NoSharedSeed as error:
         raise ConfigError(f"--beside: {error}") from error
 
 

@@ -28,16 +28,20 @@ class Difference(NamedTuple):
     seeds: int
 
 
+class NoSharedSeed(ValueError):
+    """Two entries have no seed in common."""
+
+
 def paired(first: Mapping[int, float], other: Mapping[int, float]) -> Difference:
     """`first` less `other`, values by seed, by Student's paired t over the seeds that both have.
 
     One seed has an interval without bounds. Where all seeds differ by exactly as much (a metric at its ceiling) their
     variance says nothing of that of others: there p is 1, and the interval without a width is that of what was seen.
-    Raises ValueError where no seed is shared.
+    Raises NoSharedSeed.
     """
     shared = sorted(first.keys() & other.keys())
     if not shared:
-        raise ValueError(f"no seed is in both {sorted(first)} and {sorted(other)}: run both for the same seeds")
+        raise NoSharedSeed(f"no seed is in both {sorted(first)} and {sorted(other)}: run both for the same seeds")
     differences = np.array([first[seed] - other[seed] for seed in shared])
     mean, n = float(differences.mean()), len(shared)
     if n == 1:
@@ -50,6 +54,14 @@ def paired(first: Mapping[int, float], other: Mapping[int, float]) -> Difference
     half = float(scipy.stats.t.ppf(1 - LEVEL / 2, n - 1)) * error
     p = 2 * float(scipy.stats.t.sf(abs(mean) / error, n - 1))
     return Difference(mean, mean - half, mean + half, p, n)
+
+
+def clearest(claims: int, seeds: int) -> float:
+    """By how many standard errors a mean difference over seeds, two or more, has to differ from 0 for its adjusted p to
+    be at most `LEVEL`, where it is the clearest of so many claims."""
+    import scipy.stats  # as above
+
+    return float(scipy.stats.t.isf(LEVEL / (2 * claims), seeds - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -76,15 +88,13 @@ def verdict(difference: Difference, p: float | None = None) -> str:
 
 
 def bootstrap(values_SxN: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """The mean of values, or of paired differences, and its 95% interval over seeds and examples, both drawn anew.
+    """The mean of values, or of paired differences, and its 95% interval over examples, of these seeds.
 
-    Every seed has the same examples, so each resample draws seeds, and examples that all of these share. One seed:
-    over examples alone.
+    It says nothing of other seeds: to draw a few of them anew covers far less than 95% of the time; `paired` is for
+    that. Every seed has the same examples.
     """
     rng = np.random.default_rng(seed)
-    seeds, examples = values_SxN.shape
-    drawn_RxS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), _RESAMPLES)
+    examples = values_SxN.shape[1]
     drawn_RxN = rng.multinomial(examples, np.full(examples, 1 / examples), _RESAMPLES)
-    means_R = ((drawn_RxS @ values_SxN) * drawn_RxN).sum(1) / (seeds * examples)
-    low, high = np.percentile(means_R, _PERCENTILES)
+    low, high = np.percentile(drawn_RxN @ values_SxN.mean(0) / examples, _PERCENTILES)
     return float(values_SxN.mean()), float(low), float(high)

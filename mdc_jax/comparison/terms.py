@@ -51,7 +51,7 @@ def _steps(findings: Findings, entry: Mapping[str, Any]) -> str:
 
 
 def _learning_rates(findings: Findings) -> Table:
-    """The mean probe of the validation split by learning rate; bold is what was taken."""
+    """The mean probe of the validation split by learning rate, and which was taken."""
     tuned = {entry["name"]: entry["tuning"] for entry in findings.plan["entries"] if entry.get("tuning")}
     rates = sorted({rate for choice in tuned.values() for rate in choice["grid"]}, key=float)
     rows = []

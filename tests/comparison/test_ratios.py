@@ -96,5 +96,14 @@ def test_a_comparison_that_is_not_finished_has_a_figure_and_no_verdict(tmp_path)
         ratios.blocks(short, long, fakes.epath.Path(tmp_path))
 
 
+def test_an_error_of_the_program_is_not_taken_for_one_of_the_data(tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(ratios, "said", fail)
+    with pytest.raises(ValueError, match=r"^a bug$"):
+        ratios.blocks(found(tmp_path, "short", SHORT), found(tmp_path, "long", LONG), fakes.epath.Path(tmp_path))
+
+
 def test_a_comparison_without_ratios_has_no_such_part(tmp_path):
     assert ratios.blocks(findings.read(fakes.comparison(tmp_path)), None, fakes.epath.Path(tmp_path)) == []

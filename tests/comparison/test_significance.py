@@ -41,6 +41,13 @@ def test_holm_multiplies_the_smallest_by_all_and_never_falls():
     assert significance.holm([]) == []
 
 
+def test_the_clearest_of_many_claims_of_few_seeds_has_to_be_very_clear():
+    error = significance.clearest(claims=33, seeds=3)
+    assert error > 25
+    p = 2 * scipy.stats.t.sf(error, 2)
+    assert significance.holm([p, *[0.9] * 32])[0] == pytest.approx(significance.LEVEL)
+
+
 @pytest.mark.parametrize(
     ("difference", "adjusted", "says"),
     [
@@ -64,10 +71,11 @@ def test_the_bootstrap_over_examples_of_one_seed_is_that_of_a_mean():
     assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.05)
 
 
-def test_the_bootstrap_over_seeds_holds_what_examples_do_not_show():
-    """Examples agree within each seed, so that all variance is that of the seeds, whose means are 0, 1 and 2."""
+def test_the_bootstrap_is_of_these_seeds_and_says_nothing_of_others():
+    """Examples agree within each seed, so that the mean of these seeds is known, and the paired test is for others."""
     values = np.repeat([[0.0], [1.0], [2.0]], 500, axis=1)
-    mean, low, high = significance.bootstrap(values)
-    assert mean == 1 and low == pytest.approx(0, abs=0.35) and high == pytest.approx(2, abs=0.35)
+    assert significance.bootstrap(values) == (1, 1, 1)
+    apart = np.stack([np.arange(500) % 2, 1 - np.arange(500) % 2])  # what one seed gets wrong the other gets right
+    assert significance.bootstrap(apart) == (0.5, 0.5, 0.5)
     same = np.tile(np.arange(500) % 2, (3, 1)).astype(float)  # a seed more is no example more
     assert np.ptp(significance.bootstrap(same)[1:]) == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(500), rel=0.06)
