@@ -4,20 +4,23 @@
 
 The same command goes on where it was stopped; --only=1/3 does a part of the entries. See mdc_jax/comparison/README.md.
 
-Hardware: 2 CPU cores, but for full, which is meant for a GPU. None of the sizes has been run to its end: hours are
-estimated from the speed of configs/scenes.py on idle cores.
+Hardware: 2 CPU cores, but for full, which is meant for a GPU. None of the sizes has been run to its end: hours are of
+one core, estimated from runs x steps at the speed of configs/scenes.py (10,000 steps in 6 minutes) and 5 minutes to
+evaluate a run.
 
 Sizes and lists of entries, one of them, as in configs/compare_scenes.py:cpu,prior=.5
     quick         masked diffusion, autoregressive, CLIP; one seed, no controls, no tuning (default; half an hour)
-    cpu           seven objectives, three seeds, controls, learning rates tuned (about six hours)
-    full          every objective and ratio, five seeds, every control, 17,000 steps
-    ablations     masked diffusion with other intervals, masks, paddings, decoders (three seeds)
-    padding       what is done about pads and EOS, and autoregressive (three seeds): for lengths=equal and =natural
+    cpu           seven objectives, three seeds, controls, learning rates tuned (28 runs and 21 that tune: 8 hours)
+    full          every objective and ratio, five seeds, every control, 17,000 steps (78 runs and 78 that tune: 35
+                  hours, and more, since it evaluates more examples)
+    ablations     masked diffusion with other intervals, masks, paddings, decoders (three seeds; 8 hours)
+    padding       what is done about pads and EOS, and autoregressive (three seeds; 3 hours): for lengths=equal and
+                  =natural
     position      masked diffusion, autoregressive in both orders (6,000 steps, three seeds; an hour and a half): for
                   background=first and =last, redundancy=0 and =.8
-    ratios        masked language models from 15 to 100 % against one schedule (three seeds): for sentences=1
+    ratios        masked language models from 15 to 100 % against one schedule (three seeds; 5 hours): for sentences=1
                   and =4
-    pairs         1,000 to 256,000 training pairs (three seeds)
+    pairs         1,000 to 256,000 training pairs (three seeds; 6 hours)
     smoke         a minute: checks that everything works, learns nothing
 
 Other arguments
@@ -31,6 +34,8 @@ Other arguments
     prior         how strongly shape and colour are correlated in training
     withheld      attribute pairs kept from training, as in red-circle+blue-star
 """
+
+import dataclasses
 
 import ml_collections
 
@@ -91,11 +96,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     notes += [recipe.NO_CONTROLS] if size in ("quick", "smoke") else []
     return recipe.comparison(
         base=base + (",runlocal" if size == "smoke" else ""),
-        entries=entries_of(size, base),
+        entries=with_count(arg, size, base),
         seeds=tuple(range({"quick": 1, "smoke": 1, "full": 5}.get(size, 3))),
         steps=steps,
         equal=arg.equal,
-        settings=settings_of(arg, size, base),
+        settings=("log.every=1 steps",) if size == "smoke" else (),
         evaluators=smoke_evaluators(steps) if size == "smoke" else evaluators_of(size, steps),
         tuning=Tuning(
             learning_rates=recipe.LEARNING_RATES,
@@ -126,12 +131,15 @@ def subset_of(count: str, base: str) -> str:
     return f"subset:{count}:{command.load(base).data.train}"
 
 
-def settings_of(arg: ml_collections.ConfigDict, size: str, base: str) -> tuple[str, ...]:
-    """Of all entries."""
-    if size == "pairs" and arg.count:
+def with_count(arg: ml_collections.ConfigDict, size: str, base: str) -> dict[str, Entry]:
+    """The entries, of as many pairs as are asked for: in their own settings, which --config.settings leaves alone."""
+    entries = entries_of(size, base)
+    if not arg.count:
+        return entries
+    if size == "pairs":
         raise ConfigError(f"count={arg.count}: the entries of pairs have counts of their own; leave it out")
-    every = ("log.every=1 steps",) if size == "smoke" else ()
-    return (*every, f"data.train={subset_of(arg.count, base)}") if arg.count else every
+    train = f"data.train={subset_of(arg.count, base)}"
+    return {name: dataclasses.replace(entry, settings=(*entry.settings, train)) for name, entry in entries.items()}
 
 
 def entries_of(size: str, base: str) -> dict[str, Entry]:

@@ -77,6 +77,16 @@ def test_no_count_of_pairs_is_left_without_effect():
         command.load("configs/compare_scenes.py:pairs,count=2k")
 
 
+def test_settings_of_all_entries_leave_the_count_of_pairs_alone():
+    config = command.load("configs/compare_scenes.py:quick,count=16k")
+    with config.unlocked():
+        config.settings = ("checkpoint.keep_latest=10",)
+    found = settings.parse(config)
+    for name in found.order:
+        run = plan.config_of(found, plan.Run(name, 0), epath.Path("/nowhere"), found.steps)
+        assert run.data.train.startswith("subset:16k:") and run.checkpoint.keep_latest == 10
+
+
 def test_what_is_quick_says_what_it_lacks():
     notes = " ".join(settings.parse(command.load("configs/compare_scenes.py")).notes)
     assert "no controls" in notes and "not tuned" in notes
