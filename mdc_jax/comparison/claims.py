@@ -3,19 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mdc_jax.comparison import headlines
-from mdc_jax.comparison.findings import Findings, Values
+from mdc_jax.comparison import headlines, pairs
+from mdc_jax.comparison.findings import Findings, Values, setting
+from mdc_jax.comparison.significance import Difference
 from mdc_jax.report import tables
 from mdc_jax.report.document import Table
 from mdc_jax.report.intervals import mean_and_interval
 
 NOT_MEASURED = "not part of this comparison"
+_PAIRS = "data.train"
 
 
 class _PaperClaim(NamedTuple):
     paper: str
     file: str  # that the evaluator writes which measures it here
-    metric: str  # "": the mean over the first task of that evaluator
+    metrics: tuple[str, ...]  # (): the mean over the first task of that evaluator
     varies: str  # a setting that has to differ between entries; "": none
     differs: str
 
@@ -25,7 +27,7 @@ _CLAIMS = (
         "Features of masked diffusion captioning are competitive with those of autoregressive captioning and of CLIP "
         "(linear probing).",
         "probe.csv",
-        "",
+        (),
         "",
         "The paper probes ImageNet-1K and trains on CC3M, CC12M and Recap-DataComp; here the data and sizes below. "
         "Mean over families of labels.",
@@ -34,29 +36,31 @@ _CLAIMS = (
         "Unlike in autoregressive captioning, the strength of the visual learning signal does not depend on a token's "
         "position.",
         "position_signal.csv",
-        "signal/last_third",
+        ("signal/last_less_first", "gradient/last_less_first"),
         "",
-        "Nats that the image is worth to tokens in the last third of a caption; all thirds and positions are below.",
+        "What the image is worth to the last third of a caption, less what it is worth to the first. Words differ in "
+        "what an image could say of them, so that differences between objectives count; one from right to left reads "
+        "the last third first, and should differ the other way.",
     ),
     _PaperClaim(
         "One unified schedule: no masking ratio has to be tuned per data set, as image-conditioned BERT needs it.",
         "probe.csv",
-        "",
+        (),
         "objective.ratio",
         "One data set: the claim needs two, on each of which the best ratio of the other is worse (--beside).",
     ),
     _PaperClaim(
         "Linear probing improves with the number of pairs (5M to 30M of Recap-DataComp-1B).",
         "probe.csv",
-        "",
-        "data.train",
+        (),
+        _PAIRS,
         "Numbers of pairs are smaller by orders of magnitude.",
     ),
     _PaperClaim(
         "ARO-Relation: CLIP 53.6, autoregressive 82.7, masked diffusion 84.6 (heuristic scorer) and 85.1 (Monte "
         "Carlo).",
         "foils.csv",
-        "replace_relation/accuracy",
+        ("replace_relation/accuracy",),
         "",
         "ARO's foils can be told from the text alone; here a relation is replaced by one that is true of another "
         "rendered scene, in both directions, so that text alone is right half of the time.",
@@ -72,27 +76,39 @@ def table(findings: Findings) -> Table:
 
 
 def _found(findings: Findings, claim: _PaperClaim) -> str:
-    if claim.varies and not _varies(findings.plan["entries"], claim.varies):
+    found = {name: values for name, values in _values(findings, claim).items() if values}
+    if not found or (claim.varies and not _varies(findings.plan["entries"], claim.varies)):
         return NOT_MEASURED
-    values = _values(findings, claim)
-    if not values:
-        return NOT_MEASURED
+    if claim.varies == _PAIRS:
+        (values,) = found.values()
+        return _listed(pairs.growth(findings, values)) or NOT_MEASURED
+    return " ".join(
+        (f"{name}: " if len(found) > 1 else "") + _beside(findings, values) for name, values in found.items()
+    )
+
+
+def _beside(findings: Findings, values: Values) -> str:
+    """The mean of each entry, and the first one less those that it is held against."""
     means = [f"{entry} {tables.interval(*mean_and_interval(list(found.values())))}" for entry, found in values.items()]
-    first = findings.entries[0]
-    said = [
-        f"{first} less {other} = {headlines.said(difference)}"
-        for other, difference in headlines.to_first(findings, values).items()
-    ]
-    return "; ".join(means) + ". " + "; ".join(said) + "."
+    differences = headlines.to_first(findings, values).items()
+    listed = _listed({f"{findings.entries[0]} less {other}": difference for other, difference in differences})
+    return "; ".join(means) + "." + (f" {listed}" if listed else "")
 
 
-def _values(findings: Findings, claim: _PaperClaim) -> Values:
-    if claim.metric:
-        found = [m for m in findings.measures(claim.file) if m.metric == claim.metric]
-        return findings.last(found[0]) if found else {}
+def _listed(differences: Mapping[str, Difference]) -> str:
+    text = "; ".join(f"{name} = {headlines.said(difference)}" for name, difference in differences.items())
+    return f"{text}." if text else ""
+
+
+def _values(findings: Findings, claim: _PaperClaim) -> Mapping[str, Values]:
+    """By metric, or by the name of a task."""
+    if claim.metrics:
+        # Of several evaluators the first.
+        measures = {measure.metric: measure for measure in reversed(findings.measures(claim.file))}
+        return {metric: findings.last(measures[metric]) for metric in claim.metrics if metric in measures}
     tasks = [task for task in headlines.decisive(findings) if task.measures[0].file == claim.file]
-    return headlines.answers(findings, tasks[0]) if tasks else {}
+    return {task.name: headlines.answers(findings, task) for task in tasks[:1]}
 
 
 def _varies(entries: Sequence[Mapping[str, Any]], key: str) -> bool:
-    return any(setting.startswith(f"{key}=") for entry in entries for setting in entry["settings"])
+    return len({setting(entry, key) for entry in entries}) > 1

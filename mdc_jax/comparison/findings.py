@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from mdc_jax.comparison.collect import RESULTS_FILE
+from mdc_jax.comparison.entries import total_steps
 from mdc_jax.comparison.plan import PLAN_FILE
-from mdc_jax.config import ConfigError
+from mdc_jax.config import ConfigError, parse
 from mdc_jax.report import tables
+from mdc_jax.training import loop
 
 # An evaluator is known by a file that it writes. From the names of its metrics, what is comparable between objectives,
 # of which each has its own scorers: of an objective with several the first one counts.
@@ -60,7 +62,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """`curves` are by measure, entry and seed, in the order of steps."""
+    """Of the runs that are finished; `curves` are by measure, entry and seed, in the order of steps."""
 
     plan: Mapping[str, Any]
     runs: tuple[Run, ...]
@@ -68,7 +70,7 @@ class Findings:
 
     @functools.cached_property
     def entries(self) -> tuple[str, ...]:
-        """The names of those that have a run, in the order of the plan; differences are to the first."""
+        """The names of those that have a finished run, in the order of the plan; differences are to the first."""
         there = {run.entry for run in self.runs}
         return tuple(entry["name"] for entry in self.plan["entries"] if entry["name"] in there)
 
@@ -76,6 +78,13 @@ class Findings:
     def controls(self) -> frozenset[str]:
         """Entries of which nothing is claimed: what others are held against, as a decoder without images."""
         return frozenset(entry["name"] for entry in self.plan["entries"] if entry["control"])
+
+    @functools.cached_property
+    def others(self) -> tuple[str, ...]:
+        """Entries that the first one is held against: no controls, and of the same training pairs."""
+        data = {entry["name"]: setting(entry, "data.train") for entry in self.plan["entries"]}
+        first = self.entries[0]
+        return tuple(name for name in data if name != first and name not in self.controls and data[name] == data[first])
 
     def last(self, measure: Measure) -> dict[str, dict[int, float]]:
         """The values of a measure when the runs ended."""
@@ -101,29 +110,50 @@ def evaluated(folder: epath.Path, name: str) -> dict[str, epath.Path]:
     return {path.parts[-2]: path for path in sorted(paths, key=lambda path: (int(path.parts[-3]), path.parts[-2]))}
 
 
+def setting(entry: Mapping[str, Any], key: str) -> str:
+    """What an entry of a plan sets a key to; "" where it leaves it."""
+    return next((text.removeprefix(f"{key}=") for text in entry["settings"] if text.startswith(f"{key}=")), "")
+
+
 def read(workdir: epath.Path) -> Findings:
-    """Reads the workdir of a comparison; raises ConfigError where it is none, or nothing is finished yet."""
+    """Reads the workdir of a comparison; raises ConfigError where it is none.
+
+    Runs that are not at the last step of their entry are left out: they were trained for less than the others.
+    """
     for name in (PLAN_FILE, RESULTS_FILE):
         if not (workdir / name).exists():
             raise ConfigError(f"{workdir} has no {name}: give the --workdir of `python -m mdc_jax.compare`")
     plan = json.loads((workdir / PLAN_FILE).read_text())
     lines = tables.read_csv(workdir / RESULTS_FILE)
-    there = {(line["entry"], int(line["seed"])) for line in lines}
-    planned = [
-        Run(run["entry"], int(run["seed"]), workdir / run["folder"], run["command"])
-        for run in plan["runs"]
-        if (run["entry"], int(run["seed"])) in there
+    steps: dict[tuple[str, int], int] = {}
+    for line in lines:
+        key = line["entry"], int(line["seed"])
+        steps[key] = max(steps.get(key, 0), int(line["step"]))
+    planned = [Run(run["entry"], int(run["seed"]), workdir / run["folder"], run["command"]) for run in plan["runs"]]
+    entries = {entry["name"]: entry for entry in plan["entries"]}
+    finished = [
+        run
+        for run in planned
+        if (step := steps.get((run.entry, run.seed))) and step == _last_step(plan, entries[run.entry], run.folder)
     ]
-    places = [entry["name"] for entry in plan["entries"]]
-    runs = tuple(sorted(planned, key=lambda run: (places.index(run.entry), run.seed)))
-    if not runs:
-        raise ConfigError(f"{workdir}: no run of the plan has a result yet: let one finish first")
-    return Findings(plan, runs, _curves(runs, lines))
+    places = list(entries)
+    runs = tuple(sorted(finished, key=lambda run: (places.index(run.entry), run.seed)))
+    return Findings(plan, runs, _curves(runs, lines, steps))
+
+
+def _last_step(plan: Mapping[str, Any], entry: Mapping[str, Any], folder: epath.Path) -> int:
+    """The step at which the runs of an entry end."""
+    budget = plan["budget"]
+    equal = entry.get("steps") or budget["steps"] if budget["equal"] == "steps" else 0
+    # A part knows no FLOPs or seconds of the entries of others, and base configs may say how long a run is.
+    planned = entry.get("trained_steps") or equal
+    return planned or total_steps(parse(json.loads((folder / loop.CONFIG_FILE).read_text())))
 
 
 def _curves(
-    runs: tuple[Run, ...], lines: list[dict[str, str]]
+    runs: tuple[Run, ...], lines: list[dict[str, str]], steps: Mapping[tuple[str, int], int]
 ) -> dict[Measure, dict[str, dict[int, tuple[Point, ...]]]]:
+    """Those that lead to the last of the steps of a run: others were evaluated on the way alone."""
     known = {(run.entry, run.seed): _known_by(run.folder) for run in runs}
     found: dict[Measure, dict[str, dict[int, dict[int, Point]]]] = {}
     for line in lines:
@@ -136,13 +166,14 @@ def _curves(
         costs = (float(line[cost]) for cost in ("examples", "flops", "seconds"))
         point = Point(int(line["step"]), *costs, float(line["value"]))
         found.setdefault(measure, {}).setdefault(run[0], {}).setdefault(run[1], {}).setdefault(point.step, point)
-    return {
-        measure: {
-            entry: {seed: tuple(points[step] for step in sorted(points)) for seed, points in seeds.items()}
-            for entry, seeds in by_entry.items()
-        }
-        for measure, by_entry in found.items()
-    }
+    curves: dict[Measure, dict[str, dict[int, tuple[Point, ...]]]] = {}
+    for measure, by_entry in found.items():
+        for entry, seeds in by_entry.items():
+            for seed, points in seeds.items():
+                if max(points) == steps[entry, seed]:
+                    line = tuple(points[step] for step in sorted(points))
+                    curves.setdefault(measure, {}).setdefault(entry, {})[seed] = line
+    return curves
 
 
 def _known_by(folder: epath.Path) -> dict[str, str]:

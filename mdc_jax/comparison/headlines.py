@@ -1,12 +1,12 @@
 """The few questions that a comparison answers, and what may be said of them together."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mdc_jax.comparison.findings import Findings, Measure, Point, Values
 from mdc_jax.comparison.significance import Difference, holm, paired, verdict
-from mdc_jax.report import tables
+from mdc_jax.report import probe_tables, tables
 
 Curves = Mapping[str, Mapping[int, tuple[Point, ...]]]  # by entry and seed
 
@@ -33,7 +33,7 @@ def tasks(findings: Findings) -> list[Task]:
     found = []
     for evaluator, paths in findings.files("probe.csv").items():
         lines = [line for path in paths.values() for line in tables.read_csv(path)]
-        for bound, name in enumerate(("what is in the image", "what belongs together, and where")):
+        for bound, name in probe_tables.TITLES.items():
             families = {line["family"] for line in lines if line["bound"] == str(bound)}
             found.append((f"{evaluator}: {name}", "probe.csv", evaluator, families))
     for evaluator in findings.files("captions.jsonl"):
@@ -81,13 +81,27 @@ def curves(findings: Findings, task: Task) -> Curves:
 
 
 def claims(findings: Findings) -> list[Claim]:
-    """The first entry beside each other one, for every task; p values are adjusted over all of them."""
+    """The first entry beside its comparators, for every task; p values are adjusted over all of them."""
     found = []
+    comparators = _comparators(findings)
     for task in decisive(findings):
-        values = answers(findings, task)
-        found += [(task.name, other, difference) for other, difference in to_first(findings, values).items()]
+        differences = to_first(findings, answers(findings, task))
+        found += [(task.name, other, differences[other]) for other in comparators if other in differences]
     adjusted = holm([difference.p for _, _, difference in found])
     return [Claim(*claim, p, verdict(claim[2], p)) for claim, p in zip(found, adjusted, strict=True)]
+
+
+def _comparators(findings: Findings) -> Sequence[str]:
+    """One entry of each objective but the first entry's, the first of it; where that is the only one, its variants.
+
+    The more claims are made together, the clearer each has to be.
+    """
+    objectives = {entry["name"]: entry["objective"] for entry in findings.plan["entries"]}
+    found: dict[str, str] = {}
+    for other in findings.others:
+        if objectives[other] != objectives[findings.entries[0]]:
+            found.setdefault(objectives[other], other)
+    return tuple(found.values()) or findings.others
 
 
 def decisive(findings: Findings) -> list[Task]:
@@ -99,12 +113,12 @@ def decisive(findings: Findings) -> list[Task]:
 
 
 def to_first(findings: Findings, values: Values) -> dict[str, Difference]:
-    """The first entry less each other one but controls, as far as both have a value of one seed."""
-    first, *others = findings.entries
+    """The first entry less each that it is held against, as far as both have a value of one seed."""
+    first = findings.entries[0]
     return {
         other: paired(values[first], values[other])
-        for other in others
-        if other not in findings.controls and values.get(first, {}).keys() & values.get(other, {}).keys()
+        for other in findings.others
+        if values.get(first, {}).keys() & values.get(other, {}).keys()
     }
 
 

@@ -56,14 +56,14 @@ def _row(line: Mapping[str, Any]) -> _Row | None:
 
 
 def differences(findings: Findings) -> list[tuple[str, str, str, int, int, tuple[float, float, float]]]:
-    """The first entry less each other one, by bootstrap over seeds and examples.
+    """The first entry less each that it is held against: means over seeds, by bootstrap over examples.
 
     Returns (evaluator and file, what is asked, other entry, seeds, examples, (mean, low, high)) each.
     """
-    first, *others = findings.entries
+    first = findings.entries[0]
     by_run = {(run.entry, run.seed): _of(run) for run in findings.runs}
     rows = []
-    for other in (entry for entry in others if entry not in findings.controls):
+    for other in findings.others:
         seeds = [seed for entry, seed in by_run if entry == first and (other, seed) in by_run]
         pairs = [(by_run[first, seed], by_run[other, seed]) for seed in seeds]
         shared = [own.keys() & theirs.keys() for own, theirs in pairs]

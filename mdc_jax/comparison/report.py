@@ -2,52 +2,69 @@
 
     python -m mdc_jax.comparison.report --workdir=runs/compare
 
-reads WORKDIR and writes WORKDIR/report, also of what is not finished yet. --beside=OTHER holds the masking ratios of
-two comparisons on different data sets against each other.
+reads WORKDIR and writes WORKDIR/report, of the runs that are finished, and WORKDIR/results.csv anew, with what
+`mdc_jax.evaluate` measured since. --beside=OTHER,... holds comparisons on other data against it: the masking ratios of
+one more, or the places of words of several.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import app, flags
 from etils import epath
 
 from mdc_jax import command
-from mdc_jax.comparison import claims, findings, headlines, predictions, ratios, result_tables, terms
+from mdc_jax.comparison import (
+    claims,
+    collect,
+    findings,
+    headlines,
+    pairs,
+    parts,
+    predictions,
+    ratios,
+    result_tables,
+    terms,
+)
 from mdc_jax.comparison.findings import Findings, Point
 from mdc_jax.comparison.headlines import Claim, Task
-from mdc_jax.comparison.significance import MARGIN
+from mdc_jax.comparison.significance import LEVEL, MARGIN, clearest
+from mdc_jax.config import ConfigError
 from mdc_jax.report import document, panels, tables
 from mdc_jax.report.document import Block, Heading, Paragraph, Picture, Table
 
 FOLDER = "report"
-# Tables whose lines are parts of the tokens: the file, the column that names a part, and those that are drawn.
-_PARTS = (
-    ("masked_share.csv", "masked_share", ("nats_per_token",)),
-    ("position_signal.csv", "position", ("signal", "gradient")),
-)
 _AXES = {"steps": 0, "examples": 1, "FLOPs of training": 2, "seconds of training": 3}
 
 
-def write(workdir: epath.Path, beside: epath.Path | None = None) -> epath.Path:
-    """Writes the report of a comparison and returns its folder; raises ConfigError where there is nothing to report.
+def write(workdir: epath.Path, beside: Sequence[epath.Path] = ()) -> epath.Path:
+    """Writes the report of a comparison and returns its folder.
 
-    `beside` is the workdir of a comparison of the same masking ratios on another data set.
+    `beside` are the workdirs of the same comparison on other data. Raises ConfigError for a workdir of none, and for
+    comparisons that cannot be held against each other.
     """
     found, folder = findings.read(workdir), workdir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    other = findings.read(beside) if beside else None
+    others = [findings.read(other) for other in beside]
+    results = _results(found, others, folder) if found.runs else []
+    document.write(folder, "Objectives on equal terms", [*_introduction(found), *results])
+    return folder
+
+
+def _results(found: Findings, others: Sequence[Findings], folder: epath.Path) -> list[Block]:
     claimed = headlines.claims(found)
-    blocks: list[Block] = [
-        *_introduction(found),
+    return [
+        Heading("What was found"),
+        result_tables.of_tasks(found),
         Heading("Differences"),
         *_differences(found, claimed, folder),
         Heading("The paper's claims"),
         claims.table(found),
-        *ratios.blocks(found, other, folder),
+        *pairs.blocks(found, folder),
+        *_on_other_data(found, others, folder),
         Heading("What was measured"),
         *result_tables.of_results(found),
-        *_by_part(found, folder),
+        *parts.blocks(found, folder),
         _every_difference(found),
         Heading("On the way"),
         *(_course(found, number, task, folder) for number, task in enumerate(headlines.tasks(found))),
@@ -55,20 +72,27 @@ def write(workdir: epath.Path, beside: epath.Path | None = None) -> epath.Path:
         *terms.tables_of(found),
         terms.commands(found),
     ]
-    document.write(folder, "Objectives on equal terms", blocks)
-    return folder
+
+
+def _on_other_data(found: Findings, others: Sequence[Findings], folder: epath.Path) -> list[Block]:
+    if len(others) > 1:
+        raise ConfigError("--beside: masking ratios are held against those of one more comparison: give one folder")
+    return ratios.blocks(found, others[0] if others else None, folder)
 
 
 def _introduction(found: Findings) -> list[Block]:
+    planned, done = len(found.plan["runs"]), len(found.runs)
+    notes = map(Paragraph, found.plan.get("notes", ()))
+    if not done:
+        return [Paragraph(f"None of {planned} runs is finished yet."), *notes]
     first, *others = found.entries
     seeds = sorted({run.seed for run in found.runs if run.entry == first})
-    planned, done = len(found.plan["runs"]), len(found.runs)
     text = f"{first}, and beside it {', '.join(others) or 'nothing'}. Seeds of {first}: {', '.join(map(str, seeds))}."
     if done < planned:
-        text += f" {done} of {planned} runs have results yet."
+        text += f" {done} of {planned} runs are finished; others are left out, whatever they have measured already."
     if len(seeds) == 1:
         text += " With one seed there is no interval over seeds: what another seed would give is not known."
-    return [Paragraph(text), *map(Paragraph, found.plan.get("notes", ()))]
+    return [Paragraph(text), *notes]
 
 
 def _differences(found: Findings, claimed: list[Claim], folder: epath.Path) -> list[Block]:
@@ -86,9 +110,11 @@ def _differences(found: Findings, claimed: list[Claim], folder: epath.Path) -> l
         for claim in claimed
     ]
     caption = (
-        f"Differences of {first} to the others, paired by seed: mean and Student's 95% interval. p is adjusted by Holm "
-        f"over all lines of this table. better, worse: adjusted p at most .05. as good: at most {MARGIN:g} worse at "
-        "the bound of the interval. not decided: neither."
+        f"Differences of {first} to an entry of each other objective, or to its variants where there is none, paired "
+        "by seed: mean and Student's 95% interval. p is adjusted by Holm over all lines of this table. better, worse: "
+        f"adjusted p at most {LEVEL:g}. as good: at most {MARGIN:g} worse at the bound of the interval. not decided: "
+        f"neither, which is not the same as no difference: {_how_clear(claimed)}. Other entries are further below, "
+        "without claims."
     )
     header = ["task", "difference", "mean [95% interval]", "seeds", "p", "p, Holm", f"{first} is"]
     lines = [(f"{c.task}: {first} less {c.other}", *c.difference[:3]) for c in claimed]
@@ -102,6 +128,16 @@ def _differences(found: Findings, claimed: list[Claim], folder: epath.Path) -> l
     return [*blocks, _over_examples(found)]
 
 
+def _how_clear(claimed: Sequence[Claim]) -> str:
+    """What better and worse take."""
+    lines, seeds = len(claimed), max((claim.difference.seeds for claim in claimed), default=1)
+    if seeds == 1:
+        return "one seed decides nothing"
+    return (
+        f"the clearest of {lines} lines has to differ by {clearest(lines, seeds):.1f} standard errors of {seeds} seeds"
+    )
+
+
 def _over_examples(found: Findings) -> Table:
     first = found.entries[0]
     rows = [
@@ -109,8 +145,8 @@ def _over_examples(found: Findings) -> Table:
         for where, asked, other, seeds, examples, interval in predictions.differences(found)
     ]
     caption = (
-        "The same example by example: mean difference of what is right, and its 95% bootstrap interval over examples "
-        "and, where there are several, seeds. No p value here is adjusted."
+        "The same example by example: mean difference of what is right, over seeds, and its 95% bootstrap interval "
+        "over examples, of these seeds: it does not say what other seeds would give."
     )
     return Table("differences_over_examples", caption, ["predictions", "", "difference", "", "seeds", "examples"], rows)
 
@@ -140,33 +176,16 @@ def _lines(curves: Mapping[str, Mapping[int, tuple[Point, ...]]], place: int) ->
     }
 
 
-def _by_part(found: Findings, folder: epath.Path) -> list[Block]:
-    """What evaluators measured by the share that is masked, and by the position of a token: a line for each run."""
-    blocks: list[Block] = []
-    for file, x, columns in _PARTS:
-        for evaluator, paths in found.files(file).items():
-            for y in columns:
-                curves: dict[str, list[np.ndarray]] = {}
-                for run, path in paths.items():
-                    lines = [line for line in tables.read_csv(path) if x != "position" or line["masked_share"] == "all"]
-                    curves.setdefault(run.entry, []).append(
-                        np.array([[float(line[x]), float(line[y])] for line in lines])
-                    )
-                name = f"{evaluator}_{y}_by_{x}"
-                figure = panels.curves({x.replace("_", " "): curves}, y.replace("_", " "))
-                svg = panels.save(figure, folder / f"{name}.svg")
-                blocks.append(Picture(name, svg, f"{evaluator}: {y} by {x}".replace("_", " ")))
-    return blocks
-
-
 def main(_: list[str]) -> None:
-    beside = flags.FLAGS.beside
-    folder = write(epath.Path(flags.FLAGS.workdir), epath.Path(beside) if beside else None)
+    workdir, *beside = map(epath.Path, [flags.FLAGS.workdir, *flags.FLAGS.beside])
+    for comparison in (workdir, *beside):
+        collect.write(comparison)
+    folder = write(workdir, beside)
     print((folder / "report.md").read_text())
     print(f"files in {folder}")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "That of a comparison.", required=True)
-    flags.DEFINE_string("beside", None, "That of the same ratios on another data set.")
+    flags.DEFINE_list("beside", [], "Those of the same comparison on other data, separated by commas.")
     app.run(command.reported(main), flags_parser=command.parse_flags)

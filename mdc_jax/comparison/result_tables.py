@@ -3,15 +3,29 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from mdc_jax.comparison import headlines
 from mdc_jax.comparison.findings import Findings, Run
 from mdc_jax.report import collect, probe_tables, tables
 from mdc_jax.report.document import Table
 from mdc_jax.report.intervals import mean_and_interval
 
-_BOUND = {"0": "what is in the image", "1": "what belongs together, and where it stands"}
-_METRICS = ("auc", "accuracy", "mean_per_class")  # of a family, the one that is shown
-
 Cells = dict[tuple[str, str], list[float]]  # by row and column, the value of each seed
+
+
+def of_tasks(findings: Findings) -> Table:
+    """What each entry reached in each task: the first thing that a reader wants to know."""
+    seeds = {entry: sum(run.entry == entry for run in findings.runs) for entry in findings.entries}
+    cells = {(entry, "seeds"): str(count) for entry, count in seeds.items()}
+    for task in headlines.decisive(findings):
+        values = {
+            (entry, task.name): list(found.values()) for entry, found in headlines.answers(findings, task).items()
+        }
+        cells |= _over_seeds(values, most=1.0)
+    caption = (
+        "Shares, higher is better: means, of a probe over the families of labels, of foils over their kinds. In "
+        "brackets Student's 95% interval over seeds; of one seed, and where seeds do not differ, there is none."
+    )
+    return _table("tasks", caption, cells)
 
 
 def of_results(findings: Findings) -> list[Table]:
@@ -24,11 +38,13 @@ def of_results(findings: Findings) -> list[Table]:
         ),
         ("perplexity.csv", "likelihood", _LIKELIHOOD),
         ("retrieval.csv", "retrieval", "how often what belongs together is among the first 1, 5, 10 of all"),
-        ("position_signal.csv", "position", "what the image is worth to a token; see mdc_jax/evaluators/README.md"),
+        ("position_signal.csv", "position", _POSITION),
     ]
     found = [*_probes(findings), *_foils(findings)]
     for file, name, caption in measured:
         for evaluator in findings.files(file):
+            section = findings.plan.get("evaluators", {}).get(evaluator, {})
+            caption = caption.format(blind_images=section.get("blind_images", "some"))
             found.append(_measured(findings, evaluator, file, f"{name}_{evaluator}", f"{evaluator}: {caption}."))
     return [*found, *_losses(findings)]
 
@@ -36,6 +52,13 @@ def of_results(findings: Findings) -> list[Table]:
 _LIKELIHOOD = (
     "log-likelihood of held-out captions in nats, exact or a bound as each objective has it (perplexity.csv of a run "
     "says which): bounds of different tightness, and captions whose length is given or is not, do not rank objectives"
+)
+
+_POSITION = (
+    "what the image is worth to a token, by thirds of a caption: signal in nats, beside the mean of p over "
+    "{blind_images} training images, also where visible words contradict these, which depends on position and "
+    "objective; gradient as mdc_jax/evaluators/README.md says. Words differ by position in what an image could say of "
+    "them: compare objectives"
 )
 
 
@@ -48,18 +71,18 @@ def _probes(findings: Findings) -> Iterable[Table]:
         ]
         rows = collect.collect([(entry, lines) for entry, lines in groups if lines])
         lines = [dict(zip(collect.HEADER, row, strict=True)) for row in rows]
-        for bound, title in _BOUND.items():
+        for bound, title in probe_tables.TITLES.items():
             cells = {
                 (probe_tables.row_label(line), f"{line['family']} ({line['metric']})"): tables.interval(
                     float(line["value"]), float(line["low"]), float(line["high"])
                 )
                 for line in lines
-                if str(line["bound"]) == bound and line["metric"] in _METRICS
+                if int(line["bound"]) == bound and line["metric"] in probe_tables.MAIN_METRICS
             }
             caption = (
                 f"{evaluator}: {title}. Intervals over seeds; over test examples where there is one run or no seed."
             )
-            yield _table(f"probes_{evaluator}_{('free', 'bound')[int(bound)]}", caption, cells)
+            yield _table(f"probes_{evaluator}_{('free', 'bound')[bound]}", caption, cells)
 
 
 def _foils(findings: Findings) -> Iterable[Table]:

@@ -43,6 +43,23 @@ def curves(panels: Mapping[str, Curves], y: str) -> "Figure":
     return figure
 
 
+def with_intervals(lines: Mapping[str, np.ndarray], x: str, y: str) -> "Figure":
+    """A line with a bar at each point for each name, f64[points, (x, mean, low, high)]; x is logarithmic."""
+    from matplotlib.figure import Figure  # as above
+
+    figure = Figure(figsize=(1.5 * _WIDTH, _HEIGHT), layout="constrained")
+    axis = figure.subplots()
+    for name, line in lines.items():
+        place, mean, low, high = line.T
+        axis.errorbar(place, mean, (mean - low, high - mean), label=name, marker=".", linewidth=1, capsize=2)
+    axis.set_xscale("log")
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, fontsize=_FONT, loc="outside right upper")
+    return figure
+
+
 def intervals(rows: Sequence[tuple[str, float, float, float]], x: str) -> "Figure":
     """A line of (name, mean, low, high) each, from the top, and a rule at 0; without bounds, the mean alone."""
     from matplotlib.figure import Figure  # as above

@@ -10,6 +10,10 @@ from mdc_jax.report import tables
 STEPS = (50, 100)
 SHAPE = {"mdc": (0.90, 0.91, 0.92), "ar": (0.80, 0.82, 0.81), "contrast": (0.95,)}
 RELATION = {"mdc": (0.6, 0.7, 0.8), "ar": (0.6, 0.7, 0.8), "contrast": (0.7,)}
+SIGNAL = {
+    "mdc": {"first_third": 0.9, "last_third": 0.8, "last_less_first": -0.1},
+    "ar": {"first_third": 1.5, "last_third": 0.9, "last_less_first": -0.6},  # more of it everywhere
+}
 RIGHT = {"mdc": (1, 0, 1, 0), "ar": (1, 0, 0, 0)}  # of the captions of four images, whatever the seed
 
 
@@ -39,7 +43,7 @@ def comparison(root: pathlib.Path) -> epath.Path:
         "base": "configs/fake_base.py",
         "notes": ["No controls <here>."],
         "budget": {"equal": "steps", "steps": 100},
-        "evaluators": {"curve": {"every": "50 steps"}, "probe": {"every": "end"}},
+        "evaluators": {"curve": {"every": "50 steps"}, "probe": {"every": "end"}, "position": {"blind_images": 16}},
         "entries": entries,
         "runs": [
             {"entry": entry, "seed": seed, "folder": f"runs/{entry}/seed{seed}", "command": f"train {entry}/seed{seed}"}
@@ -79,7 +83,8 @@ def _lines(entry, seed):
             found.append(("probe", "raw pixels/pooled/logistic/shape/auc", 0.5))
         if entry in RIGHT:
             found.append(("captions", "right", 0.5 if entry == "mdc" else 0.25))
-            found.append(("position", "signal/last_third", 0.8 if entry == "mdc" else 0.6))
+            found += [("position", f"signal/{third}", value) for third, value in SIGNAL[entry].items()]
+            found.append(("position", "gradient/last_less_first", 0.1))
             scorer = "elbo" if entry == "mdc" else "autoregressive"
             found += [("foils", f"replace_relation/{scorer}/accuracy", 0.75 - 0.1 * (entry == "ar") * seed)]
         for evaluator, metric, value in found:

@@ -1,8 +1,10 @@
 """The report says what the numbers say, in every format, and opens in a real browser where there is one."""
 
 import dataclasses
+import json
 import shutil
 import subprocess
+import types
 
 import numpy as np
 import pytest
@@ -57,12 +59,78 @@ def test_claims_are_paired_by_seed_and_adjusted_together(found):
     assert shape.difference.p == pytest.approx(scipy.stats.ttest_rel(*pairs).pvalue)
     assert shape.adjusted_p == pytest.approx(shape.difference.p * len(claimed))  # the smallest of all
     assert shape.verdict == significance.BETTER
-    assert claimed["probe: what belongs together, and where", "ar"].verdict == significance.AS_GOOD
+    assert claimed["probe: what belongs together, and where it stands", "ar"].verdict == significance.AS_GOOD
     alone = claimed[PROBE, "contrast"]
     assert (alone.difference.seeds, alone.verdict) == (1, significance.UNDECIDED)
     foils = claimed["foils: foils, both directions", "ar"]
     assert foils.difference.mean == pytest.approx(0.1) and foils.verdict == significance.UNDECIDED
     assert {other for _, other in claimed} == {"ar", "contrast"}
+
+
+def test_a_run_counts_where_it_is_at_the_last_step_of_its_entry(workdir, tmp_path):
+    """As one that was stopped, or that an extension of the comparison has not reached yet."""
+    copy = fakes.epath.Path(shutil.copytree(workdir, tmp_path / "copy"))
+    lines = (copy / "results.csv").read_text().splitlines(keepends=True)
+    left = [line for line in lines if not line.startswith("ar,2,100,")]
+    assert len(left) < len(lines)
+    (copy / "results.csv").write_text("".join(left))
+    found = findings.read(copy)
+    assert [run.seed for run in found.runs if run.entry == "ar"] == [0, 1]
+    assert all(2 not in by_entry.get("ar", {}) for by_entry in found.curves.values())
+    assert "7 of 9 runs are finished" in (report.write(copy) / "report.md").read_text()
+    planned = json.loads((copy / "plan.json").read_text())
+    for entry in planned["entries"]:
+        entry["trained_steps"] = 200 if entry["name"] == "ar" else None  # a part says nothing of others' entries
+    (copy / "plan.json").write_text(json.dumps(planned))
+    assert {run.entry for run in findings.read(copy).runs} == {"mdc", "contrast", "blind"}
+    planned["budget"]["steps"] = 200
+    (copy / "plan.json").write_text(json.dumps(planned))
+    assert "None of 9 runs is finished yet." in (report.write(copy) / "report.md").read_text()
+
+
+def test_what_was_evaluated_on_the_way_alone_is_not_taken_for_the_end(workdir, tmp_path):
+    copy = fakes.epath.Path(shutil.copytree(workdir, tmp_path / "copy"))
+    lines = (copy / "results.csv").read_text().splitlines(keepends=True)
+    left = [line for line in lines if not (line.startswith("ar,1,100,") and ",captions," in line)]
+    (copy / "results.csv").write_text("".join(left))
+    found = findings.read(copy)
+    (right,) = found.measures("captions.jsonl")
+    assert set(found.last(right)["ar"]) == {0, 2} and len(found.runs) == 8
+
+
+def _with_entries(found, *entries):
+    """The same findings of a plan with other entries too, which have the values of ar."""
+    every = [{"control": False, "settings": [], **entry} for entry in entries]
+    curves = {
+        measure: {**by_entry, **{entry["name"]: by_entry["ar"] for entry in every if "ar" in by_entry}}
+        for measure, by_entry in found.curves.items()
+    }
+    plan = {**found.plan, "entries": [*found.plan["entries"], *every]}
+    own = [dataclasses.replace(run, entry=entry["name"]) for entry in every for run in found.runs if run.entry == "ar"]
+    return dataclasses.replace(found, plan=plan, runs=(*found.runs, *own), curves=curves)
+
+
+def test_claims_are_of_one_entry_of_each_other_objective(found):
+    more = _with_entries(
+        found,
+        {"name": "other_interval", "objective": "masked_diffusion"},
+        {"name": "right_to_left", "objective": "autoregressive"},
+    )
+    assert {claim.other for claim in headlines.claims(more)} == {"ar", "contrast"}
+    assert {"other_interval", "right_to_left"} < headlines.to_first(more, headlines.answers(more, _probe(more))).keys()
+    alone = dataclasses.replace(more, plan={**more.plan, "entries": [more.plan["entries"][i] for i in (0, 4)]})
+    assert {claim.other for claim in headlines.claims(alone)} == {"other_interval"}
+
+
+def test_nothing_is_claimed_between_entries_of_other_training_pairs(found):
+    more = _with_entries(
+        found, {"name": "fewer", "objective": "cappa", "settings": ["data.train=subset:1k:scenes:train"]}
+    )
+    assert "fewer" not in more.others and "fewer" not in {claim.other for claim in headlines.claims(more)}
+
+
+def _probe(found):
+    return next(task for task in headlines.tasks(found) if task.name == PROBE)
 
 
 def test_a_probe_that_watches_the_course_claims_nothing_beside_one_of_the_end(found):
@@ -104,12 +172,42 @@ def test_lines_of_every_evaluator_are_read_and_the_first_scorer_counts(tmp_path)
 def test_the_papers_claims_are_held_against_all_entries_and_unmeasured_ones_say_so(found):
     rows = {row[0][:20]: row[1] for row in claims.table(found).rows}
     features, position, ratio, pairs, aro = rows.values()
-    assert position == "mdc 0.800; ar 0.600. mdc less ar = +0.200 (the same for all seeds)."
+    # Not the signal, of which ar has more everywhere, but what becomes of it from the first third to the last.
+    assert position == (
+        "signal/last_less_first: mdc -0.100; ar -0.600. mdc less ar = +0.500 (the same for all seeds). "
+        "gradient/last_less_first: mdc 0.100; ar 0.100. mdc less ar = +0.000 (the same for all seeds)."
+    )
     assert features.startswith("mdc 0.910 [") and "contrast 0.950;" not in features and "contrast 0.950" in features
     assert "mdc less ar = +0.100 [" in features and "interval excludes 0" in features
     assert "mdc less contrast = -0.050 (one seed: no interval)" in features
     assert ratio == pairs == claims.NOT_MEASURED
     assert "ar 0.650 [" in aro and "contrast" not in aro
+
+
+def test_the_first_table_has_each_task_of_each_entry(folder):
+    rows = {row[""]: row for row in tables.read_csv(folder / "tasks.csv")}
+    half = scipy.stats.sem(fakes.SHAPE["mdc"]) * scipy.stats.t.ppf(0.975, 2)
+    assert rows["mdc"][PROBE] == tables.interval(0.91, 0.91 - half, 0.91 + half) and rows["mdc"]["seeds"] == "3"
+    assert rows["contrast"][PROBE] == "0.950" and rows["contrast"]["foils: foils, both directions"] == ""
+    text = (folder / "report.md").read_text()
+    assert text.index("## What was found") < text.index("## Differences") and "curve: " not in "".join(rows["mdc"])
+
+
+def test_captions_say_what_intervals_and_verdicts_leave_open(folder, found):
+    text = (folder / "report.md").read_text()
+    lines = len(headlines.claims(found))
+    error = scipy.stats.t.isf(0.05 / (2 * lines), 2)
+    assert f"the clearest of {lines} lines has to differ by {error:.1f} standard errors of 3 seeds" in text
+    assert "it does not say what other seeds would give" in text
+    assert "beside the mean of p over 16 training images, also where visible words contradict these" in text
+
+
+def test_a_report_that_is_written_again_has_what_was_measured_since(workdir, monkeypatch, capsys):
+    read = []
+    monkeypatch.setattr(report.collect, "write", read.append)
+    monkeypatch.setattr(report, "flags", types.SimpleNamespace(FLAGS=types.SimpleNamespace(workdir=workdir, beside=[])))
+    report.main([])
+    assert read == [workdir] and "## What was found" in capsys.readouterr().out
 
 
 def test_tables_have_the_same_numbers_in_all_formats(folder):

@@ -33,11 +33,17 @@ class Subset(Derived):
         return self._source, plan.sample(self._first + index, len(self._source))
 
 
+def count_of(number: str) -> int | None:
+    """What "300", "1k" or "5M" says; None where it is no number."""
+    match = _NUMBER.fullmatch(number)
+    return int(match[1]) * _UNITS[match[2]] if match else None
+
+
 def open(rest: str) -> Subset:
     """Opens "N:SPEC" or "A%-B%:SPEC"; raises ValueError where that is no part of the source, and for a mixture."""
     number, _, spec = rest.partition(":")
-    match, shares = _NUMBER.fullmatch(number), _RANGE.fullmatch(number)
-    if not (match or shares) or not spec:
+    count, shares = count_of(number), _RANGE.fullmatch(number)
+    if (count is None and not shares) or not spec:
         raise ValueError(
             "a subset is written subset:N:SPEC, as in subset:5M:array_record:DIR:train, or subset:90%-100%:SPEC"
         )
@@ -49,7 +55,6 @@ def open(rest: str) -> Subset:
         if first >= end or int(shares[2]) > 100:
             raise ValueError(f"{number} of the {len(source)} records of {source.spec} is none of them, or more")
         return Subset(source, number, end - first, first)
-    count = int(match[1]) * _UNITS[match[2]]
     if not 1 <= count <= len(source):
         raise ValueError(f"{count} records were asked for, {source.spec} has {len(source)}")
     return Subset(source, str(count), count)
