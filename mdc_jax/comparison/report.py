@@ -21,6 +21,7 @@ from mdc_jax.comparison import (
     headlines,
     pairs,
     parts,
+    positions,
     predictions,
     ratios,
     result_tables,
@@ -75,6 +76,8 @@ def _results(found: Findings, others: Sequence[Findings], folder: epath.Path) ->
 
 
 def _on_other_data(found: Findings, others: Sequence[Findings], folder: epath.Path) -> list[Block]:
+    if others and positions.place(found):
+        return positions.blocks([found, *others], folder)
     if len(others) > 1:
         raise ConfigError("--beside: masking ratios are held against those of one more comparison: give one folder")
     return ratios.blocks(found, others[0] if others else None, folder)
