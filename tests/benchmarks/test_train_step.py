@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import types
 
 import jax
 import numpy as np
@@ -45,6 +46,19 @@ def test_rows_in_one_run():
     assert bare["flops"] == ours["flops"]
     assert ours["share_of_products"] == pytest.approx(ours["images_per_second"] / bare["images_per_second"])
     assert "masked tokens only" in train_step.table(found)
+
+
+def test_seconds_and_flops_are_those_of_one_step(monkeypatch):
+    now, seconds, tokens = [0.0], iter([9.0, 3.0, 2.0, 4.0]), iter([1, 5, 7, 8])
+    monkeypatch.setattr(step.time, "perf_counter", lambda: now[0])
+
+    def run(state, batch):
+        now[0] += next(seconds)
+        return state, {"predicted_tokens": np.float32(next(tokens))}
+
+    fake = types.SimpleNamespace(run=run, batch=None, flops=lambda metrics: 100 * metrics["predicted_tokens"])
+    (found,) = step.measure({"": fake}, 0, repeats=3).values()
+    assert (found["seconds"], found["predicted_tokens"], found["flops"]) == (2.0, 7.0, 700.0)
 
 
 def test_a_row_that_does_not_exist():
