@@ -41,8 +41,11 @@ def of(workdir: epath.Path, lines: Sequence[Mapping[str, Any]]) -> Costs:
     config = parse(json.loads((workdir / loop.CONFIG_FILE).read_text()))
     objective = build.objective(config, Tokenizer.load(workdir / checkpoint.TOKENIZER).vocab_size)
     logged = [line for line in lines if f"{_PREFIX}seconds" in line]
-    predicted = [line[f"{_PREFIX}predicted_tokens"] for line in logged if f"{_PREFIX}predicted_tokens" in line]
-    metrics = {"predicted_tokens": statistics.fmean(predicted)} if predicted else {}
+    counts = {
+        name: [line[_PREFIX + name] for line in logged if _PREFIX + name in line]
+        for name in ("predicted_tokens", "text_tokens")
+    }
+    metrics = {name: statistics.fmean(values) for name, values in counts.items() if values}
     cost = Cost(objective, config.data.captions_per_image, jax.devices()[0].device_kind, 1)
     # The first of them contains what a start costs.
     speeds = [line[f"{_PREFIX}step_seconds"] for line in logged if f"{_PREFIX}step_seconds" in line]

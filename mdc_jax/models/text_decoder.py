@@ -218,7 +218,7 @@ def flops(
     vocab_size: int,
     memory_width: int,
     memory_tokens: int,
-    length: int,
+    length: float,
     texts: int,
     predicted: float | None = None,
 ) -> float:

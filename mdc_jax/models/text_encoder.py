@@ -74,7 +74,7 @@ class TextEncoder(nn.Module):
         return nn.LayerNorm(EPSILON, dtype=self.dtype, name="norm")(x).astype(jnp.float32)
 
 
-def flops(*, width: int, depth: int, mlp_dim: int, length: int) -> float:
+def flops(*, width: int, depth: int, mlp_dim: int, length: float) -> float:
     """Floating-point operations of the matrix products for one text of `length` tokens, pads included."""
     attention = 2 * length * 4 * width**2 + 4 * length**2 * width
     mlp = 2 * length * 2 * width * mlp_dim

@@ -174,11 +174,14 @@ class Objective(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def flops(self, captions_per_image: int = 1, predicted_tokens: float | None = None) -> Mapping[str, float]:
+    def flops(
+        self, captions_per_image: int = 1, predicted_tokens: float | None = None, text_tokens: float | None = None
+    ) -> Mapping[str, float]:
         """Floating-point operations of the matrix products per image: {"forward": ..., "train": ...}.
 
         `predicted_tokens`, the mean number of an image's tokens that have a loss, is the metric of that
-        name where `loss` has one; None: all that could have one.
+        name where `loss` has one; None: all that could have one. `text_tokens` is the length of every text,
+        pads included, and the metric of that name; None: `data.max_tokens`, as without `data.buckets`.
         """
 
 

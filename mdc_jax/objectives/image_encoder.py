@@ -25,5 +25,12 @@ class ImageEncoder(Vision):
     def scorers(self) -> Mapping[str, Scorer]:
         return {}
 
-    def _text_flops(self, captions_per_image: int, predicted_tokens: float | None, *, training: bool) -> float:
+    def _text_flops(
+        self,
+        captions_per_image: int,
+        predicted_tokens: float | None,
+        text_tokens: float | None = None,
+        *,
+        training: bool,
+    ) -> float:
         return 0.0

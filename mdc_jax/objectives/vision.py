@@ -53,10 +53,13 @@ class Vision(base.Objective):
         """Of `flops`, those of encoding an image."""
         return sum(vit.flops(self.encoder_sizes, self.image.size, self.class_token, self.patches))
 
-    def flops(self, captions_per_image: int = 1, predicted_tokens: float | None = None) -> Mapping[str, float]:
+    def flops(
+        self, captions_per_image: int = 1, predicted_tokens: float | None = None, text_tokens: float | None = None
+    ) -> Mapping[str, float]:
         def forward(kept: int, training: bool) -> tuple[float, float]:
             patch, blocks = vit.flops(self.encoder_sizes, self.image.size, self.class_token, kept)
-            return patch + blocks + self._text_flops(captions_per_image, predicted_tokens, training=training), patch
+            text = self._text_flops(captions_per_image, predicted_tokens, text_tokens, training=training)
+            return patch + blocks + text, patch
 
         whole, _ = forward(self.patches, False)
         thinned, patch = forward(self.kept_patches, True)
@@ -64,7 +67,14 @@ class Vision(base.Objective):
         return {"forward": whole, "train": 3 * thinned - patch}
 
     @abc.abstractmethod
-    def _text_flops(self, captions_per_image: int, predicted_tokens: float | None, *, training: bool) -> float:
+    def _text_flops(
+        self,
+        captions_per_image: int,
+        predicted_tokens: float | None,
+        text_tokens: float | None = None,
+        *,
+        training: bool,
+    ) -> float:
         """Of the forward pass of what is not the image encoder, for one image; see `Objective.flops`."""
 
     def _init_encoder(self, key: jax.Array) -> base.Params:

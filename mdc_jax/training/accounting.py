@@ -65,8 +65,13 @@ class Cost:
     devices: int
 
     def flops(self, metrics: Mapping[str, float]) -> float:
-        """Of the matrix products of a training step for an image, given the tokens that `metrics` says had a loss."""
-        return self.objective.flops(self.captions_per_image, metrics.get("predicted_tokens"))["train"]
+        """Of the matrix products of a training step for an image, given its `metrics`, or the means over some steps.
+
+        They tell how many tokens had a loss, and how long texts were. Of a mean over several lengths, attention between
+        the tokens of a text, which grows with their square, is counted at the mean.
+        """
+        counts = metrics.get("predicted_tokens"), metrics.get("text_tokens")
+        return self.objective.flops(self.captions_per_image, *counts)["train"]
 
     def mfu(self, metrics: Mapping[str, float], images_per_second: float) -> float | None:
         """Share in [0, 1] of the peak of all devices; None where that is not known."""

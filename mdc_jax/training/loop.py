@@ -296,6 +296,8 @@ class _Run:
 
     # ------------------------------------------------------------------ evaluation
 
+                if log.compiles(batch):
+                    log.read_pending()  # or compiling would be counted as the time of the step before
     def _periodic_evaluation(self, step: int, log: TrainLog) -> dict[str, float]:
         due = {
             name: section

@@ -85,6 +85,8 @@ def make_step(
             "learning_rate": schedule(state.step),
             "stop": batch["_stop"].any(),
         }
+        if "text" in batch:
+            metrics["text_tokens"] = batch["text"].shape[-1]  # pads included: with data.buckets batches differ
         metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
         return State(state.step + 1, params, opt_state, averaged), metrics
 

@@ -35,14 +35,18 @@ class TrainLog:
         self._window: list[dict[str, float]] = list(meta["window"])
         self._seconds = meta["seconds"]  # of training, over all starts
         self._start = self._mark = time.perf_counter()
-        # Where the speed is measured from: the first step of a start compiles, and is left out.
-        self._mark_seconds, self._mark_step = 0.0, None
+        self._lengths: set[float | None] = set()  # of texts, for which this start has compiled the step
+        self._timed_steps, self._timed_from = 0, meta.get("productive", 0.0)  # since the last report
         # See "Goodput" in the README beside this file.
         self._productive = self._productive_before = meta.get("productive", 0.0)
         self._counted: float | None = None  # seconds of training when a step was last counted
         self._history: list[tuple[float, float]] = meta.get("history", [])  # (train, held-out loss) at evaluations
         self._train_loss = math.nan
         self.stop_seen = False
+
+    def compiles(self, batch: Mapping[str, Any]) -> bool:
+        """Whether the step of a batch is the first of its length in this start, which `read_pending` leaves out."""
+        return (batch["text"].shape[-1] if "text" in batch else None) not in self._lengths
 
     def pend(self, step: int, metrics: Mapping[str, jax.Array], waited: float) -> None:
         self._pending = (step, metrics, waited)
@@ -63,10 +67,11 @@ class TrainLog:
         self.stop_seen |= values.pop("stop") > 0
         self._window.append({**values, "data_wait_seconds": waited})
         self._tick()
-        if self._mark_step is None:
-            self._mark_seconds, self._mark_step = self._seconds, step
-        else:
+        length = values.get("text_tokens")
+        if length in self._lengths:
             self._productive += self._seconds - self._counted
+            self._timed_steps += 1
+        self._lengths.add(length)
         self._counted = self._seconds
         if step % self._every == 0:
             self._report(step)
@@ -76,6 +81,7 @@ class TrainLog:
         self._train_loss = mean["loss"]
         mean |= {"seconds": self._seconds, "productive_seconds": self._productive}
         speed = self._speed(step)
+        self._timed_steps, self._timed_from = 0, self._productive
         self._window = []
         if speed and (mfu := self._cost.mfu(mean, speed["images_per_second"])) is not None:
             speed["mfu"] = mfu
@@ -83,9 +89,9 @@ class TrainLog:
         self._progress.report(step, mean["loss"], speed.get("images_per_second"))
 
     def _speed(self, step: int) -> dict[str, float]:
-        """What this start measured since its last report: the window may begin in an earlier start."""
-        steps, seconds = step - self._mark_step, self._seconds - self._mark_seconds
-        self._mark_seconds, self._mark_step = self._seconds, step
+        """What this start measured since its last report, without steps that compiled: the window may begin in an
+        earlier start."""
+        steps, seconds = self._timed_steps, self._productive - self._timed_from
         if not steps:
             return {}
         images_per_second = steps * self._batch_size / max(seconds, 1e-9)

@@ -15,10 +15,13 @@ from tests.objectives import tiny
 BATCH, TOKENS = 2, 8  # as many rows as one chunk of the loss has at most, so that its loop runs once
 
 
-def build(settings: sections.MaskedDiffusion | sections.Autoregressive) -> Objective:
-    encoder = sections.Encoder(patch=4, width=32, depth=2, heads=2, mlp_dim=128)
-    model = sections.Model(encoder=encoder, decoder=sections.Decoder(depth=2, width=48, mlp_dim=64), scan="off")
-    return objectives.build(settings, model=model, image=sections.Image(size=16), vocab_size=300, max_tokens=TOKENS)
+def build(
+    settings: sections.Objective, tokens: int = TOKENS, token_keep: float = 1.0, memory_keep: float = 1.0
+) -> Objective:
+    encoder = sections.Encoder(patch=4, width=32, depth=2, heads=2, mlp_dim=128, token_keep=token_keep)
+    decoder = sections.Decoder(depth=2, width=48, mlp_dim=64, memory_keep=memory_keep)
+    model = sections.Model(encoder=encoder, decoder=decoder, scan="off")
+    return objectives.build(settings, model=model, image=sections.Image(size=16), vocab_size=300, max_tokens=tokens)
 
 
 def dot_flops(text: str) -> float:
@@ -82,6 +85,13 @@ def test_peaks_are_found_by_the_kind_that_jax_gives() -> None:
 def test_utilisation_is_the_share_of_the_peak_of_all_devices() -> None:
     objective = build(sections.MaskedDiffusion())
     metrics = {"predicted_tokens": 4.0}
+@pytest.mark.parametrize("settings", [sections.MaskedDiffusion(), sections.Clip()], ids=lambda settings: settings.name)
+def test_a_shorter_batch_costs_what_one_of_that_length_costs(settings) -> None:
+    assert build(settings).flops(1, text_tokens=5) == build(settings, tokens=5).flops(1)
+    assert build(settings).flops(1, text_tokens=TOKENS) == build(settings).flops(1)
+    assert Cost(build(settings), 1, "cpu", 1).flops({"text_tokens": 5.0}) == build(settings, tokens=5).flops(1)["train"]
+
+
     cost = Cost(objective, 1, "TPU v4", 8)
     speed = 0.4 * 8 * 275e12 / objective.flops(1, 4.0)["train"]
     assert cost.mfu(metrics, speed) == pytest.approx(0.4)

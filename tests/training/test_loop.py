@@ -81,6 +81,10 @@ def test_length_buckets_cost_a_trace_each_and_a_resume_keeps_their_order(
     data = dataclasses.replace(tiny().data, buckets=(12, 18, 24))
     loop.train(tiny(data=data), tmp_path)
     assert sorted(batch["text"].shape[-1] for batch in traces) == [12, 18, 24]
+    logged = read(epath.Path(tmp_path))
+    assert {line["train/text_tokens"] for line in logged} == {12, 18, 24}
+    # A step that compiles tells no speed.
+    assert sum("train/images_per_second" not in line for line in logged) == 3
 
     runs = []
     batches = loop.TrainBatches

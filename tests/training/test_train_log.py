@@ -40,8 +40,8 @@ def make(recorder: Recorder, meta: dict | None = None, *, every: int = 2) -> Tra
     )
 
 
-def metrics(loss: float) -> dict:
-    others = {"grad_norm": 1.0, "param_norm": 1.0, "learning_rate": 0.1, "stop": 0}
+def metrics(loss: float, **more: float) -> dict:
+    others = {"grad_norm": 1.0, "param_norm": 1.0, "learning_rate": 0.1, "stop": 0, **more}
     return {name: jnp.float32(value) for name, value in {"loss": loss, **others}.items()}
 
 
@@ -75,6 +75,25 @@ def test_the_speed_leaves_the_first_step_of_a_start_out(monkeypatch: pytest.Monk
     assert second["train/goodput"] == pytest.approx((5 + 4) / 69)
     flops = tiny.build(sections.MaskedDiffusion()).flops(1)["train"]
     assert second["train/mfu"] == pytest.approx(2 * flops / (2 * 275e12))
+
+
+def test_the_first_step_of_every_length_of_text_compiles_and_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(train_log.time, "perf_counter", lambda: now[0])
+    recorder = Recorder()
+    log = make(recorder, every=6)
+    for step, (length, seconds) in enumerate(((4, 60.0), (4, 2.0), (6, 70.0), (4, 2.0), (6, 3.0), (6, 3.0)), start=1):
+        assert log.compiles({"text": jnp.zeros((2, 1, length))}) == (step in (1, 3))
+        log.pend(step, metrics(1.0, text_tokens=length), 0.5)
+        now[0] += seconds
+        log.read_pending()
+    ((_, line),) = recorder.lines
+    assert line["train/productive_seconds"] == 2 + 2 + 3 + 3 and line["train/seconds"] == 1 + 140
+    assert line["train/step_seconds"] == pytest.approx(10 / 4)
+    assert line["train/goodput"] == pytest.approx(10 / 140)
+    flops = tiny.build(sections.MaskedDiffusion()).flops(1, text_tokens=5.0)["train"]
+    assert line["train/mfu"] == pytest.approx(4 * flops / 2.5 / (2 * 275e12))
+    assert make(recorder, log.meta()).compiles({"text": jnp.zeros((2, 1, 4))})  # another start compiles anew
 
 
 def test_a_first_report_at_the_first_step_tells_no_speed() -> None:
