@@ -1,42 +1,67 @@
 """How the cost of a training step grows: `python -m mdc_jax.benchmarks.scaling --config=configs/vits_cc3m.py`.
 
 Changes one of batch size, image size, caption length and vocabulary at a time, by factors of the config's value, on
-made-up images and captions of full length. Time that grows faster than the FLOPs says where efficiency is lost.
+made-up images and captions of full length. Batches are rounded to what the mesh divides, image sizes to whole patches.
+Time that grows faster than the FLOPs says where efficiency is lost.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import jax
 from absl import app, flags
 
 from mdc_jax import command
 from mdc_jax.benchmarks import step as step_
-from mdc_jax.config import ConfigError, parse, sections
-from mdc_jax.report import tables
+from mdc_jax.config import ConfigError, parse, sections, to_dict
+from mdc_jax.objectives.sizes import encoder_sizes
+from mdc_jax.training import sharding
+
+Setting = tuple[str, int, sections.Config, int]  # what is changed, its value, the config with it, and its vocabulary
 
 
-def settings(config: sections.Config, factors: list[float]) -> Iterator[tuple[str, int, sections.Config, int]]:
-    """What is changed, its value, the config with it, and the size of the vocabulary."""
+def settings(config: sections.Config, factors: Sequence[float]) -> Iterator[Setting]:
     data, image, vocab_size = config.data, config.image, config.tokenizer.vocab_size
+    mesh = sharding.make_mesh(config.mesh).shape
+    rows, patch = mesh["data"] * mesh["fsdp"] * config.optimizer.accumulation, encoder_sizes(config.model.encoder).patch
     for factor in factors:
-        size = round(data.batch_size * factor)
-        yield (
-            "batch size",
-            size,
-            dataclasses.replace(config, data=dataclasses.replace(data, batch_size=size)),
-            vocab_size,
-        )
+        size = _multiple(data.batch_size * factor, rows)
+        changed = dataclasses.replace(config, data=dataclasses.replace(data, batch_size=size))
+        yield "batch size", size, changed, vocab_size
     for factor in factors:
-        size = round(image.size * factor)
+        size = _multiple(image.size * factor, patch)
         yield "image size", size, dataclasses.replace(config, image=dataclasses.replace(image, size=size)), vocab_size
     for factor in factors:
         length = round(data.max_tokens * factor)
-        changed = dataclasses.replace(config, data=dataclasses.replace(data, max_tokens=length))
+        changed = dataclasses.replace(config, data=dataclasses.replace(data, max_tokens=length, buckets=()))
         yield "caption tokens", length, changed, vocab_size
     for factor in factors:
         size = round(vocab_size * factor)
         yield "vocabulary", size, config, size
+
+
+def checked(config: sections.Config, factors: Sequence[str]) -> list[Setting]:
+    """`settings`, all of which can be measured; raises ConfigError."""
+    try:
+        numbers = [float(factor) for factor in factors]
+    except ValueError:
+        numbers = [math.nan]
+    if not all(0 < number < math.inf for number in numbers):
+        raise ConfigError(f"--factors={','.join(factors)}: give numbers above 0, as in --factors=0.5,1,2")
+    found = list(settings(config, numbers))
+    for name, value, changed, vocab_size in found:
+        try:
+            step_.vocabularies([str(vocab_size)], changed)
+            parse(to_dict(changed))
+        except ConfigError as error:
+            raise ConfigError(f"--factors={','.join(factors)}: {name} {value:,} cannot be: {error}") from None
+    return found
+
+
+def _multiple(value: float, of: int) -> int:
+    """The multiple of a number that is nearest, and not 0."""
+    return max(round(value / of), 1) * of
 
 
 def measure(config: sections.Config, vocab_size: int, repeats: int) -> list[str]:
@@ -54,12 +79,16 @@ def main(_: list[str]) -> None:
         raise ConfigError("give a config, as in --config=configs/vits_cc3m.py; --config=help lists them")
     config = parse(flags.FLAGS.config)
     step_.check_decoder(config)
-    rows = [
-        [name, f"{value:,}", *measure(changed, vocab_size, flags.FLAGS.repeats)]
-        for name, value, changed, vocab_size in settings(config, [float(factor) for factor in flags.FLAGS.factors])
-    ]
+    rows = checked(config, flags.FLAGS.factors)
     header = ["changed", "to", "s a step", "images/s", "GFLOP an image", "GFLOP/s", "peak MB"]
-    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}\n{tables.markdown(header, rows)}")
+    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}\n{_line(header)}\n{'|---' * len(header)}|")
+    for name, value, changed, vocab_size in rows:
+        print(_line([name, f"{value:,}", *measure(changed, vocab_size, flags.FLAGS.repeats)]), flush=True)
+
+
+def _line(cells: Sequence[str]) -> str:
+    """Of a Markdown table."""
+    return "| " + " | ".join(f"{cell:<14}" for cell in cells) + " |"
 
 
 if __name__ == "__main__":

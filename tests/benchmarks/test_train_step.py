@@ -93,3 +93,11 @@ def test_scaling_changes_one_thing_at_a_time():
     ]
     same = [other for name, value, other, _ in scaling.settings(config, [1.0])]
     assert all(other == config for other in same)
+
+
+def test_scaling_measures_what_patches_and_mesh_divide_and_refuses_the_rest_before():
+    found = {(name, value) for name, value, _, _ in scaling.checked(tiny(), ["0.4", "0.7"])}
+    assert found >= {("batch size", 8), ("image size", 16), ("image size", 32), ("caption tokens", 7)}
+    for factors, word in ((["1", "0.05"], "caption tokens 1 cannot be"), (["1", "x"], "give numbers above 0")):
+        with pytest.raises(ConfigError, match=f"--factors={','.join(factors)}: {word}"):
+            scaling.checked(tiny(), factors)
