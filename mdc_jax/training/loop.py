@@ -244,7 +244,13 @@ class _Run:
         )
         step, position, saved = self.start, self.meta["position"], self.start
         evaluated = self.meta["evaluated"]
-        trace = StepTrace(duration.window(config.log.profile), self.workdir / "profile")
+        trace = StepTrace(
+            duration.window(config.log.profile),
+            self.workdir / "profile",
+            start=self.start,
+            total=self.total,
+            say=self.progress.say,
+        )
         with (
             contextlib.closing(batches),
             contextlib.closing(trace),

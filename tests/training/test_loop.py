@@ -207,6 +207,7 @@ def test_one_batch_repeated_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_window_of_steps_is_traced(tmp_path: pathlib.Path) -> None:
+def test_a_window_of_steps_is_traced(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     loop.train(tiny(duration="4 steps", log=sections.Log(every="1 steps", tensorboard=False, profile="2:3")), tmp_path)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert f"trace of steps (log.profile): {tmp_path / 'profile'}" in capsys.readouterr().out
