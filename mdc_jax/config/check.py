@@ -139,6 +139,13 @@ def check(config: sections.Config) -> None:
             raise ConfigError(f"{key}: {pattern!r} is no regular expression: {error}") from None
     require(0 <= config.optimizer.ema < 1, "optimizer.ema", config.optimizer.ema, "a decay in [0, 1); 0 turns it off")
     _check_objective(config.objective)
+    memory_keep = config.model.decoder.memory_keep
+    require(
+        memory_keep == 1 or config.objective.writes_captions,
+        "model.decoder.memory_keep",
+        memory_keep,
+        f'the objective "{config.objective.name}" has no decoder: leave it at 1, or use model.encoder.token_keep',
+    )
 
     periodic = {name: entry for name, entry in config.evaluators.items() if entry.every != "end"}
     losses = [f"{name}/loss" for name, entry in periodic.items() if isinstance(entry, sections.HeldOutLoss)]

@@ -103,6 +103,14 @@ def test_settings_of_objectives_are_checked(name: str, key: str, value: float) -
         config.parse(tree)
 
 
+@pytest.mark.parametrize("name", ["clip", "siglip", "supervised"])
+def test_image_tokens_are_kept_from_a_decoder_only_where_there_is_one(name: str) -> None:
+    assert config.parse(complete(model__decoder__memory_keep=0.5)).model.decoder.memory_keep == 0.5
+    tree = complete(model__decoder__memory_keep=0.5, objective=config.defaults(name).objective.to_dict())
+    with pytest.raises(config.ConfigError, match=rf'model\.decoder\.memory_keep=0\.5: .*"{name}" has no decoder'):
+        config.parse(tree)
+
+
 def test_every_objective_survives_text_and_back() -> None:
     for name, section in sections.OBJECTIVES.items():
         tree = complete()
