@@ -54,6 +54,10 @@ class Contrastive(Vision):
     def initial(self) -> Mapping[str, float]:
         """The scalars that are learned beside the towers, with their initial values."""
 
+    def scalars(self, params: base.Params) -> Mapping[str, jax.Array]:
+        """Those of `initial`, f32[] each, as `compare` uses them."""
+        return {name: params[name] for name in self.initial}
+
     @abc.abstractmethod
     def compare(
         self, params: base.Params, images: jax.Array, texts: jax.Array, rows: contrastive.Rows
@@ -142,7 +146,7 @@ class Contrastive(Vision):
         return loss, {
             "accuracy": accuracy,
             "duplicates": contrastive.duplicated(rows).sum(dtype=jnp.float32),
-            **{name: params[name] for name in self.initial},
+            **self.scalars(params),
         }
 
     def _similarity(
@@ -172,13 +176,16 @@ class Clip(Contrastive):
 
     initial: Mapping[str, float] = {"log_scale": math.log(1 / 0.07)}
 
+    def scalars(self, params: base.Params) -> Mapping[str, jax.Array]:
+        log_scale = params["log_scale"]
+        # Clamped in value only: the gradient can lead back.
+        return {"log_scale": log_scale - jax.lax.stop_gradient(jnp.maximum(log_scale - MAX_LOG_SCALE, 0.0))}
+
     def compare(
         self, params: base.Params, images: jax.Array, texts: jax.Array, rows: contrastive.Rows
     ) -> tuple[jax.Array, jax.Array]:
-        log_scale = params["log_scale"]
-        # Clamped in value only: the gradient can lead back.
-        log_scale -= jax.lax.stop_gradient(jnp.maximum(log_scale - MAX_LOG_SCALE, 0.0))
-        return contrastive.softmax_loss(images, texts, rows, jnp.exp(log_scale), self.settings.duplicates)
+        scale = jnp.exp(self.scalars(params)["log_scale"])
+        return contrastive.softmax_loss(images, texts, rows, scale, self.settings.duplicates)
 
 
 class SigLip(Contrastive):

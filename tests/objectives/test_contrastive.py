@@ -64,11 +64,16 @@ def test_clips_scale_is_at_most_100_and_can_come_back():
 
     @jax.jit
     def loss(log_scale):
-        return objective.loss({**params, "log_scale": log_scale}, corrupted)[0]
+        value, metrics = objective.loss({**params, "log_scale": log_scale}, corrupted)
+        return value, metrics["log_scale"]
 
-    at, above = (jax.value_and_grad(loss)(jnp.float32(math.log(scale))) for scale in (100, 300))
-    np.testing.assert_allclose(above, at, rtol=1e-4)
-    assert abs(above[1]) > 0
+    find = jax.value_and_grad(loss, has_aux=True)
+    ((at, logged), slope), ((above, logged_above), slope_above) = (
+        find(jnp.float32(math.log(scale))) for scale in (100, 300)
+    )
+    np.testing.assert_allclose((above, slope_above), (at, slope), rtol=1e-4)
+    assert abs(slope_above) > 0
+    np.testing.assert_allclose((logged, logged_above), math.log(100), rtol=1e-6)  # what is used
 
 
 @each
