@@ -14,6 +14,7 @@ from mdc_jax.benchmarks.clock import Clock
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
 from mdc_jax.objectives.captioner import Captioner
+from mdc_jax.objectives.sizes import compute_dtype, loops_over_layers
 from mdc_jax.training import build, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost
@@ -61,6 +62,17 @@ def check_decoder(config: sections.Config) -> None:
             f'objective="{config.objective.name}" has no text decoder, whose loss is measured here: give another, as '
             "in configs/scenes.py:objective=autoregressive"
         )
+
+
+def resolved(config: sections.Config) -> sections.Config:
+    """The config with what "auto" stands for in its model: `remat` is off, whatever the memory."""
+    model = dataclasses.replace(
+        config.model,
+        dtype=compute_dtype(config.model.dtype).name,
+        scan="on" if loops_over_layers(config.model.scan) else "off",
+        remat="on" if config.model.remat == "on" else "off",
+    )
+    return dataclasses.replace(config, model=model)
 
 
 def vocabularies(given: Sequence[str] | None, config: sections.Config) -> list[int]:

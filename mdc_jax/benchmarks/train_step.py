@@ -23,7 +23,7 @@ from etils import epath
 from mdc_jax import command
 from mdc_jax.benchmarks import matrix_products
 from mdc_jax.benchmarks import step as step_
-from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.config import ConfigError, parse, sections, to_dict
 from mdc_jax.objectives import sizes
 from mdc_jax.ops import cross_entropy
 from mdc_jax.report import tables
@@ -159,20 +159,29 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
 def main(_: list[str]) -> None:
     if flags.FLAGS.config is None:
         raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
-    config = parse(flags.FLAGS.config)
+    config = step_.resolved(parse(flags.FLAGS.config))
     kind = jax.devices()[0].device_kind
     found = {}
     for size in step_.vocabularies(flags.FLAGS.vocabulary, config):
         found[size] = benchmark(config, size, flags.FLAGS.caption_tokens, flags.FLAGS.repeats, flags.FLAGS.rows or None)
         print(
             f"vocabulary {size:,}, batch {config.data.batch_size}, {flags.FLAGS.caption_tokens} of "
-            f"{config.data.max_tokens} tokens, {config.model.dtype}, {jax.device_count()} x {kind}\n"
+            f"{config.data.max_tokens} tokens, {config.model.dtype}, remat {config.model.remat}, "
+            f"{jax.device_count()} x {kind}\n"
             f"{table(found[size])}",
             flush=True,
         )
     if flags.FLAGS.json:
-        text = json.dumps({"device": kind, "devices": jax.device_count(), "vocabulary": found}, indent=2)
-        epath.Path(flags.FLAGS.json).write_text(text + "\n")
+        measured = {
+            "device": kind,
+            "devices": jax.device_count(),
+            "jax": jax.__version__,
+            "config": to_dict(config),
+            "caption_tokens": flags.FLAGS.caption_tokens,
+            "repeats": flags.FLAGS.repeats,
+            "vocabulary": found,
+        }
+        epath.Path(flags.FLAGS.json).write_text(json.dumps(measured, indent=2) + "\n")
 
 
 if __name__ == "__main__":

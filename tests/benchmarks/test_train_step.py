@@ -61,6 +61,13 @@ def test_seconds_and_flops_are_those_of_one_step(monkeypatch):
     assert (found["seconds"], found["predicted_tokens"], found["flops"]) == (2.0, 7.0, 700.0)
 
 
+def test_what_is_measured_is_said_by_its_name():
+    model = step.resolved(dataclasses.replace(tiny(), model=sections.Model())).model
+    assert (model.dtype, model.scan, model.remat) == ("float32", "on", "off")
+    on = dataclasses.replace(tiny(), model=sections.Model(dtype="bfloat16", scan="off", remat="on"))
+    assert step.resolved(on) == on
+
+
 def test_a_row_that_does_not_exist():
     with pytest.raises(ConfigError, match=r'--rows: no row "fast"; there are plain, masked tokens only'):
         train_step.benchmark(tiny(), 1000, 9, 1, ["fast"])
