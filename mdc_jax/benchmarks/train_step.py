@@ -7,7 +7,7 @@ Trains on made-up images and captions. "plain" runs the output layer on all toke
 does (arXiv 2306.07915); every other row has the loss at the masked tokens, with one setting of the config changed.
 All rows run in turns in one process. The bound of a speed-up is the ratio of the FLOPs, counted for the tokens
 that were masked; temporary memory is the compiler's account of it, with the gradients and without. Last come the bare
-matrix products of the config, and how near a row is to their speed.
+matrix products of the config, and how near a row of the same dtype is to their FLOP/s.
 """
 
 import dataclasses
@@ -84,8 +84,10 @@ def benchmark(
     result = {name: _row(steps[name], entry, found.get(PLAIN)) for name, entry in found.items()}
     if OURS in found and (rows is None or PRODUCTS in rows):
         bare = _products(config, steps[OURS], found[OURS], repeats)
-        for row in result.values():
-            row["share_of_products"] = row["images_per_second"] / bare["images_per_second"]
+        for name, row in result.items():
+            # The products are in the config's dtype; its rows differ in FLOPs too.
+            if sizes.compute_dtype(chosen[name].model.dtype) == sizes.compute_dtype(config.model.dtype):
+                row["share_of_products"] = row["gflops_per_second"] / bare["gflops_per_second"]
         result[PRODUCTS] = bare
     return result
 

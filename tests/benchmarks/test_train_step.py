@@ -61,6 +61,24 @@ def test_seconds_and_flops_are_those_of_one_step(monkeypatch):
     assert (found["seconds"], found["predicted_tokens"], found["flops"]) == (2.0, 7.0, 700.0)
 
 
+def test_rows_are_held_against_the_bare_products_by_flops_and_in_one_dtype(monkeypatch):
+    names = ["masked tokens only", "... half of the patches", "... bfloat16"]
+    cost = types.SimpleNamespace(objective=None, captions_per_image=1, device_kind="abacus", devices=1)
+    fake = types.SimpleNamespace(
+        cost=cost, batch_size=16, compile_seconds=1.0, peak_bytes=3, temporary_bytes=2, gradient_bytes=1
+    )
+    measured = {"seconds": 2.0, "processor_seconds": 2.0, "flops": 100.0, "predicted_tokens": 5.0}
+    found = dict(zip(names, (measured, {**measured, "seconds": 1.0, "flops": 60.0}, measured), strict=True))
+    monkeypatch.setattr(step, "prepare", lambda *_, **__: (fake, lambda: None))
+    monkeypatch.setattr(step, "measure", lambda *_: found)
+    monkeypatch.setattr(train_step.matrix_products, "seconds", lambda *_, **__: 0.5)
+    rows = train_step.benchmark(step.resolved(tiny()), 1000, 9, 1, [*names, "bare matrix products"])
+    ours, half, other = (rows[name] for name in names)
+    assert ours["share_of_products"] == pytest.approx(0.25)
+    assert half["share_of_products"] == pytest.approx(0.5 * 0.6)
+    assert "share_of_products" not in other
+
+
 def test_what_is_measured_is_said_by_its_name():
     model = step.resolved(dataclasses.replace(tiny(), model=sections.Model())).model
     assert (model.dtype, model.scan, model.remat) == ("float32", "on", "off")
