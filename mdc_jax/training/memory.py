@@ -61,9 +61,11 @@ def with_remat(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh
 def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) -> tuple[float, float]:
     """Bytes of a device in a training step (without, with) rematerialisation.
 
-    They are the state, the gradients, and what the backward pass of a micro-batch keeps; with rematerialisation, also
-    what it keeps of one layer, and the parameters in the dtype of the computation, which compilers make once for all
-    layers. The activations are counted as if `mesh.tensor` split none of them.
+    They are the state, the gradients, with accumulation also their sum, and what the backward pass of a micro-batch
+    keeps; with rematerialisation, also what it keeps of one layer, and the parameters in the dtype of the computation,
+    which compilers make once for all layers. The activations are counted as if `mesh.tensor` split none of them, and
+    the pairs that contrastive objectives compare as if they were those of a device's micro-batch, not of its rows with
+    the whole batch.
 
     The compiler of TPUs plans -3 to 7% more (of the rows of configs/results/dry_compile.csv: 15.1 GB for 14.6 of
     `cappa`, 10.9 for 10.8 of `vitl_recap`, 6.0 for 6.2 of `vitb_recap`, 8.3 for 7.8 of `vits_cc3m` with fsdp), except
@@ -74,7 +76,8 @@ def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) 
     optimizer = make_optimizer(config.optimizer, lambda _: config.optimizer.lr)
     init = train_state.make_init(off, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
     state = train_state.sharded(init, mesh)
-    fixed = bytes_on_a_device(state) + bytes_on_a_device(state.params)
+    gradients = 2 if config.optimizer.accumulation > 1 else 1
+    fixed = bytes_on_a_device(state) + gradients * bytes_on_a_device(state.params)
     rows = config.data.batch_size // (sharding.batch_ways(mesh) * config.optimizer.accumulation)
     batch = batch_shapes(config, rows)
     all_, inputs = (kept_bytes(objective, batch) for objective in (off, on))

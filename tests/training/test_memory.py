@@ -8,6 +8,7 @@ import pytest
 from mdc_jax import objectives
 from mdc_jax.config import parse, sections
 from mdc_jax.training import memory, sharding
+from mdc_jax.training.accounting import parameters
 
 VOCAB = 100
 
@@ -57,6 +58,15 @@ def test_remat_is_on_where_a_step_would_not_fit(monkeypatch):
         decided, why = memory.with_remat(config(), VOCAB, mesh)
         assert decided.model.remat == choice and why.startswith(f"remat {choice}: ")
         monkeypatch.undo()
+
+
+def test_accumulation_holds_the_gradients_of_a_micro_batch_beside_their_sum(monkeypatch):
+    monkeypatch.setattr(memory, "kept_bytes", lambda *_: 0)
+    mesh = sharding.make_mesh(sections.Mesh())
+    one, four = (
+        memory.estimate(config(optimizer=sections.Optimizer(accumulation=count)), VOCAB, mesh)[0] for count in (1, 4)
+    )
+    assert four - one == 4 * parameters(jax.eval_shape(build("off").init, jax.random.key(0)))
 
 
 def test_remat_is_off_where_the_memory_is_unknown_and_what_is_given_where_it_is_given():
