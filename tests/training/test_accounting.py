@@ -41,14 +41,21 @@ def dot_flops(text: str) -> float:
     return total
 
 
+# All of which have a loss at every token, or none at tokens.
+EVERYWHERE = {
+    "masked_diffusion": sections.MaskedDiffusion(masks_per_caption=2, interval=(1.0, 1.0)),
+    "masked_lm": sections.MaskedLM(ratio=1.0),
+}
+
+
 @pytest.mark.parametrize(
-    "settings",
-    [sections.MaskedDiffusion(masks_per_caption=2, interval=(1.0, 1.0)), sections.Autoregressive()],
-    ids=lambda settings: settings.name,
+    ("name", "keep"),
+    [*((name, {}) for name in sections.OBJECTIVES), ("cappa", {"token_keep": 0.5}), ("cappa", {"memory_keep": 0.5})],
+    ids=str,
 )
 @pytest.mark.slow
-def test_flops_are_those_of_the_compiled_step(settings) -> None:
-    objective = build(settings)
+def test_flops_are_those_of_the_compiled_step(name: str, keep: dict[str, float]) -> None:
+    objective = build(EVERYWHERE.get(name) or tiny.section(name), **keep)
     batch = jax.tree.map(lambda x: x[:BATCH], tiny.batch(BATCH))
     text, length = batch["text"], batch["length"]
     batch |= {
@@ -57,14 +64,17 @@ def test_flops_are_those_of_the_compiled_step(settings) -> None:
         "length": jax.numpy.full_like(length, TOKENS),
     }
     corrupted = objective.corrupt(batch, jax.random.key(0))
+    thinned = objective.thin(corrupted, jax.random.key(1))
     params = objective.init(jax.random.key(0))
-    grad = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
-    counted = dot_flops(grad.lower(params, corrupted).compile().as_text()) / BATCH
-    (_, metrics), _ = grad(params, corrupted)
-    assert metrics["predicted_tokens"] == TOKENS * objective.texts_per_caption
-    flops = objective.flops(1, float(metrics["predicted_tokens"]))
+    grad = jax.jit(jax.value_and_grad(objective.loss, has_aux=True)).lower(params, thinned).compile()
+    (_, metrics), _ = grad(params, thinned)
+    predicted = metrics.get("predicted_tokens")
+    if predicted is not None:
+        assert predicted == TOKENS * objective.texts_per_caption
+        predicted = float(predicted)
+    flops = objective.flops(1, predicted)
     assert flops == objective.flops(1)
-    assert flops["train"] == pytest.approx(counted, rel=0.03)
+    assert flops["train"] == pytest.approx(dot_flops(grad.as_text()) / BATCH, rel=0.03)
     forward = jax.jit(objective.loss).lower(params, corrupted).compile().as_text()
     assert flops["forward"] == pytest.approx(dot_flops(forward) / BATCH, rel=0.03)
 
@@ -73,6 +83,13 @@ def test_tokens_without_a_loss_cost_no_output_layer() -> None:
     objective = build(sections.MaskedDiffusion())
     all_, half = (objective.flops(1, predicted)["forward"] for predicted in (TOKENS, TOKENS / 2))
     assert all_ - half == 2 * TOKENS / 2 * 48 * 300
+
+
+@pytest.mark.parametrize("settings", [sections.MaskedDiffusion(), sections.Clip()], ids=lambda settings: settings.name)
+def test_a_shorter_batch_costs_what_one_of_that_length_costs(settings) -> None:
+    assert build(settings).flops(1, text_tokens=5) == build(settings, tokens=5).flops(1)
+    assert build(settings).flops(1, text_tokens=TOKENS) == build(settings).flops(1)
+    assert Cost(build(settings), 1, "cpu", 1).flops({"text_tokens": 5.0}) == build(settings, tokens=5).flops(1)["train"]
 
 
 def test_peaks_are_found_by_the_kind_that_jax_gives() -> None:
@@ -85,13 +102,6 @@ def test_peaks_are_found_by_the_kind_that_jax_gives() -> None:
 def test_utilisation_is_the_share_of_the_peak_of_all_devices() -> None:
     objective = build(sections.MaskedDiffusion())
     metrics = {"predicted_tokens": 4.0}
-@pytest.mark.parametrize("settings", [sections.MaskedDiffusion(), sections.Clip()], ids=lambda settings: settings.name)
-def test_a_shorter_batch_costs_what_one_of_that_length_costs(settings) -> None:
-    assert build(settings).flops(1, text_tokens=5) == build(settings, tokens=5).flops(1)
-    assert build(settings).flops(1, text_tokens=TOKENS) == build(settings).flops(1)
-    assert Cost(build(settings), 1, "cpu", 1).flops({"text_tokens": 5.0}) == build(settings, tokens=5).flops(1)["train"]
-
-
     cost = Cost(objective, 1, "TPU v4", 8)
     speed = 0.4 * 8 * 275e12 / objective.flops(1, 4.0)["train"]
     assert cost.mfu(metrics, speed) == pytest.approx(0.4)
