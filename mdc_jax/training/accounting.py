@@ -63,6 +63,7 @@ class Cost:
     captions_per_image: int
     device_kind: str
     devices: int
+    frozen: bool = False  # some parameters are: what their backward pass would take is counted, though it may never run
 
     def flops(self, metrics: Mapping[str, float]) -> float:
         """Of the matrix products of a training step for an image, given its `metrics`, or the means over some steps.
@@ -74,16 +75,19 @@ class Cost:
         return self.objective.flops(self.captions_per_image, *counts)["train"]
 
     def mfu(self, metrics: Mapping[str, float], images_per_second: float) -> float | None:
-        """Share in [0, 1] of the peak of all devices; None where that is not known."""
+        """Share in [0, 1] of the peak of all devices; None where that, or what is computed, is not known."""
+        if self.frozen:
+            return None
         return utilisation(self.flops(metrics) * images_per_second, self.device_kind, self.devices)
 
     def describe(self) -> str:
         """One line: what an image costs at most, and what MFU is measured against."""
         flops = self.objective.flops(self.captions_per_image)["train"]
         one = peak(self.device_kind)
-        against = (
-            f"MFU against {one / 1e12:,.0f} bfloat16 TFLOP/s a device"
-            if one
-            else f'MFU unknown: no peak is listed for "{self.device_kind}"'
-        )
+        if self.frozen:
+            against = "MFU unknown: how much of the backward pass optimizer.lr_multipliers spares is not counted"
+        elif one:
+            against = f"MFU against {one / 1e12:,.0f} bfloat16 TFLOP/s a device"
+        else:
+            against = f'MFU unknown: no peak is listed for "{self.device_kind}"'
         return f"{flops / 1e9:,.3g} GFLOP an image and step where every token has a loss; {against}"

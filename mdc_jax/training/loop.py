@@ -222,7 +222,13 @@ class _Run:
         """Trains to the end or a signal; returns the steps done, and whether a signal ended it."""
         config, batch_size = self.config, self.config.data.batch_size
         save_every = self._steps(config.checkpoint.every)
-        cost = Cost(self.objective, config.data.captions_per_image, jax.devices()[0].device_kind, self.mesh.size)
+        cost = Cost(
+            self.objective,
+            config.data.captions_per_image,
+            jax.devices()[0].device_kind,
+            self.mesh.size,
+            frozen=any(factor == 0 for _, factor in config.optimizer.lr_multipliers),
+        )
         self.progress.say(cost.describe())
         log = TrainLog(
             self.writer,
@@ -290,6 +296,8 @@ class _Run:
                 batch["_stop"] = np.full(len(batch["_mask"]), self.stop.requested)
 
                 # STEP
+                if log.compiles(batch):
+                    log.read_pending()  # or compiling would be counted as the time of the step before
                 trace.before_step(step, self.state)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
                     self.state, metrics = self.step_fn(self.state, sharding.to_global(batch, self.mesh))
@@ -302,8 +310,6 @@ class _Run:
 
     # ------------------------------------------------------------------ evaluation
 
-                if log.compiles(batch):
-                    log.read_pending()  # or compiling would be counted as the time of the step before
     def _periodic_evaluation(self, step: int, log: TrainLog) -> dict[str, float]:
         due = {
             name: section

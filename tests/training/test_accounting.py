@@ -106,6 +106,8 @@ def test_utilisation_is_the_share_of_the_peak_of_all_devices() -> None:
     speed = 0.4 * 8 * 275e12 / objective.flops(1, 4.0)["train"]
     assert cost.mfu(metrics, speed) == pytest.approx(0.4)
     assert "275 bfloat16 TFLOP/s" in cost.describe()
+    frozen = Cost(objective, 1, "TPU v4", 8, frozen=True)
+    assert frozen.mfu(metrics, speed) is None and "lr_multipliers spares is not counted" in frozen.describe()
     unknown = Cost(objective, 1, "cpu", 1)
     assert unknown.mfu(metrics, speed) is None
     assert 'MFU unknown: no peak is listed for "cpu"' in unknown.describe()
