@@ -26,16 +26,17 @@ PEAKS: Mapping[str, float] = {
     "TPU v6 lite": 918e12,
     "TPU v6e": 918e12,
     "NVIDIA A100": 312e12,
+    "NVIDIA A10G": 70e12,
     "NVIDIA A10": 125e12,
     "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100 NVL": 835e12,
     "NVIDIA H100": 989e12,
+    "NVIDIA H200 NVL": 835e12,
     "NVIDIA H200": 989e12,
     "NVIDIA L40S": 362e12,
     "NVIDIA L40": 181e12,
     "NVIDIA L4": 121e12,
     "NVIDIA B200": 2250e12,
-    "Tesla V100": 125e12,
-    "Tesla T4": 65e12,
 }
 
 
