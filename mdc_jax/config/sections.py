@@ -111,7 +111,8 @@ class Model:
     encoder: Encoder = Encoder()
     decoder: Decoder = Decoder()
     text_encoder: TextEncoder = TextEncoder()
-    # Of the computation; parameters are float32. `auto`: bfloat16 on GPUs and TPUs, float32 on CPUs.
+    # Of the computation; parameters are float32. `auto`: bfloat16 on TPUs and on GPUs that have it, NVIDIA's since
+    # Ampere, else float32.
     dtype: str = _field("auto", ("auto", "float32", "bfloat16"))
     # A loop over layers: compiles faster than layers one after the other, for the same parameters. `auto`: but on GPUs,
     # where a step takes half as long again, and more memory, with the loop.

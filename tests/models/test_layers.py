@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mdc_jax.models import layers
+from mdc_jax.objectives import sizes
 
 CUDA = "PJRT C API\ncuda 12090"
 
@@ -44,6 +45,23 @@ def test_attention_is_cudnn_s_where_that_can_compute_it(monkeypatch, dtype, head
 def test_attention_is_xla_s_elsewhere(monkeypatch, other):
     monkeypatch.setattr(jax, "devices", lambda: [other])
     assert layers.attention_implementation(jnp.dtype(jnp.bfloat16), 64, masked=False) == "xla"
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (device("cpu", "cpu"), "float32"),
+        (device("tpu", "TFRT TPU v4"), "bfloat16"),
+        (device("gpu", CUDA, "7.5"), "float32"),
+        (device("gpu", CUDA, "8.0"), "bfloat16"),
+        (device("gpu", "PJRT C API\nrocm 60300", "gfx90a"), "bfloat16"),
+    ],
+    ids=["cpu", "tpu", "turing", "ampere", "rocm"],
+)
+def test_what_is_computed_in_bfloat16(monkeypatch, one, expected):
+    monkeypatch.setattr(jax, "devices", lambda: [one])
+    assert sizes.compute_dtype("auto") == expected
+    assert sizes.compute_dtype("bfloat16") == "bfloat16"
 
 
 def test_weights_are_those_by_which_values_are_summed():
