@@ -3,8 +3,9 @@
     python -m mdc_jax.benchmarks.time_to_quality --config=configs/scenes.py:steps=6000 --workdir=runs/quality --seeds=3
 
 Trains each variant of a config for each seed, all for equally many steps, and probes it on the way. Seconds are
-the stopwatch of training, which stands still during probes: give it cores of its own. A finished run is not run
-again, one that was stopped goes on. After every run WORKDIR/time_to_quality.{csv,svg,md} are written anew.
+the stopwatch of training, which stands still during probes: give it cores of its own. Compiled programs are not kept,
+or a second seed would seem faster than the first. A finished run is not run again, one that was stopped goes on.
+After every run WORKDIR/time_to_quality.{csv,svg,md} are written anew.
 
 --variant="NAME KEY=VALUE ..." is a variant of one's own, as in --variant="buckets data.buckets=(10,14,18)".
 """
