@@ -171,8 +171,8 @@ def _curves(
         for entry, seeds in by_entry.items():
             for seed, points in seeds.items():
                 if max(points) == steps[entry, seed]:
-                    line = tuple(points[step] for step in sorted(points))
-                    curves.setdefault(measure, {}).setdefault(entry, {})[seed] = line
+                    course = tuple(points[step] for step in sorted(points))
+                    curves.setdefault(measure, {}).setdefault(entry, {})[seed] = course
     return curves
 
 

@@ -44,8 +44,8 @@ def of_results(findings: Findings) -> list[Table]:
     for file, name, caption in measured:
         for evaluator in findings.files(file):
             section = findings.plan.get("evaluators", {}).get(evaluator, {})
-            caption = caption.format(blind_images=section.get("blind_images", "some"))
-            found.append(_measured(findings, evaluator, file, f"{name}_{evaluator}", f"{evaluator}: {caption}."))
+            text = f"{evaluator}: {caption.format(blind_images=section.get('blind_images', 'some'))}."
+            found.append(_measured(findings, evaluator, file, f"{name}_{evaluator}", text))
     return [*found, *_losses(findings)]
 
 
