@@ -1,7 +1,7 @@
 """What the paper claims (Feng, Wei, Owens, arXiv 2510.26799), beside what was found here, whatever that is."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from mdc_jax.comparison import headlines, pairs
 from mdc_jax.comparison.findings import Findings, Values, setting
@@ -18,7 +18,7 @@ class _PaperClaim(NamedTuple):
     paper: str
     file: str  # that the evaluator writes which measures it here
     metrics: tuple[str, ...]  # (): the mean over the first task of that evaluator
-    varies: str  # a setting that has to differ between entries; "": none
+    varies: str  # a setting of which entries have to have several values; "": none
     differs: str
 
 
@@ -69,15 +69,19 @@ _CLAIMS = (
 
 
 def table(findings: Findings) -> Table:
-    """A row for each claim, with what was found of all entries."""
+    """A row for each claim, with what was found of the entries that are no controls."""
     rows = [[claim.paper, _found(findings, claim), claim.differs] for claim in _CLAIMS]
     caption = "The paper's claims; what is said of our numbers is made from these alone. In brackets 95% intervals."
     return Table("claims", caption, ["paper", "here", "what differs"], rows)
 
 
 def _found(findings: Findings, claim: _PaperClaim) -> str:
-    found = {name: values for name, values in _values(findings, claim).items() if values}
-    if not found or (claim.varies and not _varies(findings.plan["entries"], claim.varies)):
+    every = {
+        name: {entry: seeds for entry, seeds in values.items() if entry not in findings.controls}
+        for name, values in _values(findings, claim).items()
+    }
+    found = {name: values for name, values in every.items() if values}
+    if not found or (claim.varies and not _varies(findings, claim.varies)):
         return NOT_MEASURED
     if claim.varies == _PAIRS:
         (values,) = found.values()
@@ -110,5 +114,7 @@ def _values(findings: Findings, claim: _PaperClaim) -> Mapping[str, Values]:
     return {task.name: headlines.answers(findings, task) for task in tasks[:1]}
 
 
-def _varies(entries: Sequence[Mapping[str, Any]], key: str) -> bool:
-    return len({setting(entry, key) for entry in entries}) > 1
+def _varies(findings: Findings, key: str) -> bool:
+    """Whether entries that have results set a key to several values."""
+    entries = (entry for entry in findings.plan["entries"] if entry["name"] in findings.entries)
+    return len({setting(entry, key) for entry in entries} - {""}) > 1

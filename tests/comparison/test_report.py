@@ -184,6 +184,16 @@ def test_the_papers_claims_are_held_against_all_entries_and_unmeasured_ones_say_
     assert "ar 0.650 [" in aro and "contrast" not in aro
 
 
+def test_the_papers_claims_are_not_held_against_controls_nor_a_single_ratio(found):
+    permuted = {"name": "permuted", "objective": "masked_diffusion", "control": True}
+    lm_40 = {"name": "lm_40", "objective": "masked_lm", "settings": ["objective.ratio=0.4"]}
+    lm_70 = {"name": "lm_70", "objective": "masked_lm", "settings": ["objective.ratio=0.7"]}
+    features, _, one_ratio, *_ = (row[1] for row in claims.table(_with_entries(found, permuted, lm_40)).rows)
+    assert "permuted" not in features and "lm_40 " in features and one_ratio == claims.NOT_MEASURED
+    _, _, ratios, *_ = (row[1] for row in claims.table(_with_entries(found, permuted, lm_40, lm_70)).rows)
+    assert "lm_70 " in ratios and "permuted" not in ratios
+
+
 def test_the_first_table_has_each_task_of_each_entry(folder):
     rows = {row[""]: row for row in tables.read_csv(folder / "tasks.csv")}
     half = scipy.stats.sem(fakes.SHAPE["mdc"]) * scipy.stats.t.ppf(0.975, 2)
