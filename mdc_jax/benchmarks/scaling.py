@@ -23,8 +23,8 @@ Setting = tuple[str, int, sections.Config, int]  # what is changed, its value, t
 
 def settings(config: sections.Config, factors: Sequence[float]) -> Iterator[Setting]:
     data, image, vocab_size = config.data, config.image, config.tokenizer.vocab_size
-    mesh = sharding.make_mesh(config.mesh).shape
-    rows, patch = mesh["data"] * mesh["fsdp"] * config.optimizer.accumulation, encoder_sizes(config.model.encoder).patch
+    rows = sharding.batch_ways(sharding.make_mesh(config.mesh)) * config.optimizer.accumulation
+    patch = encoder_sizes(config.model.encoder).patch
     for factor in factors:
         size = _multiple(data.batch_size * factor, rows)
         changed = dataclasses.replace(config, data=dataclasses.replace(data, batch_size=size))

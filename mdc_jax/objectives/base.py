@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,14 @@ from mdc_jax.scoring.score import Scorer
 Params = Mapping[str, Any]
 Features = Mapping[str, jax.Array]
 Metrics = Mapping[str, jax.Array]
+
+
+class TokenCounts(NamedTuple):
+    """What decides how much text a step computes: see `Objective.flops`."""
+
+    captions_per_image: int = 1
+    predicted_tokens: float | None = None
+    text_tokens: float | None = None
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("tokens", "log_prob", "step"), meta_fields=())

@@ -157,22 +157,15 @@ class Captioner(Vision):
         """Sums weighted losses over tokens; see `weighted_cross_entropy`, whose arguments but the last it takes."""
         return cross_entropy.weighted_cross_entropy(*arguments, self.split)
 
-    def _text_flops(
-        self,
-        captions_per_image: int,
-        predicted_tokens: float | None,
-        text_tokens: float | None = None,
-        *,
-        training: bool,
-    ) -> float:
+    def _text_flops(self, counts: base.TokenCounts, *, training: bool) -> float:
         return text_decoder.flops(
             **{key: size for key, size in self.decoder_sizes.items() if key != "heads"},
             vocab_size=self.vocab_size,
             memory_width=self.encoder_sizes.width,
             memory_tokens=self.kept_memory if training else self.tokens,
-            length=text_tokens or self.max_tokens,
-            texts=captions_per_image * self.texts_per_caption,
-            predicted=predicted_tokens,
+            length=counts.text_tokens or self.max_tokens,
+            texts=counts.captions_per_image * self.texts_per_caption,
+            predicted=counts.predicted_tokens,
         )
 
     def _hidden(

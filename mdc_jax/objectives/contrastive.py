@@ -156,19 +156,12 @@ class Contrastive(Vision):
         images, texts = self.embed_images(params, features), self.embed_texts(params, captions)
         return exact(jnp.einsum("be,bce->bc", images, texts), "similarity")
 
-    def _text_flops(
-        self,
-        captions_per_image: int,
-        predicted_tokens: float | None,
-        text_tokens: float | None = None,
-        *,
-        training: bool,
-    ) -> float:
+    def _text_flops(self, counts: base.TokenCounts, *, training: bool) -> float:
         """One text, whatever the number of captions; without the similarities, whose number is that of the batch."""
         width = self.encoder_sizes.width
         tower = {key: size for key, size in self.text_sizes.items() if key != "heads"}
         projections = 2 * width * (width + self.text_sizes["width"])
-        return text_encoder.flops(**tower, length=text_tokens or self.max_tokens) + projections
+        return text_encoder.flops(**tower, length=counts.text_tokens or self.max_tokens) + projections
 
 
 class Clip(Contrastive):

@@ -25,12 +25,5 @@ class ImageEncoder(Vision):
     def scorers(self) -> Mapping[str, Scorer]:
         return {}
 
-    def _text_flops(
-        self,
-        captions_per_image: int,
-        predicted_tokens: float | None,
-        text_tokens: float | None = None,
-        *,
-        training: bool,
-    ) -> float:
+    def _text_flops(self, counts: base.TokenCounts, *, training: bool) -> float:
         return 0.0

@@ -81,14 +81,7 @@ class Supervised(Vision):
     def scorers(self) -> Mapping[str, Scorer]:
         return {}
 
-    def _text_flops(
-        self,
-        captions_per_image: int,
-        predicted_tokens: float | None,
-        text_tokens: float | None = None,
-        *,
-        training: bool,
-    ) -> float:
+    def _text_flops(self, counts: base.TokenCounts, *, training: bool) -> float:
         return 2.0 * sum(inputs * names for inputs, names in self.heads.values())
 
 

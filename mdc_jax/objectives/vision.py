@@ -56,10 +56,11 @@ class Vision(base.Objective):
     def flops(
         self, captions_per_image: int = 1, predicted_tokens: float | None = None, text_tokens: float | None = None
     ) -> Mapping[str, float]:
+        counts = base.TokenCounts(captions_per_image, predicted_tokens, text_tokens)
+
         def forward(kept: int, training: bool) -> tuple[float, float]:
             patch, blocks = vit.flops(self.encoder_sizes, self.image.size, self.class_token, kept)
-            text = self._text_flops(captions_per_image, predicted_tokens, text_tokens, training=training)
-            return patch + blocks + text, patch
+            return patch + blocks + self._text_flops(counts, training=training), patch
 
         whole, _ = forward(self.patches, False)
         thinned, patch = forward(self.kept_patches, True)
@@ -67,14 +68,7 @@ class Vision(base.Objective):
         return {"forward": whole, "train": 3 * thinned - patch}
 
     @abc.abstractmethod
-    def _text_flops(
-        self,
-        captions_per_image: int,
-        predicted_tokens: float | None,
-        text_tokens: float | None = None,
-        *,
-        training: bool,
-    ) -> float:
+    def _text_flops(self, counts: base.TokenCounts, *, training: bool) -> float:
         """Of the forward pass of what is not the image encoder, for one image; see `Objective.flops`."""
 
     def _init_encoder(self, key: jax.Array) -> base.Params:

@@ -8,6 +8,7 @@ import pytest
 
 from mdc_jax.config import sections
 from mdc_jax.models import text_encoder
+from mdc_jax.objectives.base import TokenCounts
 from tests.objectives import tiny
 
 SETTINGS = {"clip": sections.Clip(), "siglip": sections.SigLip()}
@@ -126,6 +127,6 @@ def test_flops_contain_the_text_tower_once():
     sizes = {"width": 16, "depth": 1, "mlp_dim": 32}
     text = text_encoder.flops(**sizes, length=tiny.TOKENS) + 2 * 16 * 32
     captioner = tiny.build(sections.MaskedDiffusion())
-    encoder = captioner.flops()["forward"] - captioner._text_flops(1, None, training=False)
+    encoder = captioner.flops()["forward"] - captioner._text_flops(TokenCounts(), training=False)
     assert objective.flops() == objective.flops(captions_per_image=3)
     assert objective.flops()["forward"] == encoder + text
