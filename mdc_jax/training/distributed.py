@@ -19,7 +19,10 @@ from mdc_jax.training import roll_call
 
 STOPPED = 143  # exit code of a run that a signal ended, saved but not finished: 128 + SIGTERM, as shells have it
 _START_TIMEOUT = 300  # seconds that processes wait for each other
-_ASKED = "saves and ends after the present step (the first one is compiled before); Ctrl-C again ends at once"
+_ASKED = (
+    "saves and ends after the present step, several processes some steps later (the first one is compiled before); "
+    "Ctrl-C again ends at once"
+)
 _HEARTBEAT_TIMEOUT = 45  # seconds without a sign of life after which a process is taken for dead, and the run ends
 
 
