@@ -5,7 +5,7 @@
 
 Hardware: 2 CPU cores. Run time: twenty minutes (the first command: 6). Expected: a probe of the kinds of things at .81
 AUC (untrained encoder .71; autoregressive .90, CLIP .92), count .71, three in ten captions right; relations are not
-learned. The README has the table.
+learned. The table: configs/results.
 
 Arguments, as in configs/collage.py:seed=1
     objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip | supervised

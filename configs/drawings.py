@@ -4,7 +4,7 @@
     python -m mdc_jax.main --config=configs/drawings.py --workdir=runs/drawings
 
 Hardware: a CPU core or two. Run time: 40 minutes (the first command: 6). Expected: a probe of Open Clip Art folders at
-.33 (untrained encoder .29), of emoji groups at .75 (.71), and -3.9 nats a token of test captions. See the README.
+.33 (untrained encoder .29), of emoji groups at .75 (.71), and -3.9 nats a token of test captions. See configs/results.
 
 Arguments, as in configs/drawings.py:data=/path/to/drawings
     objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip | supervised

@@ -4,7 +4,7 @@
     python -m mdc_jax.main --config=configs/pictures.py --workdir=runs/pictures
 
 Hardware: 2 CPU cores. Run time: some minutes. Expected: -4.5 nats a token of held-out captions, and a probe of the
-folders that is no better than an untrained encoder's: 620 pictures are few. The README has the numbers.
+folders that is no better than an untrained encoder's: 620 pictures are few. Numbers: configs/results.
 
 Arguments, as in configs/pictures.py:data=/path/to/pictures
     objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip | supervised

@@ -4,7 +4,7 @@
 
 Hardware: 2 CPU cores. Run time: about ten minutes, the last of which evaluates.
 Expected: shape presence AUC above .99 (untrained encoder .88), colour-shape pairs .99, count 1.0, relation .9; nine in
-ten captions right in every claim. The README has the full table.
+ten captions right in every claim. The full table: configs/results.
 
 Arguments, as in configs/scenes.py:layout=free,seed=1
     objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip | supervised

@@ -1,4 +1,4 @@
-"""Every command that the READMEs of the project and of its benchmarks show works, in the order in which they do."""
+"""Every command that the READMEs of the project, of its results and of its benchmarks show works, in their order."""
 
 import json
 import math
@@ -16,7 +16,7 @@ import pytest
 from tests import commands
 from tests.commands import ROOT
 
-READMES = (ROOT / "README.md", ROOT / "mdc_jax" / "benchmarks" / "README.md")
+READMES = tuple(ROOT / folder / "README.md" for folder in ("", "configs/results", "mdc_jax/benchmarks"))
 ONE_DEVICE = {"XLA_FLAGS": commands.xla_flags(devices=1)}
 # What keeps a command short here: by how it begins, the text to put in and the arguments to add.
 SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
