@@ -1,29 +1,74 @@
 import dataclasses
+import importlib.resources.abc
+import inspect
+import io
 import logging
 import pathlib
+import re
+import sys
 
+import numpy as np
 import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import constants
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.prepare import records
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
-from mdc_jax.evaluators import build, probe_sets
+from mdc_jax.evaluators import base, build, probe_sets
+from tests.evaluators.fakes import make_subject
+
+EXAMPLES = 100  # of each split
+IN_TFDS = {name: one for name, one in probe_sets.PROBE_SETS.items() if one.tfds}
 
 
-def test_sets_of_tfds_are_split_and_shuffled_and_their_labels_found():
-    with tfds.testing.mock_data(num_examples=40):
-        for dataset, classes, validation in (("cifar10", 10, 4), ("pets", 37, 4), ("flowers102", 102, 40)):
-            section = probe_sets.filled(sections.LinearProbe(dataset=dataset))
-            assert section.families == ("label",)
-            sources = {split: open_source(getattr(section, split)) for split in ("train", "validation", "test")}
-            assert {len(source.families["label"].names) for source in sources.values()} == {classes}
-            assert len(sources["validation"]) == validation and len(sources["test"]) == 40
-            assert len(sources["train"]) == (40 if dataset == "flowers102" else 36)
-        specs, _ = probe_sets.resolve("cifar10")
-        assert specs["train"] == "subset:0%-90%:tfds:cifar10:train" and specs["test"].endswith(":tfds:cifar10:test")
+def example(features: tfds.features.FeaturesDict, index: int) -> dict[str, object]:
+    """An example of a data set: an image of one grey level, the class of its index, and something for all else."""
+    image = io.BytesIO()
+    PIL.Image.new("RGB", (32, 32), (index,) * 3).save(image, "PNG")
+    box = tfds.features.BBox(0.0, 0.0, 1.0, 1.0)
+    some = {tfds.features.Image: image.getvalue(), tfds.features.Text: "text", tfds.features.BBoxFeature: box}
+    return {
+        name: index % feature.num_classes if isinstance(feature, tfds.features.ClassLabel) else some[type(feature)]
+        for name, feature in features.items()
+    }
+
+
+@pytest.mark.parametrize("dataset", IN_TFDS)
+def test_sets_of_tfds_are_split_and_shuffled_and_their_labels_found(dataset, tmp_path, monkeypatch):
+    """TFDS' own builder reads them, of files that hold its features."""
+    expected = IN_TFDS[dataset]
+    monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path))  # TFDS_DATA_DIR, which it read long ago
+    builder = tfds.builder(expected.tfds, file_format="array_record")
+    published = inspect.getsource(type(builder)._split_generators)
+    splits = {expected.train, expected.test} | ({expected.validation} - {""})
+    for split in splits:
+        assert re.search(rf"Split\.{split.upper()}\b|[\"']{split}[\"']", published), split
+    examples = [(index, example(builder.info.features, index)) for index in range(EXAMPLES)]
+    monkeypatch.setitem(sys.modules, "importlib_resources", importlib.resources)  # the same, not in requirements.txt
+    monkeypatch.setattr(builder, "_split_generators", lambda _: dict.fromkeys(splits, examples))
+    builder.download_and_prepare()
+
+    section = probe_sets.filled(sections.LinearProbe(dataset=dataset))
+    assert (section.families, section.metric) == (("label",), expected.metric)
+    held_out = 0 if expected.validation else expected.held_out
+    sizes = {"train": EXAMPLES - held_out, "validation": held_out or EXAMPLES, "test": EXAMPLES}
+    for split, size in sizes.items():
+        source = open_source(getattr(section, split))
+        assert (len(source), len(source.families["label"].names)) == (size, expected.classes)
+        assert source.spec.startswith("subset:")  # of a pseudorandom order
+        found = base.extract(
+            make_subject(tmp_path),
+            source.spec,
+            lambda batch, _: {"index": batch["image"].max((1, 2, 3)).astype(int)},
+            count=8,
+            batch_size=8,
+            labels=section.families,
+        )
+        assert len(found["index"]) == min(size, 8)
+        np.testing.assert_array_equal(found["label/label"], found["index"] % expected.classes)
 
 
 def test_held_out_records_are_no_others():
