@@ -49,7 +49,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             test_examples=2000,
             read_factor=3,  # a direction is clear in few collages
             batch_size=250,
-            untrained_seeds=3,
             **settings,
         )
 

@@ -202,6 +202,6 @@ def smoke_evaluators(steps: int) -> dict[str, dict]:
     few = {"train_examples": 60, "validation_examples": 30, "test_examples": 30, "batch_size": 30, "families": families}
     return {
         "held_out": evaluator("held_out_loss", every=recipe.every(steps, 2), examples=32, batch_size=16),
-        "probe": evaluator("linear_probe", **few),
+        "probe": evaluator("linear_probe", untrained_seeds=1, **few),
         "retrieval": evaluator("retrieval", examples=8, batch_size=8, blind_images=2),
     }

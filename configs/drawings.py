@@ -37,7 +37,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             train_examples=8000,
             validation_examples=2000,
             test_examples=2000,
-            untrained_seeds=3,
             **settings,
         )
 

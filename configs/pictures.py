@@ -36,7 +36,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                 train_examples=700,
                 validation_examples=200,
                 test_examples=200,
-                untrained_seeds=3,
             ),
             "captions": evaluator("captioning", examples=200, metrics=True),
         },

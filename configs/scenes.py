@@ -114,6 +114,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         held_out, probe, captions = config.evaluators.held_out, config.evaluators.probe, config.evaluators.captions
         held_out.every, held_out.examples, held_out.batch_size = "10 steps", 32, 16
         probe.train_examples, probe.validation_examples, probe.test_examples = 100, 50, 50
-        probe.families = ("shape", "count", "relation")
+        probe.families, probe.untrained_seeds = ("shape", "count", "relation"), 1
         captions.examples, captions.picture = 100, 4
     return applicable(config)

@@ -22,7 +22,7 @@ def check(workdir: epath.Path, stored: Mapping[str, Any], config: sections.Confi
     """
     config = label_families.filled(config, open_source(config.data.train))
     changed = compatibility.changes(stored, config)
-    different = _data(workdir, config) | {key: values for key, values in changed.items() if _matters(key)}
+    different = _data(workdir, config) | {key: values for key, values in changed.items() if _matters(key, config)}
     if not different:
         return
     lines = "\n".join(f"  {key}: {old!r} → {new!r}" for key, (old, new) in sorted(different.items()))
@@ -32,9 +32,12 @@ def check(workdir: epath.Path, stored: Mapping[str, Any], config: sections.Confi
     raise ConfigError(f"{workdir} holds another run:\n{lines}\n{advice}")
 
 
-def _matters(key: str) -> bool:
+def _matters(key: str, config: sections.Config) -> bool:
     if key.startswith("evaluators."):  # any resume may change them, but not what is compared
-        return key.rpartition(".")[2] not in _OF_EVALUATORS
+        path, _, setting = key.rpartition(".")
+        if setting == "untrained_seeds" and not config.evaluators[path.split(".")[1]].baselines:
+            return False  # of a row that is not there
+        return setting not in _OF_EVALUATORS
     return key not in _OF_STEPS and not compatibility.is_free(key)
 
 

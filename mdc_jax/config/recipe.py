@@ -97,7 +97,7 @@ def small_local(config: ml_collections.ConfigDict, *, words: int) -> ml_collecti
     config.log.every = config.checkpoint.every = config.evaluators.held_out.every = "10 steps"
     for entry in config.evaluators.values():
         if entry.type == sections.LinearProbe.type:
-            entry.update(train_examples=64, families=(), train="", validation="", test="")
+            entry.update(train_examples=64, untrained_seeds=1, families=(), train="", validation="", test="")
         else:
             entry.update(examples=32, split="validation" if ":" in entry.split else entry.split)
             if entry.type == sections.Captioning.type:

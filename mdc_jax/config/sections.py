@@ -345,7 +345,7 @@ class LinearProbe:
     batch_size: int = 100
     families: tuple[str, ...] = ()  # label families; empty: all that the source has
     baselines: bool = True  # rows chance, raw pixels and untrained encoder beside the trained one
-    untrained_seeds: int = 1
+    untrained_seeds: int = 3  # initialisations of the untrained encoder
     raw_size: int = 24  # raw pixels are resized to this square
     # logistic, ridge, knn, adamw, sgd, attentive (`mdc_jax/evaluators/recipes.py`); the metrics are those of the first.
     probes: tuple[str, ...] = ("logistic",)
@@ -431,7 +431,7 @@ class ZeroShot:
     type: str = "zero_shot"
     every: str = "end"
     split: str = "test"  # or "validation", or a source spec
-    family: str = ""  # of classes; empty: the only one that the source has
+    family: str = ""  # of labels; of presence, images of one name count; empty: the only one of classes
     classes: str = ""  # a JSON file of templates and class names; empty: "a photo of a NAME." of the family's names
     examples: int = 2_000
     batch_size: int = 50

@@ -54,6 +54,7 @@ def test_a_run_that_is_asked_for_more_steps_is_not_finished(tmp_path):
         ({"settings": ("optimizer.weight_decay=0.5",)}, "optimizer.weight_decay"),
         ({"settings": ("objective.mask_eos=False",)}, "objective.mask_eos: True → False"),
         ({"evaluators": _evaluators(examples=7)}, "evaluators.held_out.examples: 16 → 7"),
+        ({"evaluators": _evaluators(baselines=True, untrained_seeds=1)}, "evaluators.probe.untrained_seeds: 3 → 1"),
         ({"lr": 0.02}, "optimizer.lr: 0.01 → 0.02\n.*--config.entries.ENTRY.lr=0.01 keeps the learning rate"),
     ],
 )
@@ -71,6 +72,8 @@ def test_what_lies_elsewhere_is_the_same_run(tmp_path):
     # The same scenes by another spec, and a decoder without images in another place.
     same = ("data.train=scenes:train,size=32,prior=0",)
     assert sequence.is_finished(workdir, _config(settings=same, evaluators=_evaluators(blind_workdir="all/blind")))
+    # No row of a probe without baselines is of untrained encoders.
+    assert sequence.is_finished(workdir, _config(settings=same, evaluators=_evaluators(untrained_seeds=1)))
     # Older starts did not write down their data.
     (workdir / provenance.FILE).unlink()
     assert sequence.is_finished(workdir, _config(settings=same))

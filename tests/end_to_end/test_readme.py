@@ -27,10 +27,7 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "python -m mdc_jax.main --config=help": ({}, []),
     "python -m mdc_jax.main --config=configs/": ({".py ": ".py:runlocal "}, []),
     "python -m mdc_jax.main --config=configs/scenes.py:": ({".py:": ".py:runlocal,"}, []),
-    "python -m mdc_jax.main --config=configs/drawings.py:": (
-        {".py:": ".py:runlocal,"},
-        ["--config.evaluators.probe.untrained_seeds=1", "--config.evaluators.probe_unseen_style.untrained_seeds=1"],
-    ),
+    "python -m mdc_jax.main --config=configs/drawings.py:": ({".py:": ".py:runlocal,"}, []),
     "python -m mdc_jax.main --config=configs/collage.py:": ({".py:": ".py:runlocal,"}, []),
     "python -m mdc_jax.report.collect": ({}, []),
     "python -m mdc_jax.benchmarks.train_step": (
