@@ -1,8 +1,11 @@
 """The notebooks run from top to bottom, on a run that the first of them trains within seconds."""
 
 import json
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -29,6 +32,32 @@ def test_notebook_runs(path: pathlib.Path, workdir: pathlib.Path, monkeypatch: p
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
     assert any("image/png" in output["data"] for output in shown)
+
+
+@pytest.mark.slow
+def test_the_first_cell_clones_and_installs_once_what_it_is_given(tmp_path: pathlib.Path) -> None:
+    """pip resolves what it would install, and installs nothing."""
+    cell, *others = ["".join(json.loads(path.read_text())["cells"][2]["source"]) for path in NOTEBOOKS]
+    assert others == [cell]
+    shown = 'import importlib.util as u; print(os.getcwd(), u.find_spec("mdc_jax").origin, sep="\\n")'
+
+    def run(repository: str, folder: pathlib.Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "MDC_REPOSITORY": repository, "PIP_DRY_RUN": "1", "PYTHONPATH": ""}
+        command = [sys.executable, "-c", f"{cell}\n{shown}"]
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    missing = run("")
+    assert missing.returncode and "set REPOSITORY" in missing.stderr
+    clone = tmp_path / "mdc"
+    first = run(f"file://{ROOT}")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[-2:] == [str(clone), str(clone / "mdc_jax" / "__init__.py")]
+    for folder in (tmp_path, clone / "colabs"):  # a new kernel, and a notebook of the clone
+        again = run("file:///nothing", folder)
+        assert again.returncode == 0, again.stderr
+        assert again.stdout.splitlines() == [str(clone), str(clone / "mdc_jax" / "__init__.py")]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
