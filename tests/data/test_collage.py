@@ -94,9 +94,14 @@ def test_few_titles_are_those_of_most_pictures(folder):
     every = [title for kind in KINDS for title in _titles("train", kind)]
     expected = {title for kind in KINDS for n in (1, 2) for title in _of_length(_titles("train", kind), n)[:2]}
     assert {item.title for item in items} == expected and len(expected) == 12 < len(every)
-    shelf = layout.Shelf([(title, kind) for kind in (0, 1) for title in ("a", "b", "b", "c", "c", "a b")], most=2)
+    titles = ("a", "b", "b", "c", "c", "a b", "b c")
+    cutouts = [(title + str(kind), kind) for kind in (0, 1) for title in titles]
+    shelf = layout.Shelf(cutouts, most=2)
     drawn = {shelf.draw(rng, 1)[0] for rng in map(random.Random, range(200))}
-    assert drawn == {"b", "c"}
+    assert drawn == {"b0", "c0", "b1", "c1"}
+    # No two things of a collage are the same: three of two words could be drawn for ever.
+    with pytest.raises(ValueError, match=r"2 titles of 2 word.*collages of 3 things"):
+        layout.Shelf([(title, kind) for title, kind in cutouts if title[:3] != "b c"])
 
 
 def _of_length(titles: list[str], words: int) -> list[str]:

@@ -61,7 +61,8 @@ class Shelf:
     """Cut-outs by kind and number of words of the title, then by title.
 
     Raises:
-      ValueError: if there are not two kinds that have titles of every length.
+      ValueError: if there are not two kinds that have titles of every length, or fewer titles of one than things that
+        a collage can hold.
     """
 
     def __init__(self, cutouts: Sequence[tuple[str, int]], most: int = 0) -> None:
@@ -79,6 +80,14 @@ class Shelf:
             for key, titles in found.items()
             if key[0] in self.kinds
         }
+        needed = FEWEST + len(COUNTS) - 1
+        for length in TITLE_LENGTHS:
+            kept = {title for kind in self.kinds for title, _ in self._titles[kind, length]}
+            if len(kept) < needed:
+                raise ValueError(
+                    f"{len(kept)} titles of {length} word(s), but collages of {needed} things, no two of the same, "
+                    "need as many: give more, or a larger titles="
+                )
 
     def draw(self, rng: random.Random, length: int) -> tuple[str, int, int]:
         """Title of this many words, kind and number of a cut-out: first the kind, then the title, then the picture."""
