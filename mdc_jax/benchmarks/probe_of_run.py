@@ -1,6 +1,6 @@
 """The probe of a run against scikit-learn's on the same features.
 
-    python -m mdc_jax.benchmarks.probe_of_run --workdir=runs/drawings [--probe=probe] [--json=FILE]
+    python -m mdc_jax.benchmarks.probe_of_run --workdir=runs/drawings [--probe=probe] [--csv=FILE]
 
 Takes a linear probe of the run's config, its sources and label families, and the mean of the encoder's tokens. Ours
 chooses the L2 by validation; scikit-learn's `LogisticRegression` (L-BFGS, from zero) is fitted at the same one on the
@@ -8,7 +8,6 @@ same standardised features. The table has the test metric of both, and their dif
 """
 
 import dataclasses
-import json
 import pathlib
 import tempfile
 
@@ -96,6 +95,12 @@ def measure(loaded: checkpoint.Loaded, section: sections.LinearProbe) -> list[Co
     return found
 
 
+def write_csv(path: epath.Path, found: list[Compared]) -> None:
+    """One line for each family."""
+    names = [field.name for field in dataclasses.fields(Compared)]
+    tables.write_csv(path, [*names, "points"], [[*dataclasses.astuple(c), round(c.points, 3)] for c in found])
+
+
 def main(_: list[str]) -> None:
     options = flags.FLAGS
     loaded = checkpoint.load(options.workdir)
@@ -109,12 +114,12 @@ def main(_: list[str]) -> None:
         for c in found
     ]
     print(tables.markdown(header, rows))
-    if options.json:
-        epath.Path(options.json).write_text(json.dumps([dataclasses.asdict(c) for c in found], indent=2) + "\n")
+    if options.csv:
+        write_csv(epath.Path(options.csv), found)
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The run.", required=True)
     flags.DEFINE_string("probe", "probe", "Name of the linear probe in its config.")
-    flags.DEFINE_string("json", None, "File for every number.")
+    flags.DEFINE_string("csv", None, "File for every number.")
     app.run(command.reported(main), flags_parser=command.parse_flags)

@@ -3,6 +3,8 @@
 The score of a class is the mean over its templates. A tie is wrong. (CLIP averages the templates' embeddings and scales
 the mean to norm 1 again, arXiv 2103.00020; a mean of similarities is the same but for that scale.)
 
+Of a presence family the images count that show exactly one of its names: which one they show is then a class.
+
 Shapes: N images, K classes, P templates.
 """
 
@@ -75,7 +77,7 @@ class ZeroShot:
                 labels=(label,),
             )
             kinds[scorer] = pairs.kind
-            truth_N, id_N, found[scorer] = _choose(pairs, pairs.carried[LABEL_PREFIX + label], len(texts[0]))
+            truth_N, id_N, found[scorer] = _choose(pairs, label, len(texts[0]))
         if not len(truth_N):
             raise ConfigError(f'zero_shot: no image of {spec} has a label of the family "{label}"')
         lines = list(_lines(found, kinds, truth_N, len(family.names)))
@@ -89,20 +91,28 @@ class ZeroShot:
         yield CHANCE, 1 / len(family.names)
 
     def _family(self, source: Source) -> tuple[str, Family]:
-        families = {name: family for name, family in source.families.items() if family.kind == "class"}
         wanted = self._section.family
-        if wanted and wanted not in families:
-            raise ConfigError(f'zero_shot: {source.spec} has no classes "{wanted}"{did_you_mean(wanted, families)}')
-        if not wanted and len(families) != 1:
+        if wanted:
+            if wanted not in source.families:
+                known = did_you_mean(wanted, source.families)
+                raise ConfigError(f'zero_shot: {source.spec} has no label family "{wanted}"{known}')
+            return wanted, source.families[wanted]
+        families = {name: family for name, family in source.families.items() if family.kind == "class"}
+        if len(families) != 1:
             raise ConfigError(
                 f"zero_shot: {source.spec} has the families of classes {', '.join(families) or '(none)'}; "
                 "name one as family"
             )
-        name = wanted or next(iter(families))
-        return name, families[name]
+        ((name, family),) = families.items()
+        return name, family
 
     def _scorers(self, objective: Objective) -> tuple[str, ...]:
         return chosen_scorers("zero_shot", self._section.scorers, objective)
+
+
+def classes_of(label: np.ndarray) -> np.ndarray:
+    """Classes i64[N] of labels i32[N], or of presence u8[N, K] where exactly one name is present; else -1."""
+    return label if label.ndim == 1 else np.where(label.sum(1) == 1, label.argmax(1), -1)
 
 
 def _checked(subject: Subject, texts: list[str]) -> list[str]:
@@ -114,10 +124,11 @@ def _checked(subject: Subject, texts: list[str]) -> list[str]:
     return texts
 
 
-def _choose(pairs: Pairs, label_N: np.ndarray, templates: int) -> tuple[np.ndarray, np.ndarray, dict[Column, Chosen]]:
-    """Labels and ids of the images that have a label, and what is chosen for them by each column."""
-    known_N = label_N >= 0
-    truth_N = label_N[known_N]
+def _choose(pairs: Pairs, label: str, templates: int) -> tuple[np.ndarray, np.ndarray, dict[Column, Chosen]]:
+    """Classes and ids of the images that have one by a label family, and what is chosen for them by each column."""
+    class_N = classes_of(pairs.carried[LABEL_PREFIX + label])
+    known_N = class_N >= 0
+    truth_N = class_N[known_N]
     found = {}
     for column, scores_NxT in pairs.columns():
         scores_NxK = scores_NxT[known_N].reshape(len(truth_N), -1, templates).mean(-1)

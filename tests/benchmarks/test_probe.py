@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from etils import epath
 
 from mdc_jax.benchmarks import probe, probe_of_run
 from mdc_jax.data.sources.base import Family
 from mdc_jax.evaluators import probes
+from mdc_jax.report import tables
 
 
 def test_ours_is_as_low_as_scikit_learn_at_the_same_penalty_and_labels_are_not_separable():
@@ -31,7 +33,7 @@ def test_a_probe_of_the_size_of_imagenet_costs_in_proportion_to_its_gradients():
 
 
 @pytest.mark.parametrize("kind", ["class", "presence"])
-def test_the_probe_of_a_run_is_that_of_scikit_learn_also_where_labels_are_missing(kind):
+def test_the_probe_of_a_run_is_that_of_scikit_learn_also_where_labels_are_missing(kind, tmp_path):
     rng = np.random.default_rng(0)
     x, labels = {}, {}
     for split, count in {"train": 500, "validation": 200, "test": 400}.items():
@@ -44,3 +46,6 @@ def test_the_probe_of_a_run_is_that_of_scikit_learn_also_where_labels_are_missin
     found = probe_of_run.compare("family", x, task)
     assert abs(found.points) < 0.3
     assert 0.5 < found.ours < 0.95
+    probe_of_run.write_csv(epath.Path(tmp_path / "probe.csv"), [found])
+    (row,) = tables.read_csv(epath.Path(tmp_path / "probe.csv"))
+    assert (row["family"], float(row["points"])) == ("family", pytest.approx(found.points, abs=1e-3))

@@ -1,3 +1,4 @@
+import pathlib
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +16,7 @@ from mdc_jax.evaluators import (
     retrieval,
     zero_shot,
 )
+from tests.evaluators import real
 from tests.evaluators.fakes import FakeSource
 
 MODULES = (
@@ -43,3 +45,11 @@ def use_source(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             )
 
     return use
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Pictures and their cut-outs, see `real.write`."""
+    path = tmp_path_factory.mktemp("pictures")
+    real.write(path)
+    return path

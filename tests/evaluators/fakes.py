@@ -24,16 +24,17 @@ BAD = 3  # the record that cannot be read
 
 
 class FakeTokenizer:
-    vocab_size = len(WORDS)
+    def __init__(self, words: Sequence[str] = WORDS) -> None:
+        self._words, self.vocab_size = words, len(words)
 
     def encode(self, caption: str, max_tokens: int) -> list[int]:
-        return [*(WORDS.index(word) for word in caption.split()[: max_tokens - 1]), 1]
+        return [*(self._words.index(word) for word in caption.split()[: max_tokens - 1]), 1]
 
     def longest(self, captions: Sequence[str]) -> int:
         return max(len(caption.split()) + 1 for caption in captions)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return " ".join(WORDS[i] for i in ids if i > 1)
+        return " ".join(self._words[i] for i in ids if i > 1)
 
 
 class FakeSource:

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Record
 from mdc_jax.evaluators import build, retrieval
 from mdc_jax.evaluators.base import Interrupted
 from mdc_jax.evaluators.pair_scores import Pairs
 from mdc_jax.objectives.base import Score
 from mdc_jax.report import tables
+from tests.evaluators import real
 from tests.evaluators.fakes import BAD, FakeObjective, FakeSource, make_subject
 
 COUNT = 24
@@ -121,6 +123,28 @@ def test_debiasing_finds_captions_that_a_prior_hides(tmp_path, use_source):
     ]
     assert float(row["value"]) == 1.0 and int(row["images"]) == COUNT - 1 and int(row["texts"]) == 4
     assert "23 images, 4 different captions" in (tmp_path / "retrieval.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("spec", "objective", "scorer"),
+    [
+        ("pictures:{}:test", "clip", "similarity"),
+        ("pictures:{}:test", "autoregressive", "autoregressive"),
+        ("collage:{}:test,size=32,count=24", "siglip", "similarity"),
+    ],
+)
+def test_real_models_find_what_scores_of_one_pair_after_the_other_say(tmp_path, pictures, spec, objective, scorer):
+    source = open_source(spec.format(pictures))
+    subject = real.subject(tmp_path, objective, source.spec)
+    section = dataclasses.replace(SECTION, examples=real.COUNT, scorers=(scorer,))
+    values = dict(build(section).run(subject))
+
+    own = [[tuple(subject.tokenizer.encode(text, 99)) for text in source[i].captions] for i in range(real.COUNT)]
+    texts = sorted({text for some in own for text in some})
+    ids, scores = real.scores(subject, source.spec, scorer, texts)
+    expected = by_hand(scores, [[texts.index(text) for text in own[i]] for i in ids])
+    assert values == {f"{scorer}/{way}/recall_{k}": pytest.approx(value) for (way, k), value in expected.items()}
+    assert len(set(values.values())) > 2 and sorted(ids) == list(range(real.COUNT))
 
 
 def test_images_without_captions_and_unknown_scorers_are_refused(tmp_path, use_source):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family, Record
 from mdc_jax.evaluators import build, class_names
 from mdc_jax.objectives.base import Score
 from mdc_jax.report import tables
+from tests.evaluators import real
 from tests.evaluators.fakes import BAD, FakeObjective, FakeSource, make_subject
 
 COUNT = 40
@@ -92,6 +94,39 @@ def test_a_prior_over_texts_hides_what_is_seen_until_it_is_taken_away(tmp_path, 
     assert "chance 0.5000" in (subject.out / "zero_shot.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("spec", "family", "objective"),
+    [("pictures:{}:test", "kind", "clip"), ("collage:{}:test,size=32,count=24", "kind", "siglip")],
+)
+def test_real_models_choose_the_class_whose_texts_are_nearest(tmp_path, pictures, spec, family, objective):
+    """Of collages, which show several things, those count that show one kind."""
+    templates, names = ("a {}", "some more {}"), real.KINDS
+    path = tmp_path / "kinds.json"
+    path.write_text(json.dumps({"templates": templates, "classes": names}))
+    texts = [template.format(name) for name in names for template in templates]
+    source = open_source(spec.format(pictures))
+    subject = real.subject(tmp_path, objective, source.spec, texts)
+    section = sections.ZeroShot(
+        family=family, classes=str(path), examples=real.COUNT, batch_size=5, texts_at_once=3, blind_images=4
+    )
+    values = dict(build(section).run(subject))
+
+    ids, scores = real.scores(subject, source.spec, "similarity", [subject.tokenizer.encode(t, 99) for t in texts])
+    right = []
+    for image, row in zip(ids, scores, strict=True):
+        label = source[image].labels[family]
+        shown = [int(label)] if label.ndim == 0 else np.flatnonzero(label).tolist()
+        if len(shown) == 1:
+            right.append((shown[0], shown[0] == np.argmax([row[:2].mean(), row[2:].mean()])))
+    assert (len(right) < real.COUNT) == (source.families[family].kind == "presence") and len(right) > 3
+    by_class = [np.mean([hit for own, hit in right if own == kind]) for kind in range(2)]
+    assert values == {
+        "similarity/accuracy": pytest.approx(np.mean([hit for _, hit in right])),
+        "similarity/mean_per_class": pytest.approx(np.mean(by_class)),
+        "chance": 0.5,
+    }
+
+
 def test_what_cannot_be_named_is_refused_before_training(tmp_path, use_source, classes):
     use_source(Animals())
     subject = make_subject(tmp_path, Namer())
@@ -99,7 +134,7 @@ def test_what_cannot_be_named_is_refused_before_training(tmp_path, use_source, c
     build(section).check(subject.config)
     with pytest.raises(ConfigError, match=r"families of classes animal, noise, both; name one"):
         build(dataclasses.replace(section, family="")).check(subject.config)
-    with pytest.raises(ConfigError, match='no classes "animals"; did you mean "animal"'):
+    with pytest.raises(ConfigError, match='no label family "animals"; did you mean "animal"'):
         build(dataclasses.replace(section, family="animals")).check(subject.config)
     with pytest.raises(ConfigError, match="has 6 tokens, the model reads 4"):
         list(build(SECTION).run(subject))  # "a photo of a cat." and EOS
