@@ -3,7 +3,8 @@
     adamw   AdamW over weight decays, as CLIP_benchmark's linear probe
     sgd     SGD with momentum over learning rates, as DINOv2's (arXiv 2304.07193, appendix B.3)
 
-Both with a cosine schedule that ends at 0. Shapes: B examples of a batch, D features, H heads, K names or classes.
+Both with a cosine schedule that ends at 0; README.md says in what they differ from these.
+Shapes: B examples of a batch, D features, H heads, K names or classes.
 """
 
 import dataclasses

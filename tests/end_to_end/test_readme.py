@@ -57,6 +57,7 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
         ["--set=compositionality.examples=2", "--set=compositionality.blind_images=2"],
     ),
     "python -m mdc_jax.evaluate --workdir=runs/scenes --evaluator=retrieval": ({}, ["--set=retrieval.examples=10"]),
+    "python -m mdc_jax.evaluate --workdir=runs/scenes --evaluator=zero_shot": ({}, ["--set=zero_shot.examples=20"]),
     "python -m mdc_jax.caption": ({}, []),
     "python -m mdc_jax.export": ({}, []),
     "python -m mdc_jax.extract": ({}, []),
