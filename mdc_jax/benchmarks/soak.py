@@ -5,6 +5,7 @@
 The signals are SIGKILL, SIGTERM, and SIGSTOP with SIGCONT some time later; kinds and moments are drawn from --seed, a
 part of them during the start of a process. Both runs must end with the same parameters, bit for bit, and the same
 `metrics.jsonl`, no step missing or twice, clocks left out. The same command continues a soak that was interrupted.
+With --out the signals, and what followed each, are written as a CSV file, where both runs ended so.
 """
 
 import contextlib
@@ -42,6 +43,8 @@ _START_SECONDS = 8.0  # within which those come
 _STEP_SECONDS = 0.05  # after its step is logged, within which a signal comes
 _UNTIL = 0.8  # of the run; at its end it could be finished before the signal comes
 _PAUSE_SECONDS = 2.0  # at most, from SIGSTOP to SIGCONT
+# Of the CSV file: the step in the log when a signal came; that of the newest checkpoint when the process had ended.
+_COLUMNS = ("signal", "starting", "step", "code", "exit_seconds", "saved", "timed_steps", "timed_seconds", "seconds")
 # What is different in every run.
 _CLOCKS = (
     "data_wait_seconds",
@@ -231,6 +234,11 @@ def describe(events: Sequence[dict[str, Any]], workdir: pathlib.Path) -> str:
     )
 
 
+def write(path: epath.Path, events: Sequence[dict[str, Any]]) -> None:
+    """Writes a row for each signal, and one for the end, as a CSV file; cells that do not apply are empty."""
+    tables.write_csv(path, _COLUMNS, [[event.get(name, "") for name in _COLUMNS] for event in events])
+
+
 def config_arguments(arguments: Sequence[str]) -> list[str]:
     """Those of a command that are of the config, also where a value is an argument of its own."""
     found = []
@@ -250,11 +258,14 @@ def main(_: list[str]) -> None:
     workdir = pathlib.Path(options.workdir).absolute()
     events = soak(arguments, workdir, pauses=goodput.pauses(config), kills=options.kills, seed=options.seed)
     print(f"\n{describe(events, workdir)}")
+    if options.out:
+        write(epath.Path(options.out), events)
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "Where both runs go, on a local disk.", required=True)
     flags.DEFINE_integer("kills", 50, "Signals that are sent.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of their kinds and moments.")
+    flags.DEFINE_string("out", "", "A CSV file for the signals and what followed each.")
     command.define_config()
     app.run(command.reported(main, SoakFailed), flags_parser=command.parse_flags)
