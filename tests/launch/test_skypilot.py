@@ -8,7 +8,10 @@ import yaml
 from tests.launch.fakes import ROOT, Place
 
 YAML = ROOT / "launch" / "skypilot.yaml"
+RUN = yaml.safe_load(YAML.read_text())["run"]
 NODES = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NODE_RANK": "1"}
+LATER = "99999999999"
+GIVEN = {"FLAGS": "--config=configs/a.py", "WORKDIR": "gs://b/a run", "UNTIL": LATER}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sky") is None, reason="SkyPilot is not installed: pip install skypilot")
@@ -19,7 +22,7 @@ def test_skypilot_reads_it(accelerators: str | None) -> None:
     config = yaml.safe_load(YAML.read_text())
     with pytest.raises(ValueError, match="WORKDIR"):
         Task.from_yaml_config(config)
-    given = [("WORKDIR", "gs://bucket/runs/a"), ("FLAGS", "--config=configs/a.py")]
+    given = [("WORKDIR", "gs://bucket/runs/a"), ("FLAGS", "--config=configs/a.py"), ("UNTIL", LATER)]
     task = Task.from_yaml_config(config, env_overrides=given)
     if accelerators:
         task.set_resources_override({"accelerators": accelerators})
@@ -40,10 +43,17 @@ def test_skypilot_reads_it(accelerators: str | None) -> None:
 def test_how_processes_find_each_other(place: Place, gpu: bool, nodes: int, join: list[str]) -> None:
     place.command("nvidia-smi", "exit 0" if gpu else "exit 9")
     place.command("python", folder=place.root / ".venv" / "bin")
-    result = place.run(
-        *("bash", "-c", yaml.safe_load(YAML.read_text())["run"]),
-        **{**NODES, "SKYPILOT_NUM_NODES": str(nodes), "FLAGS": "--config=configs/a.py", "WORKDIR": "gs://b/a run"},
-    )
+    result = place.run("bash", "-c", RUN, **{**NODES, **GIVEN, "SKYPILOT_NUM_NODES": str(nodes)})
     assert result.returncode == 0, result.stderr
     (trainer,) = (call for call in place.calls() if call[0] == "python")
     assert trainer == ["python", "-m", "mdc_jax.main", *join, "--config=configs/a.py", "--workdir=gs://b/a run"]
+
+
+@pytest.mark.parametrize("until", ["1700000000", "tomorrow", ""])
+def test_nothing_starts_after_the_time_that_was_given(place: Place, until: str) -> None:
+    place.command("nvidia-smi", "exit 9")
+    place.command("python", folder=place.root / ".venv" / "bin")
+    result = place.run("bash", "-c", RUN, **{**NODES, **GIVEN, "UNTIL": until})
+    assert result.returncode == 1
+    assert f"not before UNTIL={until} (seconds since 1970): give a later one" in result.stderr
+    assert place.calls() == []
