@@ -1,9 +1,13 @@
 """What may change between the parts of a run: a resume compares the stored config with the new one."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 from mdc_jax.config import ConfigError, parse, sections, to_dict
+from mdc_jax.data.tokenizer import Tokenizer
+
+_MOST_PIECES = 5  # of a diff of tokenizers
 
 # Changing these would make another run of it: refused.
 _STRUCTURAL = (
@@ -76,6 +80,21 @@ def check_same(name: str, stored: str, now: str, fix: str) -> None:
     """Raises ConfigError where a hash differs from the stored one."""
     if stored != now:
         raise ConfigError(f"the {name} of this workdir has hash {stored[:16]}, the present one {now[:16]}: {fix}")
+
+
+def check_tokenizer(stored: Tokenizer, now: Tokenizer) -> None:
+    """Raises ConfigError where a tokenizer is not the stored one, with the first of the pieces that differ."""
+    if stored.hash == now.hash:
+        return
+    pieces = [tokenizer.pieces(range(tokenizer.vocab_size)) for tokenizer in (stored, now)]
+    changed = [(id_, *pair) for id_, pair in enumerate(itertools.zip_longest(*pieces)) if len({*pair}) > 1]
+    lines = [f"  token {id_}: {old!r} → {new!r}" for id_, old, new in changed[:_MOST_PIECES]]
+    raise ConfigError(
+        "tokenizer.model is not the tokenizer of this workdir:\n"
+        f"  vocabulary: {stored.vocab_size:,} → {now.vocab_size:,} tokens, of which {len(changed):,} differ\n"
+        + "".join(f"{line}\n" for line in lines or ["  the pieces are the same; their scores or rules are not"])
+        + "give the file that the run was started with, or use another --workdir"
+    )
 
 
 def _covers(prefixes: tuple[str, ...], key: str) -> bool:

@@ -134,7 +134,7 @@ class _Run:
                 "restore the data, or use another --workdir",
             )
             self.tokenizer = checkpoint.load_tokenizer(workdir, self.meta["tokenizer"])
-            _check_tokenizer(config.tokenizer.model, self.meta["tokenizer"])
+            _check_tokenizer(config.tokenizer.model, self.tokenizer)
         else:
             self.tokenizer = _share_tokenizer(config, source, workdir)
 
@@ -406,15 +406,10 @@ def _share_tokenizer(config: sections.Config, source: Source, workdir: epath.Pat
     return Tokenizer.load(path)
 
 
-def _check_tokenizer(model: str, stored: str) -> None:
+def _check_tokenizer(model: str, stored: Tokenizer) -> None:
     """Raises ConfigError where tokenizer.model names another vocabulary; a file that is gone is not needed any more."""
     if model and epath.Path(model).exists():
-        compatibility.check_same(
-            "tokenizer (tokenizer.model)",
-            stored,
-            Tokenizer.load(model).hash,
-            "give the file that the run was started with, or use another --workdir",
-        )
+        compatibility.check_tokenizer(stored, Tokenizer.load(model))
 
 
 def _last_periodic(workdir: epath.Path, step: int) -> dict[str, float]:

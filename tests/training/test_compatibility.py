@@ -4,9 +4,11 @@ import dataclasses
 import json
 
 import pytest
+import tokenizers
 
 from mdc_jax.config import ConfigError, defaults, dumps, parse, sections
-from mdc_jax.training.compatibility import check_resume
+from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.training.compatibility import check_resume, check_tokenizer
 
 
 def example() -> sections.Config:
@@ -55,3 +57,28 @@ def test_another_run_is_refused_with_a_diff(change: dict, key: str) -> None:
     with pytest.raises(ConfigError) as error:
         check_resume(STORED, dataclasses.replace(example(), **change))
     assert key in str(error.value) and "--workdir" in str(error.value)
+
+
+def words(text: str) -> bytes:
+    """A tokenizer.json of these words."""
+    vocabulary = {word: id_ for id_, word in enumerate(["[UNK]", *text.split()])}
+    return tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]")).to_str().encode()
+
+
+@pytest.mark.parametrize(
+    ("now", "diff"),
+    [
+        (
+            words("a cat blue new"),
+            "6 → 7 tokens, of which 2 differ\n  token 5: 'red' → 'blue'\n  token 6: None → 'new'\n",
+        ),
+        (words("a cat"), "6 → 5 tokens, of which 1 differ\n  token 5: 'red' → None\n"),
+        (words("a b c d e f g"), "of which 6 differ\n(  token .*\n){5}"),
+        (words("a cat red") + b"\n", "6 → 6 tokens, of which 0 differ\n  the pieces are the same; "),
+    ],
+)
+def test_another_tokenizer_is_refused_with_a_diff(now: bytes, diff: str) -> None:
+    stored = Tokenizer.from_bytes(words("a cat red"))
+    check_tokenizer(stored, Tokenizer.from_bytes(stored.model_bytes))
+    with pytest.raises(ConfigError, match=rf"{diff}(?s:.*)give the file .* --workdir"):
+        check_tokenizer(stored, Tokenizer.from_bytes(now))
