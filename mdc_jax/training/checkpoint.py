@@ -147,15 +147,28 @@ class Checkpointer:
         return self._restore(step, {item: abstract})[item]
 
     def _restore(self, step: int, items: Mapping[str, Any]) -> Mapping[str, Any]:
+        for item in items:
+            self._check_chunks(step, item)
         return self._read(step, {name: ocp.args.StandardRestore(tree) for name, tree in items.items()})
 
+    def _check_chunks(self, step: int, item: str) -> None:
+        """Raises DamagedCheckpoint where an array is stored in larger chunks than it is.
+
+        A chunk is unpacked as a whole, and one of zeros takes next to no room: it could be made to fill the memory.
+        """
+        with _readable(step):
+            arrays = ocp.StandardCheckpointHandler().metadata(self._workdir / CHECKPOINTS / str(step) / item).tree
+        for array in jax.tree.leaves(arrays):
+            chunk = array.storage.chunk_shape
+            if any(length > max(size, 1) for length, size in zip(chunk, array.shape, strict=True)):
+                raise DamagedCheckpoint(
+                    f"checkpoint {step} cannot be read: {array.name} of {item} is {array.shape}, in chunks of {chunk}"
+                )
+
     def _read(self, step: int, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        try:
+        with _readable(step):
             restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
             missing = [name for name in arguments if restored[name] is None]
-        except Exception as error:  # whatever Orbax and TensorStore say to files that are cut, changed or gone
-            reason = " ".join(str(error).split())
-            raise DamagedCheckpoint(f"checkpoint {step} cannot be read: {reason[:300]}") from error
         if missing:
             raise DamagedCheckpoint(f"checkpoint {step} lacks {', '.join(missing)}")
         return restored
@@ -180,8 +193,18 @@ class Checkpointer:
             reason = " ".join(str(error).split())
             raise Failure(
                 f"a checkpoint could not be written to {self._workdir}: {reason[:300]}. Free space there, or make it "
-                "writable; the same command continues from the last checkpoint that is whole"
+                "writable; the same command continues from the last checkpoint"
             ) from error
+
+
+@contextlib.contextmanager
+def _readable(step: int) -> Iterator[None]:
+    """Raises DamagedCheckpoint for whatever Orbax and TensorStore say to files that are cut, changed or gone."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise DamagedCheckpoint(f"checkpoint {step} cannot be read: {reason[:300]}") from error
 
 
 def _sealed(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,7 +267,7 @@ def load(workdir: epath.PathLike, *, step: int | None = None, mesh: jax.sharding
 
 def _load(workdir: epath.Path, step: int, mesh: jax.sharding.Mesh | None) -> Loaded:
     checkpointer = Checkpointer(workdir)
-    meta = _readable_meta(checkpointer, step)
+    meta = readable_meta(checkpointer, step)
     config = parse(meta["config"])
     tokenizer = load_tokenizer(workdir, meta["tokenizer"])
     mesh = mesh or sharding.make_mesh(sections.Mesh())
@@ -262,14 +285,15 @@ def config_of(workdir: epath.PathLike) -> sections.Config:
     step = steps(workdir)[-1]
     checkpointer = Checkpointer(_absolute(workdir))
     try:
-        return parse(_readable_meta(checkpointer, step)["config"])
+        return parse(readable_meta(checkpointer, step)["config"])
     except DamagedCheckpoint as error:
         raise ConfigError(f"{workdir}: {error}") from error
     finally:
         checkpointer.close()
 
 
-def _readable_meta(checkpointer: Checkpointer, step: int) -> Mapping[str, Any]:
+def readable_meta(checkpointer: Checkpointer, step: int) -> Mapping[str, Any]:
+    """The `meta` of a checkpoint, whose entries are of the kinds that loading needs; raises as `Checkpointer.meta`."""
     meta = checkpointer.meta(step)
     if wrong := wrong_entry(meta):
         raise DamagedCheckpoint(f"checkpoint {step} cannot be read: its meta has {wrong}")

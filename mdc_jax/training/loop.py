@@ -122,7 +122,9 @@ class _Run:
         self.config, self.workdir, self.mesh, self.source = config, workdir, mesh, source
         self.checkpointer, self.stop, self.start = checkpointer, stop, start
         self.meta = (
-            checkpointer.meta(start) if start else {"position": 0, "seconds": 0.0, "window": [], "evaluated": True}
+            checkpoint.readable_meta(checkpointer, start)
+            if start
+            else {"position": 0, "seconds": 0.0, "window": [], "evaluated": True}
         )
         self.warnings: list[str] = []
         if start:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 from etils import epath
 
 from mdc_jax.config import ConfigError, sections
@@ -169,6 +170,26 @@ def test_a_checkpoint_from_a_stranger(tmp_path: pathlib.Path, change, complaint:
     file.write_text(json.dumps(checkpoint._sealed(meta)))
     with pytest.raises(ConfigError, match=complaint):
         checkpoint.load(workdir)
+
+
+def test_a_chunk_that_is_larger_than_its_array_is_not_unpacked(tmp_path: pathlib.Path) -> None:
+    """Here of 16 MiB, and some bytes on disk; as easily of more than the memory has."""
+    checkpointer = checkpoint.Checkpointer(epath.Path(tmp_path))
+    checkpointer.save(3, make_state(3), {})
+    checkpointer.wait()
+    params = tmp_path / checkpoint.CHECKPOINTS / "3" / "params"
+    place = {"driver": "ocdbt", "base": f"file://{params}/", "path": "decoder.head.kernel/"}
+    layout = {"shape": [4, 8], "chunks": [2**11, 2**11], "dtype": "<f4", "compressor": {"id": "zstd"}}
+    spec = {"driver": "zarr", "kvstore": place, "metadata": layout}
+    tensorstore.open(spec, create=True, delete_existing=True).result().write(np.zeros((4, 8), np.float32)).result()
+    abstract = jax.eval_shape(lambda: make_state(3))
+    for restore in (
+        lambda: checkpointer.restore(3, abstract),
+        lambda: checkpointer.restore_params(3, "params", abstract.params),
+    ):
+        with pytest.raises(checkpoint.DamagedCheckpoint, match=r"kernel of params is \(4, 8\), in chunks of \(2048, "):
+            restore()
+    checkpointer.close()
 
 
 def test_a_step_that_is_not_there() -> None:

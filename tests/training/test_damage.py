@@ -1,6 +1,7 @@
 """A checkpoint that cannot be read costs the steps since the one before, and nothing else."""
 
 import dataclasses
+import json
 import pathlib
 import shutil
 
@@ -89,6 +90,17 @@ def test_a_run_of_the_first_format_goes_on(tmp_path: pathlib.Path) -> None:
     loop.train(config, workdir)
     assert checkpoint.steps(workdir) == [5] and len(losses(workdir)) == 2
     assert checkpoint.load(workdir).meta["position"] == 20
+
+
+def test_a_run_of_a_stranger_does_not_go_on(tmp_path: pathlib.Path) -> None:
+    """Who can write its `meta` can seal it."""
+    workdir = pathlib.Path(shutil.copytree(FORMAT_1, tmp_path / "run"))
+    config = checkpoint.load(workdir).config
+    file = workdir / checkpoint.CHECKPOINTS / "3" / "meta" / "metadata"
+    meta = json.loads(file.read_text()) | {"version": "1.0", "position": [12]}
+    file.write_text(json.dumps(checkpoint._sealed(meta)))
+    with pytest.raises(ConfigError, match=r"checkpoint 3 cannot be read: its meta has position: \[12\]"):
+        loop.train(config, workdir)
 
 
 def test_another_model_is_still_refused_and_not_taken_for_damage(undisturbed: pathlib.Path) -> None:
