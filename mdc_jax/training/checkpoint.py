@@ -52,6 +52,7 @@ class Checkpointer:
     """Saves in the background; keeps the latest and the best."""
 
     def __init__(self, workdir: epath.Path, *, keep_latest: int = 1, keep_best: int = 0) -> None:
+        """Raises Failure where nothing can be written to `workdir`."""
         policies = [checkpoint_managers.LatestN(keep_latest)]
         if keep_best:
             policies.append(
@@ -63,17 +64,16 @@ class Checkpointer:
                 )
             )
         self._workdir = _absolute(workdir)
-        self._manager = ocp.CheckpointManager(
-            self._workdir / CHECKPOINTS,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-                enable_async_checkpointing=True,
-                async_options=ocp.AsyncOptions(
-                    timeout_secs=_SAVE_TIMEOUT,
-                    create_directories_asynchronously=False,  # which has a patience of its own
-                ),
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(
+                timeout_secs=_SAVE_TIMEOUT,
+                create_directories_asynchronously=False,  # which has a patience of its own
             ),
         )
+        with self._writing():  # the folder, where there is none
+            self._manager = ocp.CheckpointManager(self._workdir / CHECKPOINTS, options=options)
 
     def steps(self) -> list[int]:
         return sorted(self._manager.all_steps())

@@ -14,7 +14,7 @@ class Failure(RuntimeError):
     """What a run cannot get past, and what to do about it; all that was saved before is kept."""
 
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 # What Gloo (CPU), NCCL (GPU) and JAX's coordination say of a process that is gone.
 _LOST = re.compile(r"gloo|nccl|unavailable|connection (reset|closed)|heartbeat|coordination", re.IGNORECASE)
 
@@ -32,16 +32,20 @@ def is_of_disk(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
+def explained(workdir: object) -> Iterator[None]:
     """Raises Failure where memory or disk ends; where another process is gone, ends this one with the reason.
 
-    In that case it does not return: all that would follow waits for the process that is gone.
+    In that case it does not return: all that would follow waits for the process that is gone. `workdir` is named where
+    an error names no file, as that of a write to one that was opened before.
     """
     try:
         yield
     except OSError as error:
         if error.errno in _DISK:
-            raise Failure(f"{error}: free space, or make it writable; {_CONTINUES}") from error
+            raise Failure(
+                f"{error.filename or workdir} cannot be written: {error.strerror}. Free space there, or make it "
+                f"writable; {_CONTINUES}"
+            ) from error
         raise
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]

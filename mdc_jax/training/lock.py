@@ -25,12 +25,8 @@ def hold(workdir: epath.Path) -> Iterator[None]:
         logging.warning("%s: nothing keeps a second run from a bucket; make sure that this is the only one", workdir)
         yield
         return
-    try:
+    with _writable(workdir):
         file = open(workdir / FILE, "a+")  # noqa: SIM115  closed below
-    except OSError as error:
-        raise ConfigError(
-            f"--workdir={workdir} cannot be written: {error}; make it writable, or use another"
-        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,7 +38,17 @@ def hold(workdir: epath.Path) -> Iterator[None]:
             ) from None
         except OSError as error:
             logging.warning("%s cannot be locked (%s); make sure that this is the only run in it", workdir, error)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with _writable(workdir):  # without a buffer, which closing would try to write again
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
+
+
+@contextlib.contextmanager
+def _writable(workdir: epath.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"--workdir={workdir} cannot be written: {error}; free space there, make it writable, or use another"
+        ) from error

@@ -78,7 +78,7 @@ def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, floa
         checkpointer = checkpoint.Checkpointer(workdir, **keep)
         with contextlib.closing(checkpointer), distributed.StopSignal() as stop:
             start_at = functools.partial(_Run, config, workdir, mesh, source, checkpointer, stop)
-            with failures.explained():
+            with failures.explained(workdir):
                 return _start(start_at, checkpointer).execute()
 
 

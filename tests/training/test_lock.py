@@ -1,5 +1,6 @@
 """A workdir has one run at a time, and a run that was killed leaves it free."""
 
+import resource
 import signal
 import subprocess
 import sys
@@ -47,6 +48,21 @@ def test_a_workdir_that_is_read_only():
         lock.hold(epath.Path("/proc")),
     ):
         pass
+
+
+def test_a_disk_that_is_full(tmp_path):
+    with lock.hold(epath.Path(tmp_path)):
+        pass
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # files that may not grow fail as on a full disk
+        with (
+            pytest.raises(ConfigError, match=r"cannot be written: .*free space there"),
+            lock.hold(epath.Path(tmp_path)),
+        ):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_bucket_is_not_locked_and_says_so(caplog):
