@@ -51,10 +51,7 @@ def time_steps(
     config: sections.Config, vocab_size: int, examples: Mapping[int, Batch], timings: int
 ) -> dict[int, np.ndarray]:
     """By length, the milliseconds of the fastest training step and of its processor time, f64[2]."""
-    prepared = {
-        length: step_.prepare(config, {**batch, "_stop": np.zeros(len(batch["_mask"]), bool)}, vocab_size=vocab_size)
-        for length, batch in examples.items()
-    }
+    prepared = {length: step_.prepare(config, batch, vocab_size=vocab_size) for length, batch in examples.items()}
     init = next(iter(prepared.values()))[1]
     found = step_.measure({length: step for length, (step, _) in prepared.items()}, init(), timings)
     return {length: 1e3 * np.array([row["seconds"], row["processor_seconds"]]) for length, row in found.items()}

@@ -95,7 +95,6 @@ def make_batch(config: sections.Config, *, vocab_size: int, caption_tokens: int)
         "text": text,
         "length": np.full(text.shape[:2], min(caption_tokens, data.max_tokens), np.int32),
         "_mask": np.ones(size, bool),
-        "_stop": np.zeros(size, bool),
     }
 
 

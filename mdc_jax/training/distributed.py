@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from types import FrameType
@@ -19,10 +20,10 @@ from mdc_jax.training import roll_call
 
 STOPPED = 143  # exit code of a run that a signal ended, saved but not finished: 128 + SIGTERM, as shells have it
 _START_TIMEOUT = 300  # seconds that processes wait for each other
-_ASKED = (
-    "saves and ends after the present step, several processes some steps later (the first one is compiled before); "
-    "Ctrl-C again ends at once"
-)
+_ASKED = "saves and ends after the present step (the first one is compiled before); Ctrl-C again ends at once"
+# Under this key JAX's preemption service waits for the time at which a process is to be ended. It agrees at once where
+# that is past, whatever the clocks of the machines say.
+_NOTICE, _NOW = "RECEIVED_PREEMPTION_NOTICE", "1970-01-01T00:00:00+00:00"
 _HEARTBEAT_TIMEOUT = 45  # seconds without a sign of life after which a process is taken for dead, and the run ends
 
 
@@ -122,23 +123,54 @@ def any_process(flag: bool) -> bool:
 
 
 class StopSignal:
-    """SIGTERM, and a first Ctrl-C, become a flag that is looked at between steps; a second Ctrl-C interrupts."""
+    """SIGTERM, and a first Ctrl-C, to any process end all of them at one boundary; a second Ctrl-C interrupts.
+
+    A boundary is a place that all processes pass equally often, between two steps or two batches of an evaluation. They
+    agree on the first one that none has reached, through JAX's preemption service: in threads, without the devices.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self._requested = self._stopping = False
+        self._boundaries = 0  # passed
 
     def __enter__(self) -> "StopSignal":
         self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        if jax.process_count() > 1:
+            # JAX's own handler, which these replace, would be a second late, and leave Ctrl-C alone. The pipe gets the
+            # numbers of signals at once, also while the main thread is in a call that keeps its handlers waiting.
+            read, self._pipe = os.pipe()
+            os.set_blocking(self._pipe, False)
+            self._previous_pipe = signal.set_wakeup_fd(self._pipe)
+            threading.Thread(target=self._tell_all, args=(read,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if jax.process_count() > 1:
+            signal.set_wakeup_fd(self._previous_pipe)
+            os.close(self._pipe)  # which ends the thread
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def reached(self) -> bool:
+        """Whether to stop here, the same in all processes; to be called at every boundary."""
+        if jax.process_count() == 1:
+            return self._requested
+        self._boundaries += 1
+        self._stopping |= multihost_utils.reached_preemption_sync_point(self._boundaries)
+        return self._stopping
+
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self._requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not self.requested:
+        if not self._requested:
             # Not by print, which a signal may have interrupted.
             os.write(2, f"\n{signal.Signals(number).name}: {_ASKED}\n".encode())
-        self.requested = True
+        self._requested = True
+
+    def _tell_all(self, pipe: int) -> None:
+        from jax._src.distributed import global_state  # JAX shows its store of keys nowhere else
+
+        with os.fdopen(pipe, "rb", buffering=0) as numbers:
+            while number := numbers.read(1):
+                if number[0] in self._previous:
+                    global_state.client.key_value_set(_NOTICE, _NOW, allow_overwrite=True)

@@ -89,10 +89,8 @@ def plan(config: sections.Config, target: str) -> Plan:
 
 
 def _batch(config: sections.Config, objective: Objective) -> dict[str, jax.ShapeDtypeStruct]:
-    rows = config.data.batch_size
-    shapes = memory.batch_shapes(config, rows)
-    batch = {key: shapes[key] for key in {*objective.batch_keys, "_mask"}}
-    return {**batch, "_stop": jax.ShapeDtypeStruct((rows,), "bool")}
+    shapes = memory.batch_shapes(config, config.data.batch_size)
+    return {key: shapes[key] for key in {*objective.batch_keys, "_mask"}}
 
 
 def _compile(program: train_state.Program, batch: Mapping[str, Any]) -> Compiled | str:

@@ -20,7 +20,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from etils import epath
 
 from mdc_jax import evaluators
@@ -268,7 +267,7 @@ class _Run:
             while True:
                 # EVALUATE ON THE OLD STATE
                 metric = None
-                stopping = log.stop_seen or (jax.process_count() == 1 and self.stop.requested)
+                stopping = self.stop.reached()
                 if step and not evaluated and not stopping:
                     with log.paused(), jax.transfer_guard("allow"):
                         try:
@@ -295,7 +294,6 @@ class _Run:
                 waited = time.perf_counter()
                 batch = next(batches)
                 waited = time.perf_counter() - waited
-                batch["_stop"] = np.full(len(batch["_mask"]), self.stop.requested)
 
                 # STEP
                 if log.compiles(batch):
@@ -349,7 +347,7 @@ class _Run:
             mesh=self.mesh,
             step=step,
             out=self._evaluations(step),
-            should_stop=lambda: distributed.any_process(self.stop.requested),
+            should_stop=self.stop.reached,
         )
         return dict(evaluators.run(chosen, subject))
 

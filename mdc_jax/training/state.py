@@ -83,7 +83,6 @@ def make_step(
             "grad_norm": optax.tree.norm(grads),
             "param_norm": optax.tree.norm(params),  # of what a checkpoint would hold
             "learning_rate": schedule(state.step),
-            "stop": batch["_stop"].any(),
         }
         if "text" in batch:
             metrics["text_tokens"] = batch["text"].shape[-1]  # pads included: with data.buckets batches differ

@@ -42,7 +42,6 @@ class TrainLog:
         self._counted: float | None = None  # seconds of training when a step was last counted
         self._history: list[tuple[float, float]] = meta.get("history", [])  # (train, held-out loss) at evaluations
         self._train_loss = math.nan
-        self.stop_seen = False
 
     def compiles(self, batch: Mapping[str, Any]) -> bool:
         """Whether the step of a batch is the first of its length in this start, which `read_pending` leaves out."""
@@ -64,7 +63,6 @@ class TrainLog:
                 "Lower optimizer.lr or lengthen optimizer.warmup, and start again: the run continues from its last "
                 "checkpoint"
             )
-        self.stop_seen |= values.pop("stop") > 0
         self._window.append({**values, "data_wait_seconds": waited})
         self._tick()
         length = values.get("text_tokens")

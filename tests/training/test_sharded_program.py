@@ -34,7 +34,6 @@ def program(section: sections.Mesh) -> tuple[jax.sharding.Mesh, state.Program]:
 def compiled(section: sections.Mesh) -> jax.stages.Compiled:
     data = sections.Data(max_tokens=LENGTH)
     batch = memory.batch_shapes(sections.Config(image=sections.Image(size=40), data=data), ROWS)
-    batch["_stop"] = jax.ShapeDtypeStruct((ROWS,), "bool")
     _, made = program(section)
     return made.step.lower(made.abstract, batch).compile({"xla_backend_optimization_level": 0})
 
@@ -81,7 +80,6 @@ def test_the_state_is_made_and_kept_in_parts(section: sections.Mesh) -> None:
         "text": rng.integers(3, VOCAB, (ROWS, 1, LENGTH)).astype(np.int32),
         "length": np.full((ROWS, 1), LENGTH, np.int32),
         "_mask": np.ones(ROWS, bool),
-        "_stop": np.zeros(ROWS, bool),
     }
     after, _ = compiled(section)(before, sharding.to_global(batch, mesh))
     for leaf, planned in zip(jax.tree.leaves(after), jax.tree.leaves(made.abstract), strict=True):

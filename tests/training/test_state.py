@@ -47,7 +47,6 @@ def batch(seed: int = 0) -> dict[str, np.ndarray]:
         "text": text,
         "length": length,
         "_mask": np.arange(BATCH) != 3,
-        "_stop": np.zeros(BATCH, bool),
     }
 
 

@@ -41,7 +41,7 @@ def make(recorder: Recorder, meta: dict | None = None, *, every: int = 2) -> Tra
 
 
 def metrics(loss: float, **more: float) -> dict:
-    others = {"grad_norm": 1.0, "param_norm": 1.0, "learning_rate": 0.1, "stop": 0, **more}
+    others = {"grad_norm": 1.0, "param_norm": 1.0, "learning_rate": 0.1, **more}
     return {name: jnp.float32(value) for name, value in {"loss": loss, **others}.items()}
 
 
@@ -55,7 +55,7 @@ def test_a_report_is_the_mean_since_the_last_one_also_across_a_resume() -> None:
     assert recorder.lines == []
     resumed.read_pending()
     ((step, line),) = recorder.lines
-    assert step == 2 and line["train/loss"] == 2.0 and "train/stop" not in line
+    assert step == 2 and line["train/loss"] == 2.0
 
 
 def test_the_speed_leaves_the_first_step_of_a_start_out(monkeypatch: pytest.MonkeyPatch) -> None:
