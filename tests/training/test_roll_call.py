@@ -1,6 +1,7 @@
 """Processes wait for each other, and those that did not come are named to the ones that did."""
 
 import contextlib
+import pathlib
 import socket
 import time
 from concurrent import futures
@@ -10,6 +11,19 @@ from jax._src.clusters import cloud_tpu_cluster
 
 from mdc_jax.config import ConfigError
 from mdc_jax.training import distributed, roll_call
+from tests import commands
+
+# Read as a config, which is a program: waits a second instead of minutes, on a machine of a TPU slice.
+CONFIG = """
+from jax._src.clusters import cloud_tpu_cluster
+from mdc_jax.training import distributed
+from tests.end_to_end.tiny import get_config
+
+distributed._START_TIMEOUT = 1
+cloud_tpu_cluster.running_in_cloud_tpu_vm = True
+cloud_tpu_cluster.GkeTpuCluster._get_num_slices = staticmethod(lambda: 1)
+"""
+SLICE = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"}
 
 
 @pytest.fixture
@@ -91,9 +105,9 @@ def test_flags_that_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_machine_of_a_slice_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its TPU waits for the others, in a call that says nothing and cannot be interrupted."""
     monkeypatch.delenv("TPU_PROCESS_BOUNDS", raising=False)
-    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")  # no machine of Google Cloud is asked for
+    for name, value in SLICE.items():  # no machine of Google Cloud is asked for
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
-    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4")
     monkeypatch.setattr(cloud_tpu_cluster.GkeTpuCluster, "_get_num_slices", staticmethod(lambda: 1))
     with pytest.raises(ConfigError, match=r"one of the 4 machines .* --coordinator=auto.* --worker=all"):
         distributed.initialize("", 1, 0)
@@ -111,3 +125,20 @@ def test_a_slice_that_cannot_be_asked_for_is_no_reason_to_refuse_a_start(monkeyp
     with caplog.at_level("WARNING"):
         distributed.initialize("", 1, 0)
     assert "could not be found out (OSError('no metadata'))" in caplog.text and "--coordinator=auto" in caplog.text
+
+
+def test_a_command_that_one_machine_of_four_starts_ends_with_what_to_do(
+    coordinator: str, tmp_path: pathlib.Path
+) -> None:
+    config = tmp_path / "config.py"
+    config.write_text(CONFIG)
+    alone = [f"--config={config}", f"--workdir={tmp_path / 'run'}"]
+    joined = [*alone, f"--coordinator={coordinator}", "--num_processes=4"]
+    for arguments, reason in (
+        ([*joined, "--process_id=0"], "processes 1, 2, 3 of 4 did not come within 1 s"),
+        ([*joined, "--process_id=3"], f"process 3 of 4: process 0 did not come to {coordinator}"),
+        (alone, "this is one of the 4 machines of a TPU slice"),
+    ):
+        done = commands.run("mdc_jax.main", *arguments, environment=SLICE, timeout=100)
+        assert done.returncode == 1 and not (tmp_path / "run").exists()
+        assert reason in done.stderr and "--worker=all" in done.stderr and "Traceback" not in done.stderr
