@@ -10,17 +10,18 @@ import pytest
 from mdc_jax import objectives
 from mdc_jax.config import sections
 from mdc_jax.training import memory, sharding, state
+from tests.objectives import tiny
 
-ROWS, TOKENS, WIDTH, VOCAB, LENGTH = 32, 25, 48, 104, 8
+ROWS, TOKENS, WIDTH, VOCAB, CAPTIONS, LENGTH = 32, 25, 48, 104, 3, 7
 MESHES = [sections.Mesh(data=2, fsdp=4), sections.Mesh(data=1, fsdp=4, tensor=2)]
 
 
 @functools.cache
-def program(section: sections.Mesh) -> tuple[jax.sharding.Mesh, state.Program]:
+def program(section: sections.Mesh, name: str = "masked_diffusion") -> tuple[jax.sharding.Mesh, state.Program]:
     mesh = sharding.make_mesh(section)
     encoder = sections.Encoder(patch=8, width=WIDTH, depth=2, heads=4, mlp_dim=4 * WIDTH)
     objective = objectives.build(
-        sections.MaskedDiffusion(),
+        tiny.section(name),
         model=sections.Model(encoder=encoder, decoder=sections.Decoder(depth=1)),
         image=sections.Image(size=40),
         vocab_size=VOCAB,
@@ -31,32 +32,53 @@ def program(section: sections.Mesh) -> tuple[jax.sharding.Mesh, state.Program]:
 
 
 @functools.cache
-def compiled(section: sections.Mesh) -> jax.stages.Compiled:
-    data = sections.Data(max_tokens=LENGTH)
-    batch = memory.batch_shapes(sections.Config(image=sections.Image(size=40), data=data), ROWS)
-    _, made = program(section)
-    return made.step.lower(made.abstract, batch).compile({"xla_backend_optimization_level": 0})
+def compiled(section: sections.Mesh, name: str = "masked_diffusion") -> jax.stages.Compiled:
+    data = sections.Data(max_tokens=LENGTH, captions_per_image=CAPTIONS)
+    config = sections.Config(objective=tiny.section(name), image=sections.Image(size=40), data=data)
+    _, made = program(section, name)
+    step = made.step.lower(made.abstract, memory.batch_shapes(config, ROWS))
+    return step.compile({"xla_backend_optimization_level": 0})
 
 
-each = pytest.mark.parametrize("section", MESHES, ids=lambda section: f"{section.data}x{section.fsdp}x{section.tensor}")
+def named(section: sections.Mesh) -> str:
+    return f"{section.data}x{section.fsdp}x{section.tensor}"
+
+
+each = pytest.mark.parametrize("section", MESHES, ids=named)
 
 
 @pytest.mark.slow
-@each
-def test_every_activation_is_of_the_rows_of_a_device(section: sections.Mesh) -> None:
-    text = compiled(section).as_text()
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [("masked_diffusion", MESHES[0]), *((name, MESHES[1]) for name in sections.OBJECTIVES)],
+    ids=lambda value: value if isinstance(value, str) else named(value),
+)
+def test_every_activation_is_of_the_rows_of_a_device(name: str, section: sections.Mesh) -> None:
+    text = compiled(section, name).as_text()
+    params = program(section, name)[1].abstract.params
     rows = ROWS // (section.data * section.fsdp)
-    # The residual stream of the encoder, also as layers keep it, and the hidden layer of its MLPs.
-    stream = {int(found) for found in re.findall(rf"f32\[(?:2,)?(\d+),{TOKENS},{WIDTH}\]", text)}
-    hidden = set(re.findall(rf"f32\[(?:2,)?(\d+),{TOKENS},({4 * WIDTH}|{2 * WIDTH})\]", text))
-    assert stream == {rows}
-    assert hidden == {(str(rows), str(4 * WIDTH // section.tensor))}
-    assert not re.search(rf"f32\[(?:2,)?\d+,{TOKENS},{WIDTH // section.fsdp}\]", text)  # nor is the width split instead
-    # Logits: chunks of a device's rows, and of its part of the vocabulary.
-    chunks = {int(found) for found in re.findall(rf"f32\[(\d+),{VOCAB // section.tensor}\]", text)}
-    assert chunks and max(chunks - {WIDTH}) <= max(rows * LENGTH, 32)
-    if section.tensor > 1:
-        assert not re.search(rf"f32\[\d+,{VOCAB}\]", text)
+
+    def before(*last: int) -> set[str]:
+        """Of the arrays that end in these sizes, the sizes before, without that of layers, which are kept together."""
+        end = ",".join(map(str, last))
+        return {re.sub(r"^[12],(?=\d)", "", found) for found in re.findall(rf"f32\[([\d,]+),{end}\]", text)}
+
+    # The residual stream of each tower, and the hidden layer of its MLPs.
+    towers = {"encoder": (TOKENS,), "decoder": (CAPTIONS, LENGTH), "text_encoder": (LENGTH,)}
+    for lengths in (lengths for tower, lengths in towers.items() if tower in params):
+        assert before(*lengths, 4 * WIDTH // section.tensor) == {f"{rows}"}
+        assert section.tensor == 1 or not before(*lengths, 4 * WIDTH)
+        assert before(*lengths, WIDTH) == {f"{rows}"}
+        split = before(*lengths, WIDTH // section.fsdp)  # as are heads, which stand in an axis of their own
+        assert not any(found.isdigit() for found in split)
+    if "decoder" in params:
+        # Logits: chunks of a device's rows, and of its part of the vocabulary.
+        chunks = {int(found) for found in before(VOCAB // section.tensor) if found.isdigit()}
+        assert chunks and max(chunks - {WIDTH}) <= rows * CAPTIONS * LENGTH
+        assert section.tensor == 1 or not before(VOCAB)
+    if "text_encoder" in params:
+        # A device compares its images with all texts, or its texts with all images.
+        assert f"{rows}" in before(ROWS) and f"{ROWS}" not in before(ROWS)
 
 
 @pytest.mark.slow
@@ -77,8 +99,8 @@ def test_the_state_is_made_and_kept_in_parts(section: sections.Mesh) -> None:
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (ROWS, 40, 40, 3), np.uint8),
-        "text": rng.integers(3, VOCAB, (ROWS, 1, LENGTH)).astype(np.int32),
-        "length": np.full((ROWS, 1), LENGTH, np.int32),
+        "text": rng.integers(3, VOCAB, (ROWS, CAPTIONS, LENGTH)).astype(np.int32),
+        "length": np.full((ROWS, CAPTIONS), LENGTH, np.int32),
         "_mask": np.ones(ROWS, bool),
     }
     after, _ = compiled(section)(before, sharding.to_global(batch, mesh))
