@@ -107,7 +107,8 @@ class Run:
             time.sleep(what.pause)
             process.send_signal(signal.SIGCONT)
         else:
-            code, self._process = process.wait(), None
+            until = self._wait(process, sent)
+            code, self._process = process.returncode, None
             # A process that has not come as far as to have something to save ends at SIGTERM as any other does.
             killed = code == -what.kind and (what.kind == signal.SIGKILL or what.step is None)
             if code != distributed.STOPPED and not killed:
@@ -116,6 +117,7 @@ class Run:
                     "before, give it a longer --config.duration"
                 )
             followed |= {"code": code, "exit_seconds": time.monotonic() - sent, **self._ended()}
+            followed |= until if code == distributed.STOPPED else {}
         return {**followed, "seconds": time.monotonic() - begin}
 
     def finish(self) -> dict[str, Any]:
@@ -163,10 +165,26 @@ class Run:
             found = re.findall(rb'^{"step": (\d+), .*}$', file.read(), re.MULTILINE)
         return int(found[-1]) if found else 0
 
+    def _saved(self) -> int:
+        """The step of the newest checkpoint that is whole; 0 where there is none."""
+        names = (path.name for path in (self._workdir / checkpoint.CHECKPOINTS).glob("*"))
+        return max((int(name) for name in names if name.isdigit()), default=0)
+
+    def _wait(self, process: subprocess.Popen[bytes], sent: float) -> dict[str, float]:
+        """Waits for the end of a process; the seconds from a signal to its last step, and from there to its save."""
+        step, saved = self._logged(), self._saved()
+        stepped_at = saved_at = sent
+        while process.poll() is None:
+            if (now := self._logged()) != step:
+                step, stepped_at = now, time.monotonic()
+            if (now := self._saved()) != saved:
+                saved, saved_at = now, time.monotonic()
+            time.sleep(0.01)
+        return {"last_step_seconds": stepped_at - sent, "save_seconds": max(saved_at - stepped_at, 0.0)}
+
     def _ended(self) -> dict[str, float]:
         """The step of the newest checkpoint that is whole, and what was timed."""
-        names = (path.name for path in (self._workdir / checkpoint.CHECKPOINTS).glob("*"))
-        saved = max((int(name) for name in names if name.isdigit()), default=0)
+        saved = self._saved()
         return {"saved": saved, **self._stopwatch.timed(saved)}
 
 
@@ -224,11 +242,20 @@ def describe(events: Sequence[dict[str, Any]], workdir: pathlib.Path) -> str:
         times = [event["exit_seconds"] for event in at_work if "exit_seconds" in event]
         ends = [f"{statistics.median(times):.2f} s", f"{max(times):.2f} s"] if times else ["", ""]
         rows.append([kind.name, str(len(at_work)), str(len(sent) - len(at_work)), *ends])
+    asked = [event for event in events if "save_seconds" in event]
+    parts = {
+        "to its last step": [event["last_step_seconds"] for event in asked],
+        "where a step takes": [e["timed_seconds"] / e["timed_steps"] for e in asked if e["timed_steps"]],
+        "from there to the save": [event["save_seconds"] for event in asked],
+    }
+    ends = ", ".join(f"{name} {statistics.median(times):.2f} s" for name, times in parts.items() if times)
     header = ["signal", "at work", "while starting", "median time to end", "longest"]
     log = read(epath.Path(workdir) / "disturbed")
     found = goodput.of(events, log)
     return (
-        f"{tables.markdown(header, rows)}\nidentical: the parameters, and {len(log):,} lines of metrics.jsonl\n"
+        f"{tables.markdown(header, rows)}\n"
+        + (f"a process that was asked to end, in the median: {ends}\n" if asked else "")
+        + f"identical: the parameters, and {len(log):,} lines of metrics.jsonl\n"
         f"goodput over {found.seconds:,.0f} s with all starts: {found.by_the_log:.1%} by the log of the run, "
         f"{found.by_the_clock:.1%} by this command's clock"
     )

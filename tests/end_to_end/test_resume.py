@@ -24,7 +24,9 @@ def test_disturbed_runs_end_bit_identical(
     events = soak.soak([f"--config={TINY}"], tmp_path, pauses={40}, kills=3, seed=SEED)
     assert [event["signal"] for event in events] == ["SIGKILL", "SIGSTOP", "SIGTERM", ""]
     assert events[2]["code"] == 143
-    assert "identical" in soak.describe(events, tmp_path)
+    assert events[2]["last_step_seconds"] + events[2]["save_seconds"] < events[2]["exit_seconds"]
+    description = soak.describe(events, tmp_path)
+    assert "identical" in description and "from there to the save" in description
     assert soak.soak([f"--config={TINY}"], tmp_path, pauses={40}, kills=3, seed=SEED) == events  # none is sent again
 
     log = tmp_path / "disturbed" / "metrics.jsonl"
