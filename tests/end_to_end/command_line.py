@@ -4,11 +4,13 @@ import dataclasses
 import os
 import pathlib
 import random
+import socket
 import subprocess
 import sys
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent import futures
 
 import jax
 import numpy as np
@@ -35,6 +37,35 @@ def start(
     )
 
 
+def start_all(
+    workdir: pathlib.Path,
+    *arguments: str,
+    count: int,
+    slurm: bool = False,
+    of_the_last: Mapping[str, str] = types.MappingProxyType({}),
+) -> list[subprocess.Popen[str]]:
+    """Starts the processes of a tiny run, which are told of each other by flags or by the variables of a Slurm job.
+
+    `of_the_last` are variables of the last process alone.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = [f"--config={TINY}", f"--workdir={workdir}", *arguments]
+    processes = []
+    for index in range(count):
+        environment = dict(of_the_last) if index == count - 1 else {}
+        if slurm:
+            job = {"JOB_ID": "1", "STEP_NODELIST": "127.0.0.1", "NTASKS": f"{count}", "PROCID": f"{index}"}
+            environment |= {f"SLURM_{name}": value for name, value in {**job, "LOCALID": f"{index}"}.items()}
+            environment["JAX_COORDINATOR_PORT"] = str(port)
+            joining = ["--coordinator=auto"]
+        else:
+            joining = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", f"--process_id={index}"]
+        processes.append(start(*flags, *joining, environment=environment))
+    return processes
+
+
 def run(*arguments: str, devices: int = 1) -> tuple[int, str]:
     """The main command with these flags from start to end, without its start-up; returns as `finish`."""
     done = commands.run("mdc_jax.main", *arguments, environment={"XLA_FLAGS": commands.xla_flags(devices)})
@@ -51,6 +82,11 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, output
 
 
+def finish_all(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    with futures.ThreadPoolExecutor() as pool:  # outputs are read at once: a full pipe would stop its process
+        return list(pool.map(finish, processes))
+
+
 def train(workdir: pathlib.Path, *arguments: str, devices: int = 1, config: str = TINY) -> str:
     """Trains to the end and returns what was printed; fails where the exit code is not 0."""
     code, output = run(f"--config={config}", f"--workdir={workdir}", *arguments, devices=devices)
@@ -60,10 +96,10 @@ def train(workdir: pathlib.Path, *arguments: str, devices: int = 1, config: str 
 
 def interrupt(number: int, workdir: pathlib.Path, *arguments: str, step: int, devices: int = 1) -> tuple[int, str]:
     """Starts a tiny run and sends it a signal at a random moment shortly after `step`; returns as `finish`."""
-    before = _log(workdir)
+    before = logged(workdir)
     process = start(f"--config={TINY}", f"--workdir={workdir}", *arguments, devices=devices)
     while process.poll() is None:
-        log = _log(workdir)
+        log = logged(workdir)
         if log != before and log and log[-1]["step"] >= step:
             break
         time.sleep(0.01)
@@ -72,6 +108,20 @@ def interrupt(number: int, workdir: pathlib.Path, *arguments: str, step: int, de
     time.sleep(delay)
     process.send_signal(number)
     return finish(process)
+
+
+def losses(workdir: pathlib.Path) -> dict[int, float]:
+    """The training losses of the log, by step."""
+    return {line["step"]: line["train/loss"] for line in logged(workdir) if "train/loss" in line}
+
+
+def wait_for_step(workdir: pathlib.Path, step: int) -> None:
+    """Until the present start has logged it; a start leaves only lines that its checkpoint knows."""
+    for _ in range(12_000):
+        if max(losses(workdir), default=0) >= step:
+            return
+        time.sleep(0.02)
+    raise TimeoutError(workdir)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +135,7 @@ def outcome(workdir: pathlib.Path) -> Outcome:
     """Reads the latest checkpoint and the log of a run."""
     loaded = checkpoint.load(workdir)
     leaves = jax.tree_util.tree_leaves_with_path(loaded.params)
-    lines = [line for line in _log(workdir) if "train/loss" in line]
+    lines = [line for line in logged(workdir) if "train/loss" in line]
     return Outcome(
         step=loaded.step,
         params={jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves},
@@ -102,5 +152,5 @@ def assert_identical(got: Outcome, expected: Outcome) -> None:
     assert not different
 
 
-def _log(workdir: pathlib.Path) -> list[dict[str, float]]:
+def logged(workdir: pathlib.Path) -> list[dict[str, float]]:
     return metric_writer.read(epath.Path(workdir))

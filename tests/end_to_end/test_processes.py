@@ -1,41 +1,60 @@
-"""Several processes of one run, on this machine: they train, stop, fail and go on together."""
+"""Several processes of one run, on this machine: they train, stop, go silent, die and go on together."""
 
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import time
-from concurrent import futures
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 
-from tests.end_to_end.command_line import TINY, finish, outcome, start, train
+from tests.end_to_end.command_line import finish_all, logged, outcome, start_all, train, wait_for_step
 
-EVALUATED = (
-    "--config.evaluators.held_out.every=25 steps",
-    "--config.evaluators.held_out.examples=13",  # in batches of 8 rows over all processes: the last one is uneven
-)
+ENDLESS = "--config.duration=100000 steps"
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that must not outlive the test, which have no end of their own."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+
+
+def evaluated(examples: int) -> tuple[str, str]:
+    return (
+        "--config.evaluators.held_out.every=25 steps",
+        f"--config.evaluators.held_out.examples={examples}",
+    )
 
 
 @pytest.mark.slow
 def test_runs_of_several_processes_stop_and_go_on_as_one(undisturbed: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    # Two processes, joined as Slurm tells, and then four, joined by flags, of which one is asked to stop: all save the
-    # same step.
-    stopped = 0
-    for count, slurm in ((2, True), (4, False)):
-        processes = start_all(tmp_path / "run", *EVALUATED, count=count, slurm=slurm)
-        wait_for_step(tmp_path / "run", stopped + 3)
-        processes[-1].send_signal(signal.SIGTERM)
-        results = finish_all(processes)
-        assert [code for code, _ in results] == [143] * count, results
-        assert (f"from step {stopped}\n" if stopped else "from scratch\n") in results[0][1]
-        stopped = int(re.search(r"stopped at step (\d+) of 200, saved", results[0][1])[1])
-        assert outcome(tmp_path / "run").step == stopped
+    run = tmp_path / "run"
+    # Two processes, joined as Slurm tells, of which one is asked to stop in an evaluation that takes seconds.
+    two = start_all(run, *evaluated(4000), count=2, slurm=True)
+    wait_for_step(run, 25)  # which is logged before it is evaluated
+    two[1].send_signal(signal.SIGTERM)
+    results = finish_all(two)
+    assert [code for code, _ in results] == [143, 143], results
+    assert "stopped at step 25 of 200, saved" in results[0][1]
+    # Four, joined by flags, make up for it, and are stopped between steps.
+    shorter = evaluated(13)  # in batches of 8 rows over all processes: the last one is uneven
+    four = start_all(run, *shorter, count=4)
+    wait_for_step(run, 28)
+    four[0].send_signal(signal.SIGTERM)
+    results = finish_all(four)
+    assert [code for code, _ in results] == [143] * 4, results
+    assert "from step 25\n" in results[0][1]
+    stopped = int(re.search(r"stopped at step (\d+) of 200, saved", results[0][1])[1])
+    assert outcome(run).step == stopped
     # One ends it as one that was alone from the start does.
-    train(tmp_path / "run", *EVALUATED)
-    got, expected = outcome(tmp_path / "run"), outcome(undisturbed)
+    train(run, *shorter)
+    assert [line["step"] for line in logged(run) if "held_out/loss" in line] == list(range(25, 201, 25))
+    got, expected = outcome(run), outcome(undisturbed)
     assert [step for step, _ in got.losses] == [step for step, _ in expected.losses]
     # Sums over devices round differently, and training amplifies that.
     losses, alone = ([loss for _, loss in run.losses] for run in (got, expected))
@@ -44,47 +63,37 @@ def test_runs_of_several_processes_stop_and_go_on_as_one(undisturbed: pathlib.Pa
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_others_with_the_reason(tmp_path: pathlib.Path) -> None:
-    two = start_all(tmp_path, "--config.duration=100000 steps", count=2)
+def test_a_process_that_dies_ends_all_others_with_the_reason(
+    tmp_path: pathlib.Path, started: list[subprocess.Popen[str]]
+) -> None:
+    started += (four := start_all(tmp_path, ENDLESS, count=4))
     wait_for_step(tmp_path, 3)
-    two[1].kill()
+    four[2].kill()
+    ended_with_the_reason([*four[:2], four[3]])
+
+
+@pytest.mark.slow
+def test_a_silent_process_and_the_death_of_the_first_end_the_other(
+    tmp_path: pathlib.Path, started: list[subprocess.Popen[str]]
+) -> None:
+    """The first of these is noticed after the time without heartbeats, and meanwhile the watchdog shows who waits."""
+    started += (two := start_all(tmp_path / "silent", ENDLESS, "--config.log.watchdog=5", count=2))
+    started += (others := start_all(tmp_path / "first", ENDLESS, count=2))
+    wait_for_step(tmp_path / "silent", 3)
+    wait_for_step(tmp_path / "first", 3)
+    two[1].send_signal(signal.SIGSTOP)
+    others[0].kill()
+    output, _ = ended_with_the_reason([two[0], others[1]])
+    stacks = output.partition("Timeout (0:00:05)!")[2]
+    assert re.search(r"loop\.py\", line \d+ in _loop\n", stacks)
+
+
+def ended_with_the_reason(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """What processes printed that lost another one, and have to end within a minute and say so."""
     begin = time.monotonic()
-    code, output = finish(two[0])
+    results = finish_all(processes)
     assert time.monotonic() - begin < 60
-    assert code not in (0, 143), output
-    assert "another process of this run is gone" in output
-    finish(two[1])
-
-
-def start_all(workdir: pathlib.Path, *arguments: str, count: int, slurm: bool = False) -> list[subprocess.Popen[str]]:
-    """Starts the processes of a run, which are told of each other by flags or by the variables of a Slurm job."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    flags = [f"--config={TINY}", f"--workdir={workdir}", *arguments]
-    processes = []
-    for index in range(count):
-        if slurm:
-            job = {"JOB_ID": "1", "STEP_NODELIST": "127.0.0.1", "NTASKS": f"{count}", "PROCID": f"{index}"}
-            environment = {f"SLURM_{name}": value for name, value in {**job, "LOCALID": f"{index}"}.items()}
-            joining = ["--coordinator=auto"]
-            environment["JAX_COORDINATOR_PORT"] = str(port)
-        else:
-            environment = {}
-            joining = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", f"--process_id={index}"]
-        processes.append(start(*flags, *joining, environment=environment))
-    return processes
-
-
-def finish_all(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
-    with futures.ThreadPoolExecutor() as pool:  # outputs are read at once: a full pipe would stop its process
-        return list(pool.map(finish, processes))
-
-
-def wait_for_step(workdir: pathlib.Path, step: int) -> None:
-    log = workdir / "metrics.jsonl"
-    for _ in range(24_000):
-        if log.exists() and f'{{"step": {step}, "train' in log.read_text():
-            return
-        time.sleep(0.01)
-    raise TimeoutError(log)
+    for code, output in results:
+        assert code not in (0, 143), output
+        assert "another process of this run is gone" in output or "heartbeat" in output, output
+    return [output for _, output in results]
