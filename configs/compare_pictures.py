@@ -39,7 +39,6 @@ FAMILIES = ("openclipart_folder", "emoji_group")
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     arg = parse_argument(argument, **dict.fromkeys(SIZES, False), data="data/drawings", steps=6000, equal="steps")
     size = recipe.size_of(arg, SIZES)
-    full = size == "full"
     many = {"train_examples": 8000, "validation_examples": 2000, "test_examples": 2000, "families": FAMILIES}
     shared = {
         "base": f"configs/drawings.py:data={arg.data}",
@@ -48,14 +47,14 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         "evaluators": {
             "held_out": evaluator("held_out_loss", every=recipe.every(arg.steps, 6), examples=1000),
             "curve": recipe.curve(arg.steps, train_examples=3000, families=FAMILIES),
-            "probe": recipe.probe(**many, untrained_seeds=3 if full else 1),
+            "probe": recipe.probe(**many),
             # Other concepts than in training, in a style that is not in training either.
             "unseen_style": recipe.probe(
                 **{**many, "families": ("emoji_group",)}, test=f"pictures:{arg.data}:style", baselines=False
             ),
             "captions": evaluator("captioning", examples=500, metrics=True),
             "perplexity": evaluator("perplexity", examples=1000),
-            **recipe.scored(full),
+            **recipe.scored(size == "full"),
         },
     }
     if size == "ablations":
