@@ -4,8 +4,8 @@
 
 The same command goes on where it was stopped; --only=1/3 does a part of the entries. See mdc_jax/comparison/README.md.
 
-Hardware: 2 CPU cores, but for full, which is meant for a GPU. None of the sizes has been run to its end, seed 0 of cpu
-in part (the README has its table): hours are of one core, estimated from runs x steps at the speed of
+Hardware: 2 CPU cores, but for full, which is meant for a GPU. None of the sizes has been run to its end, cpu in
+part (configs/results has its tables): hours are of one core, estimated from runs x steps at the speed of
 configs/scenes.py (10,000 steps in 6 minutes) and 5 minutes to evaluate a run.
 
 Sizes and lists of entries, one of them, as in configs/compare_scenes.py:cpu,prior=.5
