@@ -36,13 +36,13 @@ from mdc_jax.benchmarks.clock import Clock
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
 from mdc_jax.evaluators import feature_cache, logistic, probes, solvers
-from mdc_jax.evaluators.ridge import Ridge
 from mdc_jax.evaluators.scaling import scale
 from mdc_jax.models import vit
 from mdc_jax.report import tables
 
 _SIZE, _BATCH = 48, 250
-_IMAGENET = 1_281_167, 768, 1_000  # examples, features and classes of ImageNet with B/16
+_IMAGENET = 1_281_167, 768, 1_000  # examples of train and validation, features and classes of ImageNet with B/16
+_IMAGENET_TEST = 50_000
 _PAIRED = ("objective", "gradient", "accuracy", "processor s")
 HEADER = ("L2", *(text for name in _PAIRED for text in (name, "scikit-learn")))
 
@@ -157,20 +157,22 @@ def imagenet(evaluations: int, rows: int, seed: int = 0) -> dict[str, float]:
         clock = Clock()
         solvers.mean_loss(x, y, theta, "class")
         seconds.append(clock.read()[1])
-    features = 4 * count * width
-    # One scaled copy of the features, of whatever number of layers; of parameters, the pairs and some float64 vectors.
+    features = 4 * (count + _IMAGENET_TEST) * width
+    # One scaled copy of the features of all splits, of whatever number of layers; of parameters, the pairs and some
+    # float64 vectors.
     memory = features + theta.size * (2 * 10 * 4 + 12 * 8)
     return {"hours": min(seconds) * count / rows * evaluations / 3600, "GiB": memory / 2**30}
 
 
 def copies_of_layers(count: int, width: int, layers: int, seed: int = 0) -> float:
-    """The most memory that arrays of a (ridge) probe of so many layers take, in multiples of the features of one.
+    """The most memory that arrays of a logistic probe of so many layers take, in multiples of the features of one.
 
-    Features are in a file that is mapped into memory, as those of a large data set are, and are not counted.
+    It is fitted again on training and validation examples, as on the data sets of papers. Features are in a file that
+    is mapped into memory, as those of a large data set are, and are not counted.
     """
     rng = np.random.default_rng(seed)
     labels = {split: np.arange(count if split == "train" else 100, dtype=np.int32) % 10 for split in probes.SPLITS}
-    task, tried = probes.make_task(Family("class", tuple("0123456789")), labels), None
+    task, tried, fitted = probes.make_task(Family("class", tuple("0123456789")), labels), None, ("train", "validation")
     with tempfile.TemporaryDirectory() as folder:
         parts = (
             {"x": rng.standard_normal((len(rows), layers, width), np.float32)}
@@ -180,7 +182,9 @@ def copies_of_layers(count: int, width: int, layers: int, seed: int = 0) -> floa
         tracemalloc.start()
         for layer in range(layers):
             space = {split: stored[: len(y), layer] for split, y in labels.items()}
-            tried = probes.attempt(scale(space, "standardised", turned=True), task, Ridge(), tried, layer=layer + 1)
+            scaled = scale(space, "standardised", turned=True, fitted=fitted)
+            tried = probes.attempt(scaled, task, logistic.Logistic(), tried, layer=layer + 1, refit=True)
+            del scaled  # those of one layer exist at a time
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     return peak / (4 * count * width)

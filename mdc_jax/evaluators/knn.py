@@ -11,7 +11,8 @@ from mdc_jax.evaluators.fitting import Fitted, Labelled, Predict, Settings
 
 NEIGHBOURS = (10, 20, 100, 200)
 TEMPERATURE = 0.07
-_CHUNK = 512  # examples whose similarities to all stored ones exist at a time
+_CHUNK = 512  # examples at most whose similarities to all stored ones exist at a time
+_SIMILARITIES = 2**26  # at most, with their order .8 GB
 
 
 class NearestNeighbours:
@@ -30,7 +31,8 @@ class NearestNeighbours:
         k = int(settings["k"])
 
         def predict(features: np.ndarray) -> np.ndarray:
-            chunks = [features[first : first + _CHUNK] for first in range(0, len(features), _CHUNK)]
+            size = max(1, min(_CHUNK, _SIMILARITIES // len(data.x)))
+            chunks = [features[first : first + size] for first in range(0, len(features), size)]
             share_NxK = np.concatenate([_votes(chunk, data, k) for chunk in chunks])
             # Log odds of presence, log shares of classes; a share of exactly 0 or 1 stays finite.
             share_NxK = np.clip(share_NxK, 1e-6, 1 - 1e-6)

@@ -15,7 +15,7 @@ import numpy as np
 from mdc_jax.data.sources.base import Family
 from mdc_jax.evaluators import metrics
 from mdc_jax.evaluators.fitting import Labelled, Predict, Recipe, Settings, Trial, choose
-from mdc_jax.evaluators.scaling import Split, joined
+from mdc_jax.evaluators.scaling import Split, joined, together
 
 SPLITS = ("train", "validation", "test")
 RESAMPLES = 500
@@ -168,10 +168,11 @@ def _select(features: Split, task: Task, split: str) -> np.ndarray:
 
 
 def _labelled(features: Split, task: Task, splits: tuple[str, ...], seed: int) -> Labelled:
-    x, y = (
-        joined(parts)
-        for parts in ([_select(features, task, split) for split in splits], [task.labels[split] for split in splits])
-    )
+    """The rows of the splits; no copy is made where they are all that `scale` has put into one array."""
+    x = features.get(together(splits))
+    if x is None or len(x) > sum(len(task.rows[split]) for split in splits):
+        x = joined([_select(features, task, split) for split in splits])
+    y = joined([task.labels[split] for split in splits])
     return Labelled(x, y, task.kind, len(task.names), seed)
 
 

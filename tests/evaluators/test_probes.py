@@ -79,14 +79,16 @@ def test_a_linear_label_is_found_and_a_random_one_is_not():
         assert low <= value <= high
 
 
-def test_class_probe_leaves_out_examples_without_a_label():
+@pytest.mark.parametrize("fitted", [("train",), ("train", "validation")])
+def test_class_probe_leaves_out_examples_without_a_label(fitted):
     rng = np.random.default_rng(1)
     raw = by_split(lambda n: rng.standard_normal((n, 5)).astype(np.float32))
     # Where the label applies it follows the features; elsewhere they would mislead.
     labels = {s: np.where(x[:, 4] > 0, x[:, :3].argmax(1), -1).astype(np.int32) for s, x in raw.items()}
     task = probes.make_task(Family("class", ("a", "b", "c")), labels)
     assert len(task.rows["test"]) == (labels["test"] >= 0).sum()
-    value, *_ = probe([scale(raw, "standardised", turned=True)], task, Logistic()).interval("accuracy")
+    features = scale(raw, "standardised", turned=True, fitted=fitted)
+    value, *_ = probe([features], task, Logistic(), refit=len(fitted) > 1).interval("accuracy")
     assert value > 0.93
 
 
@@ -114,7 +116,8 @@ def test_refit_sees_training_and_validation_examples():
     raw, _ = classes()
     x = raw | {"train": raw["train"][:20]}
     task = probes.make_task(ABC, {split: part[:, :3].argmax(1).astype(np.int32) for split, part in x.items()})
-    without, refitted = (probe([x], task, Logistic(5), refit=refit) for refit in (False, True))
+    features = scale(x, "standardised", turned=True, fitted=("train", "validation"))
+    without, refitted = (probe([features], task, Logistic(5), refit=refit) for refit in (False, True))
     assert refitted.chosen == without.chosen
     assert refitted.interval("accuracy")[0] > without.interval("accuracy")[0] + 0.1
 

@@ -95,6 +95,19 @@ def test_neighbours_vote_on_each_name_of_a_presence_family():
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), np.clip(share, 1e-6, 1 - 1e-6), atol=1e-4)
 
 
+def test_neighbours_among_many_are_looked_up_for_few_examples_at_a_time(monkeypatch):
+    data, other = labelled(n=20_000), labelled(n=400, seed=1)
+    predict = knn.NearestNeighbours().fit(data, {"k": 20})
+    expected = predict(other.x)
+    monkeypatch.setattr(knn, "_SIMILARITIES", 2**20)
+    tracemalloc.start()
+    found = predict(other.x)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * 12 * 2**20  # a float32 and an int64 of each
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_heads_of_a_grid_are_what_they_would_be_alone(optimizer, monkeypatch):
     monkeypatch.setattr(gradient_probes, "LEAST_STEPS", 40)
@@ -146,6 +159,23 @@ def test_an_attentive_probe_finds_what_no_mean_of_tokens_can_tell(monkeypatch):
     of_mean = _probe(scale(mean, "standardised", turned=True), task, Logistic()).interval("accuracy")[0]
     assert found > 0.95
     assert of_mean < 0.65
+
+
+@pytest.mark.parametrize("how", ["raw", "standardised", "normalised"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_splits_that_are_fitted_together_are_scaled_into_one_array(how, turned):
+    rng = np.random.default_rng(0)
+    raw = {
+        split: rng.standard_normal((n, 8), np.float32) + 1 for split, n in zip(probes.SPLITS, (90, 40, 30), strict=True)
+    }
+    scaled = scale(raw, how, turned=turned, fitted=("train", "validation"))
+    alone = scale(raw, how)
+    if how != "raw" or turned:
+        np.testing.assert_array_equal(
+            scaled["train+validation"], np.concatenate([scaled["train"], scaled["validation"]])
+        )
+    for split, x in alone.items():  # a rotation keeps lengths and angles
+        np.testing.assert_allclose(scaled[split] @ scaled["train"].T, x @ alone["train"].T, atol=1e-4)
 
 
 @pytest.mark.parametrize("how", ["standardised", "normalised"])
