@@ -2,11 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from etils import epath
 
-from mdc_jax.config import sections
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.exchange import trees
 from mdc_jax.training import checkpoint
 
 _USE = {
@@ -31,16 +33,28 @@ _RESIZED = {
 }
 
 
-def card(loaded: checkpoint.Loaded, format_: str, folder: epath.Path, workdir: epath.Path, licence: str) -> str:
-    """The card of an export as `format_` into `folder`; probe tables are those of the same step in `workdir`."""
+def card(
+    loaded: checkpoint.Loaded,
+    format_: str,
+    folder: epath.Path,
+    workdir: epath.Path,
+    licence: str,
+    probes: Sequence[epath.Path] = (),
+) -> str:
+    """The card of an export as `format_` into `folder`.
+
+    Probe tables are those of the same step in `workdir`, and those of the folders `probes`; raises ConfigError where
+    one of these holds none, or one of other weights.
+    """
     config, encoder = loaded.config, loaded.objective.encoder_sizes
+    taught = "on labels" if isinstance(config.objective, sections.Supervised) else "through captions"
     return "\n\n".join(
         part
         for part in (
             _front_matter(format_, licence),
             f"# {folder.name}",
             f"A vision transformer of depth {encoder.depth} and width {encoder.width} on patches of {encoder.patch} "
-            f"pixels, trained through captions by mdc_jax with the objective `{config.objective.name}`: "
+            f"pixels, trained {taught} by mdc_jax with the objective `{config.objective.name}`: "
             f"{loaded.step:,} steps, {loaded.meta['position']:,} examples.",
             f"```python\n{_USE[format_].format(folder=folder.name)}\n```",
             "## Preprocessing",
@@ -48,9 +62,10 @@ def card(loaded: checkpoint.Loaded, format_: str, folder: epath.Path, workdir: e
             "## Data",
             f"Trained on `{config.data.train}` (fingerprint {loaded.meta['data'][:16]}).",
             *_data(config.data.train),
+            *_origin(config.init_from),
             "## Licence",
             licence or "Not stated. It may depend on that of the training data.",
-            *_probes(workdir / "evaluations" / str(loaded.step)),
+            *_probes(workdir / "evaluations" / str(loaded.step), [_checked(folder, loaded) for folder in probes]),
         )
     )
 
@@ -88,21 +103,48 @@ def _data(spec: str) -> list[str]:
     return lines
 
 
-def _probes(evaluations: epath.Path) -> list[str]:
-    """The tables of all probes of the run at this step, those that its config does not name among them."""
-    files = sorted(evaluations.glob("*/probe.md"))
-    # They start with a title of their own.
-    tables = [re.sub("^#", "###", file.read_text().strip(), flags=re.MULTILINE) for file in files]
+def _origin(init_from: str) -> list[str]:
+    if not init_from:
+        return []
+    return [f"Training started from the weights of `{init_from}`, whose data and licence bind these weights too."]
+
+
+def _probes(evaluations: epath.Path, others: Sequence[epath.Path]) -> list[str]:
+    """The tables of all probes of the run at this step, those that its config does not name among them, and others."""
+    folders = [file.parent for file in sorted(evaluations.glob("*/probe.md"))]
+    tables = [part for folder in (*folders, *others) for part in _table(folder)]
     return ["## Features", *tables] if tables else []
 
 
-def _json(path: epath.Path) -> Mapping[str, object]:
+def _table(folder: epath.Path) -> list[str]:
+    """A table, which starts with a title of its own, and the data that it is of."""
+    text = re.sub("^#", "###", (folder / "probe.md").read_text().strip(), flags=re.MULTILINE)
+    about = _json(folder / "probe.json")
+    if not about:
+        return [text]
+    dataset = about["settings"]["dataset"]
+    splits = ", ".join(f"{split} `{said['source']}`" for split, said in about["splits"].items())
+    return [text, f"Probed on {f'`{dataset}`: ' if dataset else ''}{splits}."]
+
+
+def _checked(folder: epath.Path, loaded: checkpoint.Loaded) -> epath.Path:
+    about = _json(folder / "probe.json")
+    if not about or not (folder / "probe.md").exists():
+        raise ConfigError(
+            f"--probe={folder} holds no probe.md with its probe.json: name DIR/linear_probe, as "
+            "`python -m mdc_jax.evaluate --evaluator=linear_probe --out=DIR` writes it"
+        )
+    if about["weights"] != trees.sha256(trees.on_host(loaded.params["encoder"])):
+        raise ConfigError(
+            f"--probe={folder} is of other weights, those of step {about['step']}: probe step {loaded.step} of this "
+            "run, or export with --step as it was probed"
+        )
+    return folder
+
+
+def _json(path: epath.Path) -> Mapping[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def write(loaded: checkpoint.Loaded, format_: str, out: epath.Path, workdir: epath.Path, licence: str) -> None:
-    (out / "README.md").write_text(card(loaded, format_, out, workdir, licence) + "\n")

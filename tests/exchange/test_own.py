@@ -12,10 +12,16 @@ from etils import epath
 
 import mdc_jax
 from mdc_jax import export
-from mdc_jax.config import ConfigError
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.exchange import loading, model_card, safetensors, trees
+from mdc_jax.training import checkpoint
 
 RUN = pathlib.Path(__file__).parents[1] / "testdata" / "checkpoint_format_1"
+
+
+@pytest.fixture(scope="module")
+def loaded() -> checkpoint.Loaded:
+    return loading.load(RUN)
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +31,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return out
 
 
-def test_an_export_is_the_run_bit_for_bit(exported: pathlib.Path) -> None:
-    run, copy = loading.load(RUN), loading.load(exported)
-    jax.tree.map(np.testing.assert_array_equal, run.params, copy.params)
-    assert (copy.config, copy.tokenizer.hash, copy.step) == (run.config, run.tokenizer.hash, run.step)
+def test_an_export_is_the_run_bit_for_bit(loaded: checkpoint.Loaded, exported: pathlib.Path) -> None:
+    copy = loading.load(exported)
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, copy.params)
+    assert (copy.config, copy.tokenizer.hash, copy.step) == (loaded.config, loaded.tokenizer.hash, loaded.step)
 
 
 def test_an_export_is_loaded_like_a_run(exported: pathlib.Path) -> None:
@@ -49,8 +55,7 @@ def test_the_card_says_where_it_comes_from(exported: pathlib.Path) -> None:
         assert word in card
 
 
-def test_probes_and_the_licence_of_the_data_reach_the_card(tmp_path: pathlib.Path) -> None:
-    loaded = loading.load(RUN)
+def test_probes_and_the_licence_of_the_data_reach_the_card(loaded: checkpoint.Loaded, tmp_path: pathlib.Path) -> None:
     data = dataclasses.replace(loaded.config.data, train=f"pictures:{tmp_path}:train")
     loaded = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, data=data))
     for step, name, value in (("3", "features", ".9"), ("3", "linear_probe", ".8"), ("3_changed", "features", ".1")):
@@ -62,6 +67,35 @@ def test_probes_and_the_licence_of_the_data_reach_the_card(tmp_path: pathlib.Pat
     for part in ("### Linear probes", "| trained | .9 |", "| trained | .8 |", "Not stated", "- licence: GPL-2"):
         assert part in text
     assert ".1 |" not in text  # a probe with other settings
+
+
+def test_a_probe_on_another_data_set_reaches_the_card_where_it_is_of_these_weights(
+    loaded: checkpoint.Loaded, tmp_path: pathlib.Path
+) -> None:
+    sources = {split: {"source": f"tfds:cifar10:{split}", "hash": ""} for split in ("train", "validation", "test")}
+    about = {"weights": trees.sha256(trees.on_host(loaded.params["encoder"])), "step": 3, "splits": sources}
+    for name, changed, dataset in (("own", {}, "cifar10"), ("compared", {}, ""), ("other", {"weights": "0" * 64}, "")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "probe.md").write_text(f"# Probes\n\n| {name} | .7 |\n")
+        (folder / "probe.json").write_text(json.dumps({**about, **changed, "settings": {"dataset": dataset}}))
+    export.export(RUN, tmp_path / "out", "mdc_jax", probes=[tmp_path / "own", tmp_path / "compared"])
+    card = (tmp_path / "out" / "README.md").read_text()
+    for part in ("### Probes", "| own | .7 |", "Probed on `cifar10`: train `tfds:cifar10:train`,", "| compared | .7 |"):
+        assert part in card
+    (tmp_path / "empty").mkdir()
+    for name, words in (("other", "is of other weights"), ("empty", "holds no probe.md")):
+        with pytest.raises(ConfigError, match=words):
+            model_card.card(loaded, "mdc_jax", epath.Path("out"), epath.Path("none"), "", [epath.Path(tmp_path / name)])
+
+
+def test_the_card_says_what_taught_the_weights_and_where_they_started(loaded: checkpoint.Loaded) -> None:
+    captions = model_card.card(loaded, "mdc_jax", epath.Path("out"), epath.Path("none"), "")
+    assert "trained through captions" in captions and "Training started" not in captions
+    config = dataclasses.replace(loaded.config, init_from="vit_base.npz", objective=sections.Supervised())
+    loaded = dataclasses.replace(loaded, config=config)
+    labels = model_card.card(loaded, "mdc_jax", epath.Path("out"), epath.Path("none"), "")
+    assert "trained on labels" in labels and "weights of `vit_base.npz`, whose data and licence bind" in labels
 
 
 def test_a_folder_that_holds_something_is_left_alone(exported: pathlib.Path) -> None:
