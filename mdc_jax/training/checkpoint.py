@@ -156,13 +156,13 @@ class Checkpointer:
 
         A chunk is unpacked as a whole, and one of zeros takes next to no room: it could be made to fill the memory.
         """
-        with _readable(step):
+        with _readable(step):  # which refuses what is no array, too
             arrays = ocp.StandardCheckpointHandler().metadata(self._workdir / CHECKPOINTS / str(step) / item).tree
-        for array in jax.tree.leaves(arrays):
-            chunk = array.storage.chunk_shape
-            if any(length > max(size, 1) for length, size in zip(chunk, array.shape, strict=True)):
+            stored = [(array.name, array.shape, tuple(array.storage.chunk_shape)) for array in jax.tree.leaves(arrays)]
+        for name, shape, chunk in stored:
+            if any(length > max(size, 1) for length, size in zip(chunk, shape, strict=True)):
                 raise DamagedCheckpoint(
-                    f"checkpoint {step} cannot be read: {array.name} of {item} is {array.shape}, in chunks of {chunk}"
+                    f"checkpoint {step} cannot be read: {name} of {item} is {shape}, in chunks of {chunk}"
                 )
 
     def _read(self, step: int, arguments: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """Checkpoints keep the latest and the best, load on other meshes, and stay readable for ever."""
 
+import contextlib
 import json
 import pathlib
 import random
@@ -190,6 +191,20 @@ def test_a_chunk_that_is_larger_than_its_array_is_not_unpacked(tmp_path: pathlib
         with pytest.raises(checkpoint.DamagedCheckpoint, match=r"kernel of params is \(4, 8\), in chunks of \(2048, "):
             restore()
     checkpointer.close()
+
+
+@pytest.mark.parametrize("change", [{"value_type": "scalar"}, {"value_type": "string"}, {"skip_deserialize": True}])
+def test_what_is_said_to_be_no_array_is_not_read(tmp_path: pathlib.Path, change: dict[str, object]) -> None:
+    with contextlib.closing(checkpoint.Checkpointer(epath.Path(tmp_path))) as checkpointer:
+        checkpointer.save(3, make_state(3), {})
+        checkpointer.wait()
+        file = tmp_path / checkpoint.CHECKPOINTS / "3" / "params" / "_METADATA"
+        content = json.loads(file.read_text())
+        for leaf in content["tree_metadata"].values():
+            leaf["value_metadata"].update(change)
+        file.write_text(json.dumps(content))
+        with pytest.raises(checkpoint.DamagedCheckpoint, match="checkpoint 3 cannot be read"):
+            checkpointer.restore(3, jax.eval_shape(lambda: make_state(3)))
 
 
 def test_a_step_that_is_not_there() -> None:
