@@ -52,7 +52,7 @@ class Checkpointer:
     """Saves in the background; keeps the latest and the best."""
 
     def __init__(self, workdir: epath.Path, *, keep_latest: int = 1, keep_best: int = 0) -> None:
-        """Raises Failure where nothing can be written to `workdir`."""
+        """Raises Failure where nothing can be written to `workdir`, ConfigError where what is there cannot be read."""
         policies = [checkpoint_managers.LatestN(keep_latest)]
         if keep_best:
             policies.append(
@@ -72,8 +72,17 @@ class Checkpointer:
                 create_directories_asynchronously=False,  # which has a patience of its own
             ),
         )
-        with self._writing():  # the folder, where there is none
-            self._manager = ocp.CheckpointManager(self._workdir / CHECKPOINTS, options=options)
+        folder = self._workdir / CHECKPOINTS
+        try:
+            with self._writing():  # the folder, where there is none
+                self._manager = ocp.CheckpointManager(folder, options=options)
+        except Failure:
+            raise
+        except Exception as error:  # Orbax reads the metadata of all steps, and has many kinds of them
+            raise ConfigError(
+                f"{folder} cannot be read: {_reason(error)}. Where a _CHECKPOINT_METADATA in it was changed, delete "
+                "the file, which nothing else needs, or restore it from a copy"
+            ) from error
 
     def steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
@@ -190,9 +199,8 @@ class Checkpointer:
         except Exception as error:  # Orbax and TensorStore have many kinds of them
             if not is_of_disk(error):
                 raise
-            reason = " ".join(str(error).split())
             raise Failure(
-                f"a checkpoint could not be written to {self._workdir}: {reason[:300]}. Free space there, or make it "
+                f"a checkpoint could not be written to {self._workdir}: {_reason(error)}. Free space there, or make it "
                 "writable; the same command continues from the last checkpoint"
             ) from error
 
@@ -203,8 +211,12 @@ def _readable(step: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise DamagedCheckpoint(f"checkpoint {step} cannot be read: {reason[:300]}") from error
+        raise DamagedCheckpoint(f"checkpoint {step} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What it says, in one line, which Orbax and TensorStore fill a page with."""
+    return " ".join(str(error).split())[:300]
 
 
 def _sealed(meta: Mapping[str, Any]) -> dict[str, Any]:

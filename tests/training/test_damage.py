@@ -1,16 +1,22 @@
 """A checkpoint that cannot be read costs the steps since the one before, and nothing else."""
 
+import collections
+import contextlib
 import dataclasses
 import json
 import pathlib
+import random
 import shutil
 
+import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.training import checkpoint, lock, loop
-from tests.training.test_checkpoint import FORMAT_1
+from tests import tampering
+from tests.training.test_checkpoint import FORMAT_1, make_state
 from tests.training.test_loop import losses, tiny
 
 # Orbax gives up on reads that nobody waits for any more.
@@ -35,6 +41,7 @@ DAMAGE = {
     "meta cut": lambda step: cut(step / "meta" / "metadata"),
     "meta empty": lambda step: (step / "meta" / "metadata").write_bytes(b""),
 }
+OF_ITEMS = ("_METADATA", "_sharding", "array_metadatas/process_0")  # the JSON files that Orbax writes for each
 CONFIG = {"duration": "6 steps", "checkpoint": sections.Checkpoint(every="2 steps", keep_latest=3)}
 
 
@@ -101,6 +108,39 @@ def test_a_run_of_a_stranger_does_not_go_on(tmp_path: pathlib.Path) -> None:
     file.write_text(json.dumps(checkpoint._sealed(meta)))
     with pytest.raises(ConfigError, match=r"checkpoint 3 cannot be read: its meta has position: \[12\]"):
         loop.train(config, workdir)
+
+
+def test_json_of_a_stranger_is_read_or_refused(tmp_path: pathlib.Path) -> None:
+    """All of a checkpoint but `meta`: that has a seal, and a test of its own."""
+    written, abstract = epath.Path(tmp_path), jax.eval_shape(lambda: make_state(3))
+    with contextlib.closing(checkpoint.Checkpointer(written)) as checkpointer:
+        checkpointer.save(3, make_state(3), {})
+    step = tmp_path / checkpoint.CHECKPOINTS / "3"
+    names = ("_CHECKPOINT_METADATA", *(f"{item}/{name}" for item in ("params", "optimizer") for name in OF_ITEMS))
+    refused: collections.Counter[str] = collections.Counter()
+    for seed in range(140):
+        rng = random.Random(seed)
+        file = step / names[seed % len(names)]
+        content = file.read_bytes()
+        file.write_bytes(tampering.text(json.loads(content), rng))
+        try:
+            with contextlib.closing(checkpoint.Checkpointer(written)) as checkpointer:
+                assert checkpointer.meta(3)["step"] == 3
+                assert checkpointer.restore(3, abstract).params.keys() == abstract.params.keys()
+        except (ConfigError, checkpoint.DamagedCheckpoint) as error:
+            refused[type(error).__name__] += 1
+        file.write_bytes(content)
+    assert refused["ConfigError"] > 4 and refused["DamagedCheckpoint"] > 40
+
+
+def test_metadata_that_orbax_does_not_read_may_be_deleted(tmp_path: pathlib.Path) -> None:
+    workdir = pathlib.Path(shutil.copytree(FORMAT_1, tmp_path / "run"))
+    file = workdir / checkpoint.CHECKPOINTS / "3" / "_CHECKPOINT_METADATA"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"init_timestamp_nsecs": 1.5}))
+    with pytest.raises(ConfigError, match=r"checkpoints cannot be read: .*_CHECKPOINT_METADATA .*delete the file"):
+        checkpoint.load(workdir)
+    file.unlink()
+    assert checkpoint.load(workdir).step == 3
 
 
 def test_another_model_is_still_refused_and_not_taken_for_damage(undisturbed: pathlib.Path) -> None:
