@@ -14,18 +14,25 @@ class Failure(RuntimeError):
     """What a run cannot get past, and what to do about it; all that was saved before is kept."""
 
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
+_FULL, _FORBIDDEN = "cannot be written: {}. Free space there", "cannot be opened: {}. Make it readable and writable"
+_DISK = {  # what each error means, and what to do about it
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EROFS: _FORBIDDEN,
+    errno.EACCES: _FORBIDDEN,
+}
 # What Gloo (CPU), NCCL (GPU) and JAX's coordination say of a process that is gone.
 _LOST = re.compile(r"gloo|nccl|unavailable|connection (reset|closed)|heartbeat|coordination", re.IGNORECASE)
 
 
 # The same by Orbax and TensorStore, whose errors have no number.
-_DISK_TEXT = re.compile("no space left|quota|file too large|read-only|permission denied|no such file", re.IGNORECASE)
+_DISK_TEXT = re.compile("no space left|quota|file too large|read-only|permission.denied|no such file", re.IGNORECASE)
 
 
 def is_of_disk(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, says that nothing can be written."""
-    if isinstance(error, OSError) or _DISK_TEXT.search(str(error)):
+    """Whether an error, or one that it came from, says that a file system takes or gives nothing."""
+    if (isinstance(error, OSError) and error.errno in _DISK) or _DISK_TEXT.search(str(error)):
         return True
     before = error.__cause__ or error.__context__
     return before is not None and is_of_disk(before)
@@ -33,19 +40,17 @@ def is_of_disk(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def explained(workdir: object) -> Iterator[None]:
-    """Raises Failure where memory or disk ends; where another process is gone, ends this one with the reason.
+    """Raises Failure where memory or disk ends, or a file is forbidden; where another process is gone, ends this one.
 
-    In that case it does not return: all that would follow waits for the process that is gone. `workdir` is named where
-    an error names no file, as that of a write to one that was opened before.
+    In that case it says why, and does not return: all that would follow waits for the process that is gone. `workdir`
+    is named where an error names no file, as that of a write to one that was opened before.
     """
     try:
         yield
     except OSError as error:
         if error.errno in _DISK:
-            raise Failure(
-                f"{error.filename or workdir} cannot be written: {error.strerror}. Free space there, or make it "
-                f"writable; {_CONTINUES}"
-            ) from error
+            told = _DISK[error.errno].format(error.strerror)
+            raise Failure(f"{error.filename or workdir} {told}; {_CONTINUES}") from error
         raise
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]

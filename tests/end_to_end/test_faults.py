@@ -13,6 +13,7 @@ from tests.end_to_end.command_line import TINY, assert_identical, outcome, train
 
 CONTINUES = "the same command continues from the last checkpoint"
 FREE = f"Free space there, or make it writable; {CONTINUES}"
+FULL, FORBIDDEN = f"Free space there; {CONTINUES}", f"Make it readable and writable; {CONTINUES}"
 
 
 class Strike(NamedTuple):
@@ -26,8 +27,8 @@ class Strike(NamedTuple):
 STRIKES = (
     Strike("no_space_for_a_checkpoint", 15, 1, 10, ("a checkpoint could not be written to {workdir}: ", FREE)),
     Strike("read_only", 35, 1, 30, ("a checkpoint could not be written to {workdir}: ", FREE)),
-    Strike("read_only", 35, 1, 30, ("{workdir}/config.json.tmp cannot be written: Permission denied. ", FREE)),
-    Strike("no_space_for_the_log", 55, 1, 50, ("{workdir} cannot be written: File too large. ", FREE)),
+    Strike("read_only", 35, 1, 30, ("{workdir}/config.json.tmp cannot be opened: Permission denied. ", FORBIDDEN)),
+    Strike("no_space_for_the_log", 55, 1, 50, ("{workdir} cannot be written: File too large. ", FULL)),
     Strike("out_of_memory", 75, 1, 70, ("Lower data.batch_size, ", "model.remat=on", CONTINUES)),
     Strike("ctrl_c", 95, 143, 96, ("stopped at step 96 of 200, saved; the same command continues",)),
     Strike("ctrl_c_twice", 115, 1, 110, (f"interrupted; {CONTINUES}",)),

@@ -31,12 +31,18 @@ def test_a_device_without_memory_left() -> None:
     assert "RESOURCE_EXHAUSTED" in str(told.value.__cause__)
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES])
-def test_a_disk_that_takes_no_more(number: int) -> None:
-    fix = "cannot be written: no. Free space there, or make it writable; the same command continues"
-    with pytest.raises(failures.Failure, match=f"runs/b/results.json {fix}"), failures.explained(WORKDIR):
+FULL, FORBIDDEN = "cannot be written: no. Free space there", "cannot be opened: no. Make it readable and writable"
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [(errno.ENOSPC, FULL), (errno.EDQUOT, FULL), (errno.EROFS, FORBIDDEN), (errno.EACCES, FORBIDDEN)],
+)
+def test_a_disk_that_takes_no_more_or_gives_nothing(number: int, fix: str) -> None:
+    told = f"{fix}; the same command continues"
+    with pytest.raises(failures.Failure, match=f"runs/b/results.json {told}"), failures.explained(WORKDIR):
         raise OSError(number, "no", "runs/b/results.json")
-    with pytest.raises(failures.Failure, match=f"runs/a {fix}"), failures.explained(WORKDIR):
+    with pytest.raises(failures.Failure, match=f"runs/a {told}"), failures.explained(WORKDIR):
         raise OSError(number, "no")  # of a file that was opened before
 
 
@@ -65,7 +71,9 @@ def test_only_what_disks_say_is_called_a_disk() -> None:
     wrapped = ValueError("a commit failed")
     wrapped.__cause__ = OSError(30, "Read-only file system")
     assert failures.is_of_disk(full) and failures.is_of_disk(wrapped)
+    assert failures.is_of_disk(ValueError("PERMISSION_DENIED: HTTP response code: 403"))  # of TensorStore, by a bucket
     assert not failures.is_of_disk(ValueError("shapes (3,) and (4,) do not fit"))
+    assert not failures.is_of_disk(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"))
 
 
 @pytest.mark.slow
