@@ -9,11 +9,13 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
@@ -41,7 +43,10 @@ _KINDS = {  # of what loading takes from `meta`
 }
 # Orbax measures its patience by the wall clock: one that is set forward by less than this ends no save.
 _SAVE_TIMEOUT = 24 * 60 * 60  # seconds
+_PAUSE = 5.0  # seconds between a read that failed and the next, which decides
 _SEAL = "sha256"  # of all else in `meta`, in every format that has `version` there
+
+_T = TypeVar("_T")
 
 
 class DamagedCheckpoint(Exception):
@@ -165,20 +170,24 @@ class Checkpointer:
 
         A chunk is unpacked as a whole, and one of zeros takes next to no room: it could be made to fill the memory.
         """
-        with _readable(step):  # which refuses what is no array, too
+
+        def stored() -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
             arrays = ocp.StandardCheckpointHandler().metadata(self._workdir / CHECKPOINTS / str(step) / item).tree
-            stored = [(array.name, array.shape, tuple(array.storage.chunk_shape)) for array in jax.tree.leaves(arrays)]
-        for name, shape, chunk in stored:
+            return [(array.name, array.shape, tuple(array.storage.chunk_shape)) for array in jax.tree.leaves(arrays)]
+
+        for name, shape, chunk in _read_twice(step, stored):  # which refuses what is no array, too
             if any(length > max(size, 1) for length, size in zip(chunk, shape, strict=True)):
                 raise DamagedCheckpoint(
                     f"checkpoint {step} cannot be read: {name} of {item} is {shape}, in chunks of {chunk}"
                 )
 
     def _read(self, step: int, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        with _readable(step):
+        def items() -> dict[str, Any]:
             restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
-            missing = [name for name in arguments if restored[name] is None]
-        if missing:
+            return {name: restored[name] for name in arguments}
+
+        restored = _read_twice(step, items)
+        if missing := [name for name, item in restored.items() if item is None]:
             raise DamagedCheckpoint(f"checkpoint {step} lacks {', '.join(missing)}")
         return restored
 
@@ -205,18 +214,25 @@ class Checkpointer:
             ) from error
 
 
-@contextlib.contextmanager
-def _readable(step: int) -> Iterator[None]:
-    """Raises DamagedCheckpoint for whatever Orbax and TensorStore say to files that are cut, changed or gone."""
+def _read_twice(step: int, read: Callable[[], _T]) -> _T:
+    """read(), once more where it fails: a bucket may be away for a moment, and what is damaged is set aside.
+
+    Raises DamagedCheckpoint for whatever Orbax and TensorStore say to files that are cut, changed or gone.
+    """
     try:
-        yield
+        return read()
+    except Exception as error:
+        logging.warning("checkpoint %d: %s; reading it once more in %s s", step, _reason(error), _PAUSE)
+    time.sleep(_PAUSE)
+    try:
+        return read()
     except Exception as error:
         raise DamagedCheckpoint(f"checkpoint {step} cannot be read: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
     """What it says, in one line, which Orbax and TensorStore fill a page with."""
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:300].rstrip(".")
 
 
 def _sealed(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def test_a_newer_format_names_the_code_that_wrote_it(tmp_path: pathlib.Path, mon
     checkpointer.close()
 
 
+@pytest.mark.usefixtures("no_pause")
 def test_damage_at_random_is_noticed_or_does_not_matter(tmp_path: pathlib.Path) -> None:
     written = checkpoint.Checkpointer(epath.Path(tmp_path))
     meta = {"position": 12, "seconds": 1.25, "config": {"seed": 0, "image": {"mean": (1.5, 2.0)}}}
@@ -193,6 +194,7 @@ def test_a_chunk_that_is_larger_than_its_array_is_not_unpacked(tmp_path: pathlib
     checkpointer.close()
 
 
+@pytest.mark.usefixtures("no_pause")
 @pytest.mark.parametrize("change", [{"value_type": "scalar"}, {"value_type": "string"}, {"skip_deserialize": True}])
 def test_what_is_said_to_be_no_array_is_not_read(tmp_path: pathlib.Path, change: dict[str, object]) -> None:
     with contextlib.closing(checkpoint.Checkpointer(epath.Path(tmp_path))) as checkpointer:

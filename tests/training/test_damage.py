@@ -3,10 +3,13 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import random
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +25,7 @@ from tests.training.test_loop import losses, tiny
 # Orbax gives up on reads that nobody waits for any more.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("one_device"),
+    pytest.mark.usefixtures("one_device", "no_pause"),
 ]
 
 
@@ -108,6 +111,35 @@ def test_a_run_of_a_stranger_does_not_go_on(tmp_path: pathlib.Path) -> None:
     file.write_text(json.dumps(checkpoint._sealed(meta)))
     with pytest.raises(ConfigError, match=r"checkpoint 3 cannot be read: its meta has position: \[12\]"):
         loop.train(config, workdir)
+
+
+def test_a_read_that_fails_once_is_no_damage(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a bucket is away for a moment: a checkpoint that is whole would be set aside."""
+
+    def failing(read: Callable[..., Any], times: int) -> Callable[..., Any]:
+        calls = itertools.count()
+
+        def reading(*args: Any, **kwargs: Any) -> Any:
+            if next(calls) < times:
+                raise ValueError("UNAVAILABLE: the bucket does not answer")
+            return read(*args, **kwargs)
+
+        return reading
+
+    with contextlib.closing(checkpoint.Checkpointer(epath.Path(tmp_path))) as checkpointer:
+        checkpointer.save(3, make_state(3), {"position": 12})
+        checkpointer.wait()
+        manager, handler = checkpoint.ocp.CheckpointManager, checkpoint.ocp.StandardCheckpointHandler
+        restore, metadata = manager.restore, handler.metadata
+        monkeypatch.setattr(manager, "restore", failing(restore, 1))
+        assert checkpointer.meta(3)["position"] == 12
+        monkeypatch.setattr(manager, "restore", failing(restore, 1))
+        monkeypatch.setattr(handler, "metadata", failing(metadata, 1))
+        restored = checkpointer.restore(3, jax.eval_shape(lambda: make_state(3)))
+        jax.tree.map(np.testing.assert_array_equal, restored, make_state(3))
+        monkeypatch.setattr(manager, "restore", failing(restore, 2))
+        with pytest.raises(checkpoint.DamagedCheckpoint, match="checkpoint 3 cannot be read: UNAVAILABLE"):
+            checkpointer.meta(3)
 
 
 def test_json_of_a_stranger_is_read_or_refused(tmp_path: pathlib.Path) -> None:
