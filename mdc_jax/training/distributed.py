@@ -24,6 +24,7 @@ _ASKED = "saves and ends after the present step (the first one is compiled befor
 # Under this key JAX's preemption service waits for the time at which a process is to be ended. It agrees at once where
 # that is past, whatever the clocks of the machines say.
 _NOTICE, _NOW = "RECEIVED_PREEMPTION_NOTICE", "1970-01-01T00:00:00+00:00"
+_TELL_TIMEOUT = 10  # seconds that an end waits for the thread that tells the others of a signal
 _HEARTBEAT_TIMEOUT = 45  # seconds without a sign of life after which a process is taken for dead, and the run ends
 
 
@@ -130,31 +131,37 @@ class StopSignal:
     """
 
     def __init__(self) -> None:
-        self._requested = self._stopping = False
+        # Also for one process that was given a coordinator: until __enter__, a SIGTERM is heard by JAX's handler alone.
+        self._joined = jax.distributed.is_initialized()
+        self._requested = self._told = self._stopping = False
         self._boundaries = 0  # passed
 
     def __enter__(self) -> "StopSignal":
         self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
-        if jax.process_count() > 1:
+        if self._joined:
             # JAX's own handler, which these replace, would be a second late, and leave Ctrl-C alone. The pipe gets the
             # numbers of signals at once, also while the main thread is in a call that keeps its handlers waiting.
             read, self._pipe = os.pipe()
             os.set_blocking(self._pipe, False)
             self._previous_pipe = signal.set_wakeup_fd(self._pipe)
-            threading.Thread(target=self._tell_all, args=(read,), daemon=True).start()
+            self._listener = threading.Thread(target=self._listen, args=(read,), daemon=True)
+            self._listener.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if jax.process_count() > 1:
+        if self._joined:
             signal.set_wakeup_fd(self._previous_pipe)
             os.close(self._pipe)  # which ends the thread
+            self._listener.join(_TELL_TIMEOUT)  # Python's end while it tells would abort the process
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def reached(self) -> bool:
         """Whether to stop here, the same in all processes; to be called at every boundary."""
-        if jax.process_count() == 1:
+        if not self._joined:
             return self._requested
+        if self._requested and not self._told:  # the pipe came later or is another library's, or the thread failed
+            self._tell()
         self._boundaries += 1
         self._stopping |= multihost_utils.reached_preemption_sync_point(self._boundaries)
         return self._stopping
@@ -167,10 +174,14 @@ class StopSignal:
             os.write(2, f"\n{signal.Signals(number).name}: {_ASKED}\n".encode())
         self._requested = True
 
-    def _tell_all(self, pipe: int) -> None:
-        from jax._src.distributed import global_state  # JAX shows its store of keys nowhere else
-
+    def _listen(self, pipe: int) -> None:
         with os.fdopen(pipe, "rb", buffering=0) as numbers:
             while number := numbers.read(1):
-                if number[0] in self._previous:
-                    global_state.client.key_value_set(_NOTICE, _NOW, allow_overwrite=True)
+                if number[0] in self._previous and not self._told:
+                    self._tell()
+
+    def _tell(self) -> None:
+        from jax._src.distributed import global_state  # JAX shows its store of keys nowhere else
+
+        global_state.client.key_value_set(_NOTICE, _NOW, allow_overwrite=True)
+        self._told = True
