@@ -95,5 +95,6 @@ def ended_with_the_reason(processes: Sequence[subprocess.Popen[str]]) -> list[st
     assert time.monotonic() - begin < 60
     for code, output in results:
         assert code not in (0, 143), output
-        assert "another process of this run is gone" in output or "heartbeat" in output, output
+        # The last is JAX's own reason, which is said at once where the first process, which serves the others, is gone.
+        assert re.search("another process of this run is gone|heartbeat|another task died", output), output
     return [output for _, output in results]
