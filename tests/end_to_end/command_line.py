@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 
 import jax
@@ -21,14 +21,19 @@ from tests import commands
 
 ROOT = commands.ROOT
 TINY = "tests/end_to_end/tiny.py"
+MAIN = ("mdc_jax.main",)
+StartAll = Callable[..., list[subprocess.Popen[str]]]  # `start_all` below, as the fixture of this name
 
 
 def start(
-    *arguments: str, devices: int = 1, environment: Mapping[str, str] = types.MappingProxyType({})
+    *arguments: str,
+    devices: int = 1,
+    environment: Mapping[str, str] = types.MappingProxyType({}),
+    program: Sequence[str] = MAIN,
 ) -> subprocess.Popen[str]:
-    """Starts the main command with these flags, and variables, on fake CPU devices."""
+    """Starts the main command, or another program, with these flags and variables, on fake CPU devices."""
     return subprocess.Popen(
-        [sys.executable, "-m", "mdc_jax.main", *arguments],
+        [sys.executable, "-m", *program, *arguments],
         cwd=ROOT,
         env={**os.environ, "XLA_FLAGS": commands.xla_flags(devices), **environment},
         stdout=subprocess.PIPE,
@@ -42,11 +47,11 @@ def start_all(
     *arguments: str,
     count: int,
     slurm: bool = False,
-    of_the_last: Mapping[str, str] = types.MappingProxyType({}),
+    last: Sequence[str] = MAIN,
 ) -> list[subprocess.Popen[str]]:
     """Starts the processes of a tiny run, which are told of each other by flags or by the variables of a Slurm job.
 
-    `of_the_last` are variables of the last process alone.
+    `last` is the program of the last process, as `faulty` is one. Tests have this as a fixture, which ends them.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -54,15 +59,16 @@ def start_all(
     flags = [f"--config={TINY}", f"--workdir={workdir}", *arguments]
     processes = []
     for index in range(count):
-        environment = dict(of_the_last) if index == count - 1 else {}
+        environment = {}
         if slurm:
             job = {"JOB_ID": "1", "STEP_NODELIST": "127.0.0.1", "NTASKS": f"{count}", "PROCID": f"{index}"}
-            environment |= {f"SLURM_{name}": value for name, value in {**job, "LOCALID": f"{index}"}.items()}
+            environment = {f"SLURM_{name}": value for name, value in {**job, "LOCALID": f"{index}"}.items()}
             environment["JAX_COORDINATOR_PORT"] = str(port)
             joining = ["--coordinator=auto"]
         else:
             joining = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", f"--process_id={index}"]
-        processes.append(start(*flags, *joining, environment=environment))
+        program = last if index == count - 1 else MAIN
+        processes.append(start(*flags, *joining, environment=environment, program=program))
     return processes
 
 
@@ -115,13 +121,22 @@ def losses(workdir: pathlib.Path) -> dict[int, float]:
     return {line["step"]: line["train/loss"] for line in logged(workdir) if "train/loss" in line}
 
 
-def wait_for_step(workdir: pathlib.Path, step: int) -> None:
-    """Until the present start has logged it; a start leaves only lines that its checkpoint knows."""
-    for _ in range(12_000):
+def wait_for_step(workdir: pathlib.Path, step: int, processes: Sequence[subprocess.Popen[str]]) -> None:
+    """Until the present start has logged it; a start leaves only lines that its checkpoint knows.
+
+    Fails with what the processes printed where one of them ends before, or after four minutes.
+    """
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        ended = any(process.poll() is not None for process in processes)  # asked first: one may log the step and end
         if max(losses(workdir), default=0) >= step:
             return
+        if ended:
+            break
         time.sleep(0.02)
-    raise TimeoutError(workdir)
+    for process in processes:
+        process.kill()
+    raise AssertionError(f"{workdir} has not come to step {step}: {finish_all(processes)}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,7 @@
 import pathlib
+import subprocess
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,3 +14,19 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     workdir = tmp_path_factory.mktemp("undisturbed")
     command_line.train(workdir)
     return workdir
+
+
+@pytest.fixture
+def start_all() -> Iterator[command_line.StartAll]:
+    """`command_line.start_all`, whose processes do not outlive the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: Any, **options: Any) -> list[subprocess.Popen[str]]:
+        processes = command_line.start_all(*arguments, **options)
+        started.extend(processes)
+        return processes
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

@@ -5,23 +5,14 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from tests.end_to_end.command_line import finish_all, logged, outcome, start_all, train, wait_for_step
+from tests.end_to_end.command_line import StartAll, finish_all, logged, outcome, train, wait_for_step
 
 ENDLESS = "--config.duration=100000 steps"
-
-
-@pytest.fixture
-def started() -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that must not outlive the test, which have no end of their own."""
-    processes: list[subprocess.Popen[str]] = []
-    yield processes
-    for process in processes:
-        process.kill()
 
 
 def evaluated(examples: int) -> tuple[str, str]:
@@ -32,11 +23,13 @@ def evaluated(examples: int) -> tuple[str, str]:
 
 
 @pytest.mark.slow
-def test_runs_of_several_processes_stop_and_go_on_as_one(undisturbed: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_runs_of_several_processes_stop_and_go_on_as_one(
+    undisturbed: pathlib.Path, tmp_path: pathlib.Path, start_all: StartAll
+) -> None:
     run = tmp_path / "run"
     # Two processes, joined as Slurm tells, of which one is asked to stop in an evaluation that takes seconds.
     two = start_all(run, *evaluated(4000), count=2, slurm=True)
-    wait_for_step(run, 25)  # which is logged before it is evaluated
+    wait_for_step(run, 25, two)  # which is logged before it is evaluated
     two[1].send_signal(signal.SIGTERM)
     results = finish_all(two)
     assert [code for code, _ in results] == [143, 143], results
@@ -44,7 +37,7 @@ def test_runs_of_several_processes_stop_and_go_on_as_one(undisturbed: pathlib.Pa
     # Four, joined by flags, make up for it, and are stopped between steps.
     shorter = evaluated(13)  # in batches of 8 rows over all processes: the last one is uneven
     four = start_all(run, *shorter, count=4)
-    wait_for_step(run, 28)
+    wait_for_step(run, 28, four)
     four[0].send_signal(signal.SIGTERM)
     results = finish_all(four)
     assert [code for code, _ in results] == [143] * 4, results
@@ -63,24 +56,20 @@ def test_runs_of_several_processes_stop_and_go_on_as_one(undisturbed: pathlib.Pa
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_all_others_with_the_reason(
-    tmp_path: pathlib.Path, started: list[subprocess.Popen[str]]
-) -> None:
-    started += (four := start_all(tmp_path, ENDLESS, count=4))
-    wait_for_step(tmp_path, 3)
+def test_a_process_that_dies_ends_all_others_with_the_reason(tmp_path: pathlib.Path, start_all: StartAll) -> None:
+    four = start_all(tmp_path, ENDLESS, count=4)
+    wait_for_step(tmp_path, 3, four)
     four[2].kill()
     ended_with_the_reason([*four[:2], four[3]])
 
 
 @pytest.mark.slow
-def test_a_silent_process_and_the_death_of_the_first_end_the_other(
-    tmp_path: pathlib.Path, started: list[subprocess.Popen[str]]
-) -> None:
+def test_a_silent_process_and_the_death_of_the_first_end_the_other(tmp_path: pathlib.Path, start_all: StartAll) -> None:
     """The first of these is noticed after the time without heartbeats, and meanwhile the watchdog shows who waits."""
-    started += (two := start_all(tmp_path / "silent", ENDLESS, "--config.log.watchdog=5", count=2))
-    started += (others := start_all(tmp_path / "first", ENDLESS, count=2))
-    wait_for_step(tmp_path / "silent", 3)
-    wait_for_step(tmp_path / "first", 3)
+    two = start_all(tmp_path / "silent", ENDLESS, "--config.log.watchdog=5", count=2)
+    others = start_all(tmp_path / "first", ENDLESS, count=2)
+    wait_for_step(tmp_path / "silent", 3, two)
+    wait_for_step(tmp_path / "first", 3, others)
     two[1].send_signal(signal.SIGSTOP)
     others[0].kill()
     output, _ = ended_with_the_reason([two[0], others[1]])
