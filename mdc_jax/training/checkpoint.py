@@ -53,6 +53,10 @@ class DamagedCheckpoint(Exception):
     """A checkpoint cannot be read."""
 
 
+def _metric(metrics: Mapping[str, float]) -> float:
+    return metrics[_BEST]
+
+
 class Checkpointer:
     """Saves in the background; keeps the latest and the best."""
 
@@ -62,7 +66,7 @@ class Checkpointer:
         if keep_best:
             policies.append(
                 checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics[_BEST],
+                    get_metric_fn=_metric,
                     reverse=True,  # the smallest
                     n=keep_best,
                     keep_checkpoints_without_metrics=False,
@@ -70,6 +74,8 @@ class Checkpointer:
             )
         self._workdir = _absolute(workdir)
         options = ocp.CheckpointManagerOptions(
+            best_fn=_metric,  # or Orbax writes no metric, and the next start knows of no best
+            best_mode="min",
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
             enable_async_checkpointing=True,
             async_options=ocp.AsyncOptions(
@@ -85,8 +91,8 @@ class Checkpointer:
             raise
         except Exception as error:  # Orbax reads the metadata of all steps, and has many kinds of them
             raise ConfigError(
-                f"{folder} cannot be read: {_reason(error)}. Where a _CHECKPOINT_METADATA in it was changed, delete "
-                "the file, which nothing else needs, or restore it from a copy"
+                f"{folder} cannot be read: {_reason(error)}. Where a _CHECKPOINT_METADATA or metrics in it was "
+                "changed, delete it, which nothing else needs, or restore it from a copy"
             ) from error
 
     def steps(self) -> list[int]:

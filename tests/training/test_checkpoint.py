@@ -28,11 +28,14 @@ def make_state(step: int) -> State:
     return State(jnp.asarray(step), kernel, {"mu": kernel}, None)
 
 
-def test_the_latest_and_the_best_are_kept(tmp_path: pathlib.Path) -> None:
-    checkpointer = checkpoint.Checkpointer(epath.Path(tmp_path), keep_latest=2, keep_best=1)
-    for step, loss in ((1, 0.5), (2, 0.3), (3, 0.4), (4, None), (5, 0.9)):
-        checkpointer.save(step, make_state(step), {"position": step}, metric=loss)
-    checkpointer.close()
+@pytest.mark.parametrize("starts", [1, 5])
+def test_the_latest_and_the_best_are_kept(tmp_path: pathlib.Path, starts: int) -> None:
+    saves = [(1, 0.5), (2, 0.3), (3, 0.4), (4, None), (5, 0.9)]
+    for saved in np.array_split(np.array(saves, object), starts):
+        checkpointer = checkpoint.Checkpointer(epath.Path(tmp_path), keep_latest=2, keep_best=1)
+        for step, loss in saved:
+            checkpointer.save(step, make_state(step), {"position": step}, metric=loss)
+        checkpointer.close()
     assert checkpoint.steps(tmp_path) == [2, 4, 5]
 
 
