@@ -1,4 +1,4 @@
-"""Checkpoints: `workdir/checkpoints/<step>/{params,optimizer,ema,meta}`, written whole or not at all.
+"""Checkpoints: `workdir/checkpoints/<step>/{params,optimizer,ema,meta,metrics}`, written whole or not at all.
 
 `meta` is JSON: everything about the run that is no array (format version, position in the data,
 stopwatch, resolved config with its preprocessing, hashes of tokenizer and data). The tokenizer
@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -53,8 +54,10 @@ class DamagedCheckpoint(Exception):
     """A checkpoint cannot be read."""
 
 
-def _metric(metrics: Mapping[str, float]) -> float:
-    return metrics[_BEST]
+def _metric(metrics: Any) -> float:
+    """What ranks a checkpoint; infinite, the worst, where its file of metrics was changed and does not say."""
+    found = metrics.get(_BEST) if isinstance(metrics, dict) else None
+    return found if isinstance(found, float) else math.inf
 
 
 class Checkpointer:
@@ -91,8 +94,8 @@ class Checkpointer:
             raise
         except Exception as error:  # Orbax reads the metadata of all steps, and has many kinds of them
             raise ConfigError(
-                f"{folder} cannot be read: {_reason(error)}. Where a _CHECKPOINT_METADATA or metrics in it was "
-                "changed, delete it, which nothing else needs, or restore it from a copy"
+                f"{folder} cannot be read: {_reason(error)}. Where a _CHECKPOINT_METADATA or a metrics file in "
+                "it was changed, delete the file, which nothing else needs, or restore it from a copy"
             ) from error
 
     def steps(self) -> list[int]:

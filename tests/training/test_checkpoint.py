@@ -39,6 +39,17 @@ def test_the_latest_and_the_best_are_kept(tmp_path: pathlib.Path, starts: int) -
     assert checkpoint.steps(tmp_path) == [2, 4, 5]
 
 
+@pytest.mark.parametrize("changed", ["[1]", "{}", '{"best": "0.1"}'])
+def test_a_metric_that_was_changed_is_the_worst(tmp_path: pathlib.Path, changed: str) -> None:
+    for step, loss in ((1, 0.3), (2, 0.5), (3, 0.6), (4, 0.7)):
+        checkpointer = checkpoint.Checkpointer(epath.Path(tmp_path), keep_latest=1, keep_best=1)
+        checkpointer.save(step, make_state(step), {}, metric=loss)
+        checkpointer.close()
+        if step == 2:
+            (tmp_path / checkpoint.CHECKPOINTS / "1" / "metrics" / "metrics").write_text(changed)
+    assert checkpoint.steps(tmp_path) == [2, 4]
+
+
 @pytest.mark.parametrize(
     "mesh", [sections.Mesh(data=2, fsdp=2, tensor=2), sections.Mesh(fsdp=2, data=1), sections.Mesh(data=1)]
 )
