@@ -3,8 +3,8 @@
     python -m mdc_jax.data.prepare.pictures --out=data/pictures
     python -m mdc_jax.main --config=configs/pictures.py --workdir=runs/pictures
 
-Hardware: 2 CPU cores. Run time: some minutes. Expected: -4.5 nats a token of held-out captions, and a probe of the
-folders that is no better than an untrained encoder's: 620 pictures are few. Numbers: configs/results.
+Hardware: a CPU core or two. Run time: some minutes. Expected: -4.8 nats a token of test captions, and a probe of the
+folders at .46 (untrained encoder .37, told the labels .48; 98 pictures). Numbers: configs/results.
 
 Arguments, as in configs/pictures.py:data=/path/to/pictures
     objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip | supervised
