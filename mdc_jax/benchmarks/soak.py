@@ -43,8 +43,12 @@ _START_SECONDS = 8.0  # within which those come
 _STEP_SECONDS = 0.05  # after its step is logged, within which a signal comes
 _UNTIL = 0.8  # of the run; at its end it could be finished before the signal comes
 _PAUSE_SECONDS = 2.0  # at most, from SIGSTOP to SIGCONT
-# Of the CSV file: the step in the log when a signal came; that of the newest checkpoint when the process had ended.
-_COLUMNS = ("signal", "starting", "step", "code", "exit_seconds", "saved", "timed_steps", "timed_seconds", "seconds")
+# Of the CSV file: the step in the log when a signal came; that of the newest checkpoint when the process had ended; of
+# a SIGTERM at work the time to the last step, and from there to the save.
+_COLUMNS = (
+    *("signal", "starting", "step", "code", "exit_seconds", "last_step_seconds", "save_seconds"),
+    *("saved", "timed_steps", "timed_seconds", "seconds"),
+)
 # What is different in every run.
 _CLOCKS = (
     "data_wait_seconds",

@@ -18,7 +18,8 @@ def test_the_runs_get_the_whole_config_of_the_command() -> None:
 def test_what_followed_each_signal_is_written(tmp_path: pathlib.Path) -> None:
     out = epath.Path(tmp_path / "soak.csv")
     ended = {"saved": 12, "timed_steps": 10, "timed_seconds": 0.25, "seconds": 3.0}
-    killed = {"signal": "SIGKILL", "starting": False, "step": 15, "code": -9, "exit_seconds": 0.5, **ended}
+    asked = {"last_step_seconds": 0.01, "save_seconds": 0.2}
+    killed = {"signal": "SIGTERM", "starting": False, "step": 15, "code": 143, "exit_seconds": 0.5, **asked, **ended}
     stopped = {"signal": "SIGSTOP", "starting": True, "step": 0, "seconds": 2.0}
     soak.write(out, [killed, stopped, {"signal": "", **ended}])
     kill, stop, end = tables.read_csv(out)
