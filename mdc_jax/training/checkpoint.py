@@ -55,9 +55,9 @@ class DamagedCheckpoint(Exception):
 
 
 def _metric(metrics: Any) -> float:
-    """What ranks a checkpoint; infinite, the worst, where its file of metrics does not say, or was changed."""
+    """What ranks a checkpoint; infinite, the worst, where its file of metrics has no finite number, or was changed."""
     found = metrics.get(_BEST) if isinstance(metrics, dict) else None
-    return found if isinstance(found, float) else math.inf
+    return found if isinstance(found, float) and math.isfinite(found) else math.inf
 
 
 class Checkpointer:
@@ -115,7 +115,7 @@ class Checkpointer:
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
-        metrics = {} if metric is None else {_BEST: metric}
+        metrics = {} if metric is None else {_BEST: float(metric)}
         with self._writing():
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 

@@ -39,7 +39,7 @@ def test_the_latest_and_the_best_are_kept(tmp_path: pathlib.Path, starts: int) -
     assert checkpoint.steps(tmp_path) == [2, 4, 5]
 
 
-@pytest.mark.parametrize("changed", ["[1]", "{}", '{"best": "0.1"}'])
+@pytest.mark.parametrize("changed", ["[1]", "{}", '{"best": "0.1"}', '{"best": NaN}'])
 def test_a_metric_that_was_changed_is_the_worst(tmp_path: pathlib.Path, changed: str) -> None:
     for step, loss in ((1, 0.3), (2, 0.5), (3, 0.6), (4, 0.7)):
         checkpointer = checkpoint.Checkpointer(epath.Path(tmp_path), keep_latest=1, keep_best=1)
