@@ -27,6 +27,7 @@ from mdc_jax.training import checkpoint, sharding
 
 ALONE, ARRAYS, FILES = "encoder alone", "arrays", "JPEG files"
 _JPEG = (384, 512)  # pixels, height and width
+_PHOTOGRAPHS = 64  # at most; more images are these again
 _VOCABULARY = 1_000  # of the decoder, which does not run
 
 
@@ -56,9 +57,10 @@ def alone(encoder: features.Encoder, images: np.ndarray, batches: int) -> Callab
 def measure(encoder: features.Encoder, images: int, repeats: int, folder: pathlib.Path) -> dict[str, dict[str, float]]:
     """Row → its fastest "seconds" and "processor_seconds" for so many images, of which batches are full."""
     size = encoder.loaded.config.image.size
-    files = [folder / f"{index}.jpg" for index in range(images)]
-    for file, data in zip(files, photographs.jpegs(*_JPEG, images), strict=True):
+    names = [folder / f"{index}.jpg" for index in range(min(images, _PHOTOGRAPHS))]
+    for file, data in zip(names, photographs.jpegs(*_JPEG, len(names)), strict=True):
         file.write_bytes(data)
+    files = [names[index % len(names)] for index in range(images)]
     arrays = np.stack([batching.prepare(file, sections.Image(size=size)) for file in files])
     runs: Mapping[str, Callable[[], object]] = {
         ALONE: alone(encoder, arrays, images // encoder.rows(images)),

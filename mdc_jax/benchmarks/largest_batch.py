@@ -3,7 +3,8 @@
     python -m mdc_jax.benchmarks.largest_batch --config=configs/vitb_recap.py --vocabulary=32000,256000
 
 The compiler says what a step takes at some sizes, in multiples of 8 images, until the largest that fits is known to 2%;
-that one is run. "plain" is that of `mdc_jax.benchmarks.train_step`. Kernels are not tuned.
+that one is run. "plain" is that of `mdc_jax.benchmarks.train_step`. Kernels are not tuned, and the compiler is kept from
+computing activations again where they do not fit.
 """
 
 import dataclasses
@@ -21,7 +22,10 @@ from mdc_jax.training.memory import capacity
 
 _MULTIPLE, _SHARE = 8, 0.02
 _MOST = 2**20  # images: where peaks do not grow, no batch is too large
-_UNTUNED = {"xla_gpu_autotune_level": 0}
+_OPTIONS = {
+    "xla_gpu_autotune_level": 0,
+    "xla_gpu_memory_limit_slop_factor": 10_000,  # % of the memory beyond which it computes again
+}
 
 
 def largest(peak: Callable[[int], float], limit: float, first: int = 64) -> int:
@@ -51,7 +55,7 @@ def measure(config: sections.Config, *, vocab_size: int, caption_tokens: int, li
         sized = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=batch_size))
         batch = step_.make_batch(sized, vocab_size=vocab_size, caption_tokens=caption_tokens)
         loss = plain_loss if plain else None
-        return step_.prepare(sized, batch, vocab_size=vocab_size, loss=loss, options=_UNTUNED)
+        return step_.prepare(sized, batch, vocab_size=vocab_size, loss=loss, options=_OPTIONS)
 
     size = largest(lambda batch_size: prepare(batch_size)[0].peak_bytes, limit)
     if size:
