@@ -3,8 +3,8 @@
     python -m mdc_jax.benchmarks.largest_batch --config=configs/vitb_recap.py --vocabulary=32000,256000
 
 The compiler says what a step takes at some sizes, in multiples of 8 images, until the largest that fits is known to 2%;
-that one is run. "plain" is that of `mdc_jax.benchmarks.train_step`. Kernels are not tuned, and the compiler is kept from
-computing activations again where they do not fit.
+that one is run. "plain" is that of `mdc_jax.benchmarks.train_step`. Kernels are not tuned, and the compiler is kept
+from computing activations again where they do not fit.
 """
 
 import dataclasses
