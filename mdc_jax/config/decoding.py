@@ -1,14 +1,15 @@
 """Which settings of `Decoding` go together, and which an objective can use."""
 
 import dataclasses
+import math
 
 from mdc_jax.config import sections
 from mdc_jax.config.errors import ConfigError
 
 _RANGES = (
-    ("temperature", lambda value: value >= 0, "0 (the likeliest) or more"),
+    ("temperature", lambda value: 0 <= value < math.inf, "0 (the likeliest) or more, and finite"),
     ("top_p", lambda value: 0 < value <= 1, "a share, in (0, 1]"),
-    ("guidance", lambda value: value >= 0, "0 (none) or more"),
+    ("guidance", lambda value: 0 <= value < math.inf, "0 (none) or more, and finite"),
     ("beams", lambda value: value >= 1, "at least 1"),
     ("steps", lambda value: value >= 0, "0 (one token a step) or more"),
     ("threshold", lambda value: 0 <= value < 1, "a probability, in [0, 1)"),

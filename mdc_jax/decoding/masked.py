@@ -140,8 +140,9 @@ def _first(priority: jax.Array, masked: jax.Array, count: jax.Array) -> jax.Arra
 
 
 def _by_priority(priority: jax.Array, masked: jax.Array) -> jax.Array:
-    """Positions i32[B, L], masked ones of high priority first."""
-    return jnp.argsort(jnp.where(masked, -priority, jnp.inf), axis=-1, stable=True)
+    """Positions i32[B, L], masked ones of high priority first; NaN is lowest, so that every step reveals something."""
+    least = jnp.finfo(priority.dtype).max
+    return jnp.argsort(jnp.where(masked, jnp.nan_to_num(-priority, nan=least), jnp.inf), axis=-1, stable=True)
 
 
 def _bounded(entropy: jax.Array, priority: jax.Array, masked: jax.Array, bound: float) -> jax.Array:

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -24,6 +25,8 @@ def test_defaults_fit_every_objective(objective):
         ({"length": "training"}, LEFT, r"decoding.length='training': the objective"),
         ({"order": "random"}, sections.Parallel(), r'decoding.order=.* "parallel" cannot use it'),
         ({"temperature": -1.0}, LEFT, r"decoding.temperature=-1.0: expected 0"),
+        ({"temperature": math.inf}, LEFT, r"decoding.temperature=inf: expected 0 .* and finite"),
+        ({"guidance": math.inf}, MASKED, r"decoding.guidance=inf: expected 0 .* and finite"),
         ({"threshold": 1.0}, MASKED, r"decoding.threshold=1.0: expected a probability"),
         ({"steps": 2, "threshold": 0.9}, MASKED, r"threshold=0.9: steps already says how many tokens a step reveals"),
         ({"remask": 0.1, "entropy_bound": 0.1}, MASKED, r"entropy_bound=0.1: remask needs a number of steps"),

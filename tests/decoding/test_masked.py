@@ -222,6 +222,12 @@ def test_logits_are_computed_only_where_a_token_is_masked(monkeypatch):
     assert sum(rows) == 96 + 64  # 80 masked rows and 40, in chunks of 32
 
 
+@pytest.mark.parametrize("settings", [{}, {"threshold": 0.5}, {"entropy_bound": 0.5}], ids=str)
+def test_a_model_that_predicts_nan_does_not_decode_for_ever(settings):
+    found = fill(empty(2), sections.Decoding(**settings), lambda tokens: jnp.full((*tokens.shape, 3), jnp.nan))
+    assert (found.tokens < MASK).all() and (found.set_at >= 0).all()
+
+
 def test_cut():
     tokens = jnp.array([[5, 1, 7, 1], [5, 6, 7, 8], [1, 1, 0, 9], [0, 5, 6, 1]])
     np.testing.assert_array_equal(
