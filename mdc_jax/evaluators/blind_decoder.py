@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,11 +11,17 @@ from mdc_jax.evaluators.base import Subject
 from mdc_jax.objectives.base import Features, Objective, Params
 from mdc_jax.training import checkpoint
 
-_MUST_AGREE: Mapping[str, Callable[[sections.Config], Any]] = {
-    "objective.name": lambda config: config.objective.name,
-    "objective.interval": lambda config: getattr(config.objective, "interval", None),
-    "data.max_tokens": lambda config: config.data.max_tokens,
-}
+# The kind of scores, and of those that have such settings what they are of (the length, pads, words alone) and on which
+# ratios. Scores of an autoregressive order, or share, are all of log p(caption).
+_MUST_AGREE = (
+    "objective.name",
+    "objective.interval",
+    "objective.ratio",
+    "objective.padding",
+    "objective.mask_eos",
+    "objective.mask_words",
+    "data.max_tokens",
+)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("params",), meta_fields=("objective",))
@@ -49,10 +54,16 @@ def load(subject: Subject, workdir: str) -> BlindDecoder:
 def _check(config: sections.Config, blind: sections.Config, workdir: str) -> None:
     if getattr(blind.objective, "null_image_rate", 0.0) < 1:
         raise ConfigError(f"blind_workdir={workdir}: it saw images; train one with objective.null_image_rate=1.0")
-    for key, of in _MUST_AGREE.items():
-        own, other = of(config), of(blind)
+    for key in _MUST_AGREE:
+        own, other = _setting(config, key), _setting(blind, key)
         if own != other:
             raise ConfigError(
                 f"blind_workdir={workdir}: it has {key}={other!r} where this run has {own!r}, so that their scores "
                 "cannot be compared: train one with the same setting"
             )
+
+
+def _setting(config: sections.Config, key: str) -> Any:
+    """The value of "section.name"; None where an objective has no such setting."""
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name, None)
