@@ -4,6 +4,7 @@ IMAGE is a file, a folder, or a pattern as in "photos/*.jpg". One that cannot be
 setting of decoding is a flag, as in --order=random --steps=8 --temperature=1.
 """
 
+import contextlib
 import dataclasses
 import glob
 import os
@@ -53,7 +54,7 @@ def captions(
     def skip(index: int, error: BaseException) -> None:
         if not isinstance(error, OSError | BadImage):
             raise error
-        print(f"skipped {files[index]}: {error}", file=sys.stderr)
+        print(f"skipped {shown(files[index])}: {error}", file=sys.stderr)
         bad.add(index)
 
     numbers = (number for number in range(len(files)) if number not in bad)  # faults of a batch come before its results
@@ -64,10 +65,38 @@ def captions(
         raise ConfigError("none of the images can be read")
 
 
+def shown(file: os.PathLike[str]) -> str:
+    """The name as text, also where it is not UTF-8, as names of files need not be."""
+    return os.fsencode(file).decode(errors="backslashreplace")
+
+
 def lines(written: inference.Written, show_steps: bool) -> list[str]:
     """A caption for the terminal, and above it what was there after each step."""
     steps = range(denoising.steps(written.tokens)) if show_steps else ()
     return [*(f"{step:>4}  {denoising.after(written.tokens, step)}" for step in steps), written.text]
+
+
+@contextlib.contextmanager
+def _writing(html: str) -> Iterator[None]:
+    """Makes an OSError a ConfigError that names the flag."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"--html={html}: no page can be written there: {error}") from error
+
+
+def _place(html: str) -> epath.Path:
+    """Where the page goes, its folder made; raises ConfigError where no file can be written there."""
+    page = epath.Path(html)
+    with _writing(html):
+        if page.is_dir():
+            raise ConfigError(f"--html={html}: this is a folder; name a file, as in {html}/page.html")
+        page.parent.mkdir(parents=True, exist_ok=True)
+        there = page.exists()
+        page.open("a").close()
+        if not there:
+            page.unlink()  # the work may fail, and an empty page says nothing
+    return page
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -75,9 +104,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) < 2:
         raise ConfigError("name at least one image, as in photos/0.png")
     settings = sections.Decoding(**{name: options[name].value for name in _SETTINGS})
-    page = epath.Path(options.html) if options.html else None
-    if page and page.is_dir():
-        raise ConfigError(f"--html={options.html}: this is a folder; name a file, as in {options.html}/page.html")
+    page = _place(options.html) if options.html else None  # before the work, not after it
     compilation_cache.enable()
     files = list(dict.fromkeys(find(arguments[1:])))
     model = mdc_jax.load(options.workdir, step=options.step)
@@ -85,12 +112,14 @@ def main(arguments: Sequence[str]) -> None:
     for file, caption in captions(model, files, settings, tokens=options.tokens, seed=options.seed):
         error = f" ± {caption.standard_error:.2f}" if caption.standard_error else ""
         note = f"log p {caption.score:.2f}{error} nats ({model.scorers[0]}, {caption.kind})"
-        print("\n    ".join([str(file), *lines(caption, options.show_steps), note]), end="\n\n", flush=True)
+        name = shown(file)
+        print("\n    ".join([name, *lines(caption, options.show_steps), note]), end="\n\n", flush=True)
         if page:
-            emerging.append(denoising.Emerging(str(file), model.prepare(file), caption.tokens, [note]))
+            emerging.append(denoising.Emerging(name, model.prepare(file), caption.tokens, [note]))
     if page:
-        denoising.page("Captions", emerging).write(page)
-        print(f"page: {page}")
+        with _writing(options.html):
+            denoising.page("Captions", emerging).write(page)
+        print(f"page: {shown(page)}")
 
 
 # Lengths of training captions are not at hand here.

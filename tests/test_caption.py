@@ -1,5 +1,6 @@
 """The command: files, folders and patterns; bad ones are named and skipped; the page has what was written."""
 
+import pathlib
 import re
 
 import numpy as np
@@ -36,6 +37,30 @@ def test_files_folders_and_patterns(folder):
         list(caption.find([f"{folder}/*.jpg"]))
 
 
+def test_a_name_that_is_not_utf_8_can_be_written():
+    assert caption.shown(pathlib.Path("a\udcff.png")) == "a\\xff.png"
+
+
+def test_a_page_that_cannot_be_written_is_said_before_the_work(folder):
+    for place in ("a.png/page.html", "a.png/pages/page.html", f"{'x' * 300}.html"):
+        with pytest.raises(ConfigError, match=r"--html=.*: no page can be written there: .*(directory|exists|long)"):
+            caption._place(f"{folder}/{place}")
+    with pytest.raises(ConfigError, match="name a file, as in"):
+        caption._place(str(folder))
+    page = caption._place(f"{folder}/pages/page.html")
+    assert page.parent.is_dir() and not page.exists()
+    page.write_text("an older page")
+    assert caption._place(str(page)).read_text() == "an older page"
+
+
+def test_a_page_that_fails_in_the_end_is_said():
+    with (
+        pytest.raises(ConfigError, match=r"--html=page.html: no page can be written there: .* No space left"),
+        caption._writing("page.html"),
+    ):
+        raise OSError(28, "No space left on device")
+
+
 def run(*arguments):
     return commands.run("mdc_jax.caption", f"--workdir={CHECKPOINT}", *arguments)
 
@@ -43,12 +68,14 @@ def run(*arguments):
 @pytest.mark.slow
 def test_images_are_captioned_and_bad_ones_skipped(folder):
     page = folder / "pages" / "page.html"
+    (folder / "more" / "c.png").rename(folder / "more" / "\udcff.png")
     result = run(folder, "--show_steps", f"--html={page}", "--tokens=5", "--order=random", "--steps=2")
     assert result.returncode == 0, result.stderr
     assert f"skipped {folder / 'bad.png'}: unknown format" in result.stderr
     assert len(re.findall(r"log p -\d+\.\d+ ± \d+\.\d+ nats \(elbo, bound\)", result.stdout)) == 3
     assert re.findall(r"^ +(\d)  ", result.stdout, re.MULTILINE) == ["0", "1"] * 3
     assert page.read_text().count('class="emerging"') == 3
+    assert r"more/\xff.png" in result.stdout and r"more/\xff.png" in page.read_text()
 
 
 @pytest.mark.slow
@@ -56,4 +83,5 @@ def test_what_cannot_be_captioned_is_said(folder):
     assert "none of the images can be read" in run(folder / "bad.png").stderr
     assert "name at least one image" in run().stderr
     assert "name a file, as in" in run(folder / "a.png", f"--html={folder}").stderr
+    assert "no page can be written there" in run(folder / "a.png", f"--html={folder}/a.png/page.html").stderr
     assert "decoding.beams=3" in run(folder / "a.png", "--beams=3").stderr
