@@ -33,8 +33,8 @@ class Captioning:
     themselves and, as "shuffled/...", of the same captions held against other images. With `metrics` also those of
     `caption_metrics`, "bleu_1" to "cider", against all captions of the image.
 
-    Writes `captions.jsonl` (one line per image), `coco.json` (COCO's format of results, with the
-    record's place in the source as the image's id), `captions.png` and, with
+    Writes `captions.jsonl` (one line per image), `coco.json` (COCO's format of results, see
+    `image_ids`), `captions.png` and, with
     `metrics`, `metrics.md`, which says what was not run and why.
     """
 
@@ -137,15 +137,25 @@ def _generate(
 def _write_lines(
     subject: Subject, source: Source, ids: Sequence[int], captions: Sequence[str], verdicts: Sequence[Verdict] | None
 ) -> None:
-    lines = []
+    lines, published = [], []
     for row, (i, caption) in enumerate(zip(ids, captions, strict=True)):
-        line = {"id": i, "truth": source[i].captions, "generated": caption}
+        record = source[i]
+        published.append(record.published_id)
+        line = {"id": i, "truth": record.captions, "generated": caption}
         if verdicts is not None:
             line |= {"right": verdicts[row].right, "verdict": dataclasses.asdict(verdicts[row])}
         lines.append(json.dumps(line) + "\n")
     (subject.out / "captions.jsonl").write_text("".join(lines))
-    results = [{"image_id": i, "caption": caption} for i, caption in zip(ids, captions, strict=True)]
+    named = zip(image_ids(ids, published), captions, strict=True)
+    results = [{"image_id": image, "caption": caption} for image, caption in named]
     (subject.out / "coco.json").write_text(json.dumps(results))
+
+
+def image_ids(places: Sequence[int], published: Sequence[int | None]) -> Sequence[int]:
+    """The images as `coco.json` names them: the numbers under which they were published where each has one of its own,
+    as `pycocotools` looks them up in the annotations; else their places in the source."""
+    known = [number for number in published if number is not None]
+    return known if len(set(known)) == len(places) else places
 
 
 def _draw(

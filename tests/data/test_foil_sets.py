@@ -118,13 +118,15 @@ def test_one_split_is_read_of_the_authors_own_files(tmp_path):
         sentences = [{"raw": f"{name} {number}", "tokens": [name], "sentid": number} for number in range(2)]
         return {"filename": f"{name}.jpg", "split": split, "sentences": sentences, **more}
 
-    entries = [image("a", "train"), image("b", "test"), image("c", "val", filepath="val2014"), image("d", "test")]
+    third = image("c", "val", filepath="val2014")
+    entries = [image("a", "train"), image("b", "test", cocoid=391895), third, image("d", "test", cocoid="none")]
     for name in ("b", "val2014/c", "d"):
         picture(tmp_path / f"{name}.jpg")
     file = tmp_path / "dataset_coco.json"
     file.write_text(json.dumps({"images": entries, "dataset": "coco"}))
     source = open_source(f"karpathy:{file}")
     assert [source.captions(index) for index in range(len(source))] == [("b 0", "b 1"), ("d 0", "d 1")]
+    assert [source[index].published_id for index in range(len(source))] == [391895, None]
     (only,) = open_source(f"karpathy:{file},split=val")
     assert only.captions == ("c 0", "c 1") and only.image == (tmp_path / "val2014" / "c.jpg").read_bytes()
     with pytest.raises(ConfigError, match="no image of the split 'valid'; it has test, train, val"):
@@ -135,6 +137,16 @@ def test_one_split_is_read_of_the_authors_own_files(tmp_path):
     file.write_text(json.dumps([{"image": "b.jpg", "caption": ["b"]}]))
     with pytest.raises(ConfigError, match="is of one split: leave out split=val"):
         open_source(f"karpathy:{file},split=val")
+
+
+def test_cocos_number_of_an_image_stands_in_its_name(tmp_path):
+    names = ["COCO_val2014_000000391895.jpg", "391895.jpg"]
+    for name in names:
+        picture(tmp_path / name)
+    file = tmp_path / "coco_karpathy_test.json"
+    file.write_text(json.dumps([{"image": name, "caption": ["a"]} for name in names]))
+    source = open_source(f"karpathy:{file}")
+    assert [source[index].published_id for index in range(2)] == [391895, None]
 
 
 def test_aro_order_takes_tags_where_they_are_given(tmp_path):

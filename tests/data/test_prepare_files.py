@@ -176,6 +176,7 @@ def test_coco_keeps_all_captions_of_an_image(tmp_path):
     assert manifest.all_dropped() == {"empty caption": 1, "no caption": 1, "no image file": 1}
     source = open_source(f"array_record:{tmp_path / 'out'}")
     assert [source[index].captions for index in range(len(source))] == [("three",), ("first", "third")]
+    assert [source[index].published_id for index in range(len(source))] == [3, 9]
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "train-00000-of-00001.lengths.npy"), [[1], [1]])
     about = entries[-1].about
     assert about == {"file": "9.jpg", "id": 9, "licence": "Attribution License"}

@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.evaluators import build, caption_metrics, check
+from mdc_jax.evaluators import build, caption_metrics, captioning, check
 from mdc_jax.report import plots
 from tests.evaluators.fakes import BAD, FakeObjective, FakeSource, make_subject
 
@@ -74,6 +74,34 @@ def test_metrics_that_cannot_run_say_why(tmp_path, use_source, monkeypatch):
     values = dict(build(dataclasses.replace(SECTION, metrics=True)).run(make_subject(tmp_path)))
     assert set(values) == {"distinct"}
     assert (tmp_path / "metrics.md").read_text().count("not run: there is no java") == len(caption_metrics.METRICS)
+
+
+class Published(FakeSource):
+    """A source whose images have numbers of their own elsewhere."""
+
+    def __getitem__(self, index):
+        return dataclasses.replace(super().__getitem__(index), published_id=391895 + 7 * index)
+
+
+def test_results_for_coco_have_the_numbers_of_its_annotations(tmp_path, use_source):
+    use_source(Published(40))
+    list(build(SECTION).run(make_subject(tmp_path)))
+    numbers = (391895 + 7 * IDS).tolist()
+    results = json.loads((tmp_path / "coco.json").read_text())
+    assert [result["image_id"] for result in results] == numbers
+    lines = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == IDS.tolist()  # the place, by which sources are read
+    coco = pytest.importorskip("pycocotools.coco", reason="not run: no pycocotools")
+    (tmp_path / "annotations.json").write_text(
+        json.dumps({"info": {}, "images": [{"id": number} for number in numbers], "annotations": []})
+    )
+    found = coco.COCO(str(tmp_path / "annotations.json")).loadRes(str(tmp_path / "coco.json"))
+    assert sorted(found.getImgIds()) == numbers
+
+
+@pytest.mark.parametrize("published", [[None, None, None], [7, None, 9], [7, 7, 9]], ids=str)
+def test_images_without_numbers_of_their_own_have_their_places(published):
+    assert captioning.image_ids([0, 1, 4], published) == [0, 1, 4]
 
 
 def test_an_objective_without_captions_is_refused_before_training(tmp_path):

@@ -33,7 +33,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 from mdc_jax.data.prepare.lengths import WORDS, Lengths
-from mdc_jax.data.sources.base import BadRecord, Family, Record
+from mdc_jax.data.sources.base import BadRecord, Family, Record, number
 
 _Path = TypeVar("_Path", pathlib.Path, epath.Path)
 
@@ -59,8 +59,9 @@ _WRITER_OPTIONS = "group_size:1,uncompressed"
 class Example:
     """What is stored of one example.
 
-    `about` is free (file name, size, author ...) and JSON. `columns` are the texts by name where there are several
-    columns of them; `captions` are then those of the default one.
+    `about` is free (file name, size, author ...) and JSON; its "id", where that is a number, is
+    `Record.published_id`. `columns` are the texts by name where there are several columns of them; `captions` are then
+    those of the default one.
     """
 
     image: bytes
@@ -98,7 +99,7 @@ class Example:
             labels = {name: _label(self.labels[name], family) for name, family in families.items()}
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadRecord("damaged labels") from error
-        return Record(self.image, self.captions, labels, self.columns)
+        return Record(self.image, self.captions, labels, self.columns, published_id=number(self.about.get("id")))
 
 
 def _texts(texts: list[str]) -> tuple[str, ...]:

@@ -122,7 +122,9 @@ _ORDER_KINDS = {"coco": "coco_karpathy_test.json", "flickr": "flickr30k_test.jso
 
 def _reordered(path: pathlib.Path, tagged: pathlib.Path | None) -> list[Case]:
     """Every caption with its foils; the images stand below the folder of the file."""
-    captions = [(file, word_order.words(text)) for file, texts in karpathy.read(path, path.parent) for text in texts]
+    captions = [
+        (entry.file, word_order.words(text)) for entry in karpathy.read(path, path.parent) for text in entry.captions
+    ]
     tags: list[Any] = [None] * len(captions)
     if tagged is not None:
         try:

@@ -40,7 +40,8 @@ class Record:
     """One image (encoded bytes, or u8[H, W, 3] where it was drawn) with its captions and labels.
 
     `columns` are other texts of the image by name, as a second describer's. `weights`, where there are any, say how
-    often training draws each caption, and sum to 1; without them every caption is as likely.
+    often training draws each caption, and sum to 1; without them every caption is as likely. `published_id` is the
+    number that the image has where it was published, as in COCO, whose servers ask for it.
     """
 
     image: bytes | np.ndarray
@@ -48,6 +49,12 @@ class Record:
     labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     weights: tuple[float, ...] = ()
+    published_id: int | None = None
+
+
+def number(value: object) -> int | None:
+    """A `published_id` of what a file holds in its place: anything but a whole number is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,19 +7,21 @@ FILE is of COCO or Flickr30k, split as in arXiv 1412.2306: coco_karpathy_test.js
 or the author's own dataset_coco.json or dataset_flickr30k.json, of which one split is read, "test" unless told
 otherwise:
 
-    {"images": [{"filepath": "val2014", "filename": "1.jpg", "split": "test", "sentences": [{"raw": "a cat"}, ...]},
-                ...]}
+    {"images": [{"filepath": "val2014", "filename": "1.jpg", "split": "test", "sentences": [{"raw": "a cat"}, ...],
+                 "cocoid": 1}, ...]}
 
+COCO's number of an image is its `cocoid`, or stands in its name, as in COCO_val2014_000000000001.jpg.
 The images stand below the folder of FILE unless told otherwise.
 """
 
 import hashlib
 import pathlib
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdc_jax.data.sources import options, published
-from mdc_jax.data.sources.base import Family, Record
+from mdc_jax.data.sources.base import Family, Record, number
 
 _TEST = "test"
 _FIELDS = (
@@ -28,15 +30,26 @@ _FIELDS = (
 )
 
 
+_OF_COCO = re.compile(r"COCO_(?:train|val)2014_(\d{12})\.jpg")
+
+
+class Entry(NamedTuple):
+    """An image with its captions, and COCO's number of it, where it has one."""
+
+    file: pathlib.Path
+    captions: tuple[str, ...]
+    published_id: int | None
+
+
 class KarpathySource:
     """In the order of the file."""
 
     families: Mapping[str, Family] = {}
 
-    def __init__(self, spec: str, entries: list[tuple[pathlib.Path, tuple[str, ...]]]) -> None:
+    def __init__(self, spec: str, entries: list[Entry]) -> None:
         self.spec = spec
         self._entries = entries
-        content = [(file.name, captions) for file, captions in entries]
+        content = [(entry.file.name, entry.captions) for entry in entries]
         self.fingerprint = hashlib.sha256(repr(content).encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -45,15 +58,15 @@ class KarpathySource:
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.spec} has {len(self)} records, no {index}")
-        file, captions = self._entries[index]
-        return Record(file.read_bytes(), captions)
+        entry = self._entries[index]
+        return Record(entry.file.read_bytes(), entry.captions, published_id=entry.published_id)
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of record `index`, whose file is not read."""
-        return self._entries[index][1]
+        return self._entries[index].captions
 
 
-def read(path: pathlib.Path, pictures: pathlib.Path, split: str = "") -> list[tuple[pathlib.Path, tuple[str, ...]]]:
+def read(path: pathlib.Path, pictures: pathlib.Path, split: str = "") -> list[Entry]:
     """The images, below the folder `pictures`, with their captions.
 
     Raises ValueError for a file that is not so, and a `split` that it does not have.
@@ -65,7 +78,10 @@ def read(path: pathlib.Path, pictures: pathlib.Path, split: str = "") -> list[tu
         for entry in _of_split(content["images"], split or _TEST) if own else content:
             if not isinstance(entry["caption"], list) or not all(isinstance(text, str) for text in entry["caption"]):
                 raise TypeError(f"{str(entry)[:200]} has no list of captions")
-            entries.append((published.file_in(pictures, entry["image"]), tuple(entry["caption"])))
+            file = published.file_in(pictures, entry["image"])
+            named = _OF_COCO.fullmatch(file.name)
+            identity = int(named[1]) if named else number(entry.get("cocoid"))
+            entries.append(Entry(file, tuple(entry["caption"]), identity))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise published.malformed(path, _FIELDS, error) from error
     if own and not entries:
@@ -82,6 +98,7 @@ def _of_split(images: list[Mapping[str, Any]], split: str) -> list[dict[str, Any
         {
             "image": pathlib.PurePath(image.get("filepath", ""), image["filename"]).as_posix(),
             "caption": [sentence["raw"] for sentence in image["sentences"]],
+            "cocoid": image.get("cocoid"),
         }
         for image in images
         if image["split"] == split
@@ -99,5 +116,5 @@ def open(rest: str) -> KarpathySource:
     path = pathlib.Path(name)
     given = options.read("karpathy", items, {"images": pathlib.Path, "split": str})
     entries = read(path, given.get("images", path.parent), given.get("split", ""))
-    published.check_files({file for file, _ in entries})
+    published.check_files({entry.file for entry in entries})
     return KarpathySource(f"karpathy:{rest}", entries)
