@@ -24,15 +24,17 @@ _BINS = 10  # of the masked share
 _LIKELIHOODS = ("exact", "bound")
 _LOSSES = ("nats", "masked", "maskable")  # see `Objective.masked_losses`
 _IMAGE, _NULL, _BLIND = "image", "null_memory", "trained_without_images"
-_KEYS = ("sees", "scorer", "estimates", "captions")  # of a line of `perplexity.csv`; `_Row` has the rest
+_KEYS = ("sees", "scorer", "estimates", "captions", "tokens")  # of a line of `perplexity.csv`; `_Row` has the rest
 
 
 class Perplexity:
-    """Yields "<scorer>/per_caption" and "<scorer>/per_token", log-likelihoods in nats, and "<scorer>/perplexity".
+    """Yields "<scorer>/per_caption" and "<scorer>/per_token", in nats, and "<scorer>/perplexity" where they are log-
+    likelihoods, exact or bounds; of heuristics and similarities the exponential is the perplexity of nothing.
 
-    EOS counts as a token; a bound makes the perplexity an upper one. Each has its ".../standard_error"
-    over images, which contains that of a Monte-Carlo estimate. With `padding="known"`, `mask_eos=False` or
-    `mask_words=True` the length is given, and values are comparable with those of no other setting.
+    A bound makes the perplexity an upper one. Each has its ".../standard_error" over images, which contains
+    that of a Monte-Carlo estimate. What is divided by are the tokens of the text with EOS, whatever the score is of:
+    with `padding="target"` it is also of the pads, and with `padding="known"`, `mask_eos=False` or `mask_words=True`
+    of the words alone, as the length is given. Their values are comparable with those of no other setting.
 
     With `blind_workdir` also the same of that decoder and of this one's null memory, as
     "trained_without_images/..." and "null_memory/...", and "null_memory/<scorer>/counts_as_blind".
@@ -80,19 +82,24 @@ class Perplexity:
                 np.sum(found[f"{what}/{sees}/{name}"] * present, axis=1, dtype=np.float64)
                 for what in ("value", "error")
             )
-            row = rows[sees, name] = _row(value_N, error_N, length_N, captions_N)
+            row = rows[sees, name] = _row(value_N, error_N, length_N, captions_N, kinds[sees, name])
             prefix = name if sees == _IMAGE else f"{sees}/{name}"
             yield f"{prefix}/per_caption", row.per_caption
             yield f"{prefix}/per_caption/standard_error", row.standard_error
             yield f"{prefix}/per_token", row.per_token
             yield f"{prefix}/per_token/standard_error", row.per_token_standard_error
-            yield f"{prefix}/perplexity", row.perplexity
-            yield f"{prefix}/perplexity/standard_error", row.perplexity_standard_error
+            if row.perplexity is not None and row.perplexity_standard_error is not None:
+                yield f"{prefix}/perplexity", row.perplexity
+                yield f"{prefix}/perplexity/standard_error", row.perplexity_standard_error
             if (_NULL, name) in rows and (_BLIND, name) in rows:
                 null, blind = (-rows[view, name].per_token for view in (_NULL, _BLIND))
                 yield f"{_NULL}/{name}/counts_as_blind", float(null_memory_counts(null, blind))
         if jax.process_index() == 0:
-            lines = [[*key, kinds[key], int(captions_N.sum()), *row] for key, row in rows.items()]
+            counts = int(captions_N.sum()), int(length_N.sum())
+            lines = [
+                [*key, kinds[key], *counts, *("" if cell is None else cell for cell in row)]
+                for key, row in rows.items()
+            ]
             tables.write_csv(subject.out / "perplexity.csv", (*_KEYS, *_Row._fields), lines)
             if _LOSSES[0] in found:
                 curve = by_share(*(found[name][present] for name in _LOSSES))
@@ -108,15 +115,15 @@ class _View(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """Log-likelihoods in nats, perplexity, and their standard errors over images."""
+    """Scores in nats, perplexity of what is a likelihood, and their standard errors over images."""
 
     per_caption: float
     standard_error: float
     of_it_monte_carlo: float
     per_token: float
     per_token_standard_error: float
-    perplexity: float
-    perplexity_standard_error: float
+    perplexity: float | None
+    perplexity_standard_error: float | None
 
 
 def _blind_views(subject: Subject, workdir: str) -> dict[str, _View]:
@@ -148,13 +155,14 @@ def _measured(
     return chosen, {} if losses is None else dict(zip(_LOSSES, losses, strict=True))
 
 
-def _row(value_N: np.ndarray, error_N: np.ndarray, length_N: np.ndarray, captions_N: np.ndarray) -> _Row:
+def _row(value_N: np.ndarray, error_N: np.ndarray, length_N: np.ndarray, captions_N: np.ndarray, kind: str) -> _Row:
     """From sums over the captions of each image, which share the image and random numbers."""
     per_caption, caption_error = _ratio(value_N, captions_N)
     per_token, token_error = _ratio(value_N, length_N)
     monte_carlo = float(np.sqrt(np.sum(error_N**2)) / captions_N.sum())
-    perplexity = float(np.exp(-per_token))
-    return _Row(per_caption, caption_error, monte_carlo, per_token, token_error, perplexity, perplexity * token_error)
+    perplexity = float(np.exp(-per_token)) if kind in _LIKELIHOODS else None
+    error = None if perplexity is None else perplexity * token_error
+    return _Row(per_caption, caption_error, monte_carlo, per_token, token_error, perplexity, error)
 
 
 def by_share(nats_NxS: np.ndarray, masked_NxS: np.ndarray, maskable_N: np.ndarray) -> np.ndarray:

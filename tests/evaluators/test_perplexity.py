@@ -46,6 +46,7 @@ def test_values_per_caption_and_per_token_with_standard_errors(tmp_path, use_sou
     assert values == pytest.approx(expected, rel=1e-5)
     (row,) = tables.read_csv(epath.Path(tmp_path) / "perplexity.csv")
     assert (row["sees"], row["scorer"], row["estimates"], int(row["captions"])) == ("image", "ids", "exact", len(IDS))
+    assert int(row["tokens"]) == 3 * len(IDS)
     assert float(row["of_it_monte_carlo"]) == pytest.approx(0.5 / np.sqrt(len(IDS)), rel=1e-4)
     assert not (tmp_path / "masked_share.csv").exists()  # nothing is masked
 
@@ -60,6 +61,9 @@ def test_what_is_no_likelihood_is_left_out_unless_it_is_asked_for(tmp_path, use_
         section = dataclasses.replace(SECTION, scorers=scorers)
         values = dict(build(section).run(make_subject(tmp_path)))
         assert {name.partition("/")[0] for name in values} == names
+        assert ("ids/perplexity" in values) == ("ids" in names) and "other/perplexity" not in values
+        (row,) = tables.read_csv(epath.Path(tmp_path) / "perplexity.csv")
+        assert bool(row["perplexity"]) == bool(row["perplexity_standard_error"]) == ("ids" in names)
 
 
 def test_the_loss_by_masked_share_is_a_table_and_a_picture(tmp_path, use_source):
