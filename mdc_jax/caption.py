@@ -38,8 +38,12 @@ def find(patterns: Iterable[str]) -> Iterator[pathlib.Path]:
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
-    """A file, or the images of a folder."""
-    return [path / file for file in image_files(path)] if path.is_dir() else [path]
+    """A file, or the images of a folder; folders within it that cannot be read are named on stderr."""
+
+    def skip(error: OSError) -> None:
+        print(f"skipped {shown(error.filename)}: {error.strerror}", file=sys.stderr)
+
+    return [path / file for file in image_files(path, on_error=skip)] if path.is_dir() else [path]
 
 
 def captions(
@@ -65,7 +69,7 @@ def captions(
         raise ConfigError("none of the images can be read")
 
 
-def shown(file: os.PathLike[str]) -> str:
+def shown(file: str | os.PathLike[str]) -> str:
     """The name as text, also where it is not UTF-8, as names of files need not be."""
     return os.fsencode(file).decode(errors="backslashreplace")
 

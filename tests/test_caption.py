@@ -1,5 +1,6 @@
 """The command: files, folders and patterns; bad ones are named and skipped; the page has what was written."""
 
+import os
 import pathlib
 import re
 
@@ -35,6 +36,19 @@ def test_files_folders_and_patterns(folder):
     assert matched == ["a.png", "b.png", "bad.png", "gone.png", "more/c.png"]
     with pytest.raises(ConfigError, match="no such file"):
         list(caption.find([f"{folder}/*.jpg"]))
+
+
+def test_a_subfolder_that_cannot_be_read_is_named(folder, monkeypatch, capsys):
+    scan = os.scandir
+
+    def scandir(place):
+        if pathlib.Path(place).name == "more":  # as modes do, but also for root
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [path.name for path in caption.find([str(folder)])] == ["a.png", "b.png", "bad.png"]
+    assert capsys.readouterr().err == f"skipped {folder / 'more'}: Permission denied\n"
 
 
 def test_a_name_that_is_not_utf_8_can_be_written():

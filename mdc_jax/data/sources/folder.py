@@ -82,11 +82,16 @@ def open(rest: str) -> FolderSource:
     return FolderSource(root)
 
 
-def image_files(root: pathlib.Path, suffixes: Iterable[str] = SUFFIXES) -> list[pathlib.Path]:
-    """Paths of all images below `root`, relative to it, in the order of their names."""
+def image_files(
+    root: pathlib.Path, suffixes: Iterable[str] = SUFFIXES, on_error: Callable[[OSError], None] | None = None
+) -> list[pathlib.Path]:
+    """Paths of all images below `root`, relative to it, in the order of their names.
+
+    `on_error` is told of each folder that cannot be read, and so has no images here.
+    """
     wanted = frozenset(suffixes)
     found = []
-    for directory, _, names in os.walk(root):
+    for directory, _, names in os.walk(root, onerror=on_error):
         inside = pathlib.Path(directory).relative_to(root)
         found += [inside / name for name in names if os.path.splitext(name)[1].lower() in wanted]
     return sorted(found)
