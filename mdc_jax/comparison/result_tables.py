@@ -8,6 +8,7 @@ from mdc_jax.comparison.findings import Findings, Run
 from mdc_jax.report import collect, probe_tables, tables
 from mdc_jax.report.document import Table
 from mdc_jax.report.intervals import mean_and_interval
+from mdc_jax.scoring.blind import images_text
 
 Cells = dict[tuple[str, str], list[float]]  # by row and column, the value of each seed
 
@@ -43,8 +44,7 @@ def of_results(findings: Findings) -> list[Table]:
     found = [*_probes(findings), *_foils(findings)]
     for file, name, caption in measured:
         for evaluator in findings.files(file):
-            section = findings.plan.get("evaluators", {}).get(evaluator, {})
-            text = f"{evaluator}: {caption.format(blind_images=section.get('blind_images', 'some'))}."
+            text = f"{evaluator}: {caption.format(blind_images=_blind_images(findings, evaluator) or 'some')}."
             found.append(_measured(findings, evaluator, file, f"{name}_{evaluator}", text))
     return [*found, *_losses(findings)]
 
@@ -93,11 +93,19 @@ def _foils(findings: Findings) -> Iterable[Table]:
             for line in tables.read_csv(path):
                 if line["metric"] == "accuracy" and line["per"] == "caption":
                     cells.setdefault((_foil_row(run, line), line["kind"]), []).append(float(line["value"]))
+        count = _blind_images(findings, evaluator)
+        bank = "training images" if count is None else images_text(count)
         caption = (
             f"{evaluator}: how often the true caption scores higher; a tie is wrong. blind: log p(caption) alone, by "
-            "the mean over training images or a decoder trained without; less a x: the score less a times that."
+            f"the mean over {bank} or a decoder trained without; less a x: the score less a times that."
         )
         yield _table(f"foils_{evaluator}", caption, _over_seeds(cells, most=1.0))
+
+
+def _blind_images(findings: Findings, evaluator: str) -> int | None:
+    """Of the mean that says p(caption); None where the plan does not say it."""
+    count: int | None = findings.plan.get("evaluators", {}).get(evaluator, {}).get("blind_images")
+    return count
 
 
 def _foil_row(run: Run, line: Mapping[str, str]) -> str:

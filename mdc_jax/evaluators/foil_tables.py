@@ -21,7 +21,7 @@ from mdc_jax.evaluators.base import Subject
 from mdc_jax.evaluators.pair_scores import CAPTION, TOKEN
 from mdc_jax.objectives.base import Score
 from mdc_jax.report import plots, tables
-from mdc_jax.scoring.blind import EXPONENTS, FEWEST_IMAGES
+from mdc_jax.scoring.blind import EXPONENTS, images_text
 
 MODEL, BLIND = "model", "blind"
 IMAGES, DECODER = "images", "decoder"  # what says log p(caption): a mean over training images; see `blind_decoder.py`
@@ -130,13 +130,12 @@ def _markdown(lines: list[dict[str, Any]], source: Source, step: int, blind_imag
         text += f"\n## {scorer} ({estimates})\n\n{_table(own)}"
         if estimates == "similarity":
             text += "\nA similarity is no log-probability: no blind row, no debiased column, no value per token.\n"
-    rough = "" if blind_images >= FEWEST_IMAGES else f" (rough: take {FEWEST_IMAGES} or more)"
     return text + (
         "\naccuracy: how often the true caption of an image scores higher than all others; chance is 1 / C of C "
         "captions, and with two images any score of the caption alone has .5. macro: the mean over relations, or pairs "
         "of attributes, of their accuracies. With two images also Winoground's scores: text, both images choose "
         "right (chance .25); image, both captions choose right (.25); group, both (.17). A tie is wrong. blind: "
-        f"accuracy of log p(caption), by the mean over {blind_images} training images{rough}, and by a decoder that "
+        f"accuracy of log p(caption), by the mean over {images_text(blind_images)}, and by a decoder that "
         "was trained without images where one is given. a: log p(caption | image) - a log p(caption); text, image and "
         "group have a = 0. In brackets: 95% intervals over the foils. Scores of "
         "captions of different length (add) are comparable only where they contain the length.\n"

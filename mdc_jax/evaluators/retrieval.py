@@ -24,7 +24,7 @@ from mdc_jax.evaluators.base import Subject, chosen_scorers, objective_of, spec_
 from mdc_jax.evaluators.pair_scores import CAPTION, Column, Pairs
 from mdc_jax.objectives.base import Objective
 from mdc_jax.report import tables
-from mdc_jax.scoring.blind import EXPONENTS
+from mdc_jax.scoring.blind import EXPONENTS, images_text
 
 PLACES = (1, 5, 10)
 TO_TEXT, TO_IMAGE = "image_to_text", "text_to_image"
@@ -79,7 +79,7 @@ class Retrieval:
             lines += [{"scorer": scorer, "estimates": pairs.kind, **line} for line in _lines(pairs, written_NxT)]
             predictions += _predictions(scorer, pairs, written_NxT)
         if jax.process_index() == 0:
-            _write(subject, lines)
+            _write(subject, lines, section.blind_images)
             (subject.out / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in predictions))
         for line in lines:
             if (line["exponent"], line["per"]) == _FIRST:
@@ -180,7 +180,7 @@ def _recalls(
         }
 
 
-def _write(subject: Subject, lines: list[dict[str, Any]]) -> None:
+def _write(subject: Subject, lines: list[dict[str, Any]], blind_images: int) -> None:
     rows = [[*line.values(), subject.step] for line in lines]
     tables.write_csv(subject.out / "retrieval.csv", [*lines[0], "step"], rows)
     cells = {}
@@ -195,5 +195,6 @@ def _write(subject: Subject, lines: list[dict[str, Any]]) -> None:
         f"# Retrieval at step {subject.step}\n\n{tables.grid(cells)}\n"
         f"{first['images']} images, {first['texts']} different captions. An equal caption of another image is right "
         "too; of several right ones the best counts; a tie is wrong. a: log p(caption | image) - a log p(caption), "
-        "which leaves the order of the images of a caption as it is. In brackets: 95% intervals over the images.\n"
+        f"the mean over {images_text(blind_images)}, which leaves the order of the images of a caption as it is. In "
+        "brackets: 95% intervals over the images.\n"
     )

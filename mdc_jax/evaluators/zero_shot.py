@@ -25,7 +25,7 @@ from mdc_jax.evaluators.base import Subject, chosen_scorers, objective_of, spec_
 from mdc_jax.evaluators.pair_scores import CAPTION, Column, Pairs
 from mdc_jax.objectives.base import Objective
 from mdc_jax.report import tables
-from mdc_jax.scoring.blind import EXPONENTS
+from mdc_jax.scoring.blind import EXPONENTS, images_text
 
 _FIRST = Column(EXPONENTS[0], CAPTION)
 TOP_1, MEAN_PER_CLASS, CHANCE = "accuracy", "mean_per_class", "chance"
@@ -82,7 +82,7 @@ class ZeroShot:
             raise ConfigError(f'zero_shot: no image of {spec} has a label of the family "{label}"')
         lines = list(_lines(found, kinds, truth_N, len(family.names)))
         if jax.process_index() == 0:
-            _write(subject, lines, texts)
+            _write(subject, lines, texts, section.blind_images)
             _write_classes(subject, found, truth_N, family)
             _write_predictions(subject, found, truth_N, id_N, family)
         for line in lines:
@@ -162,7 +162,7 @@ def _lines(
                 }
 
 
-def _write(subject: Subject, lines: list[dict[str, Any]], texts: list[list[str]]) -> None:
+def _write(subject: Subject, lines: list[dict[str, Any]], texts: list[list[str]], blind_images: int) -> None:
     tables.write_csv(
         subject.out / "zero_shot.csv", [*lines[0], "step"], [[*line.values(), subject.step] for line in lines]
     )
@@ -177,7 +177,7 @@ def _write(subject: Subject, lines: list[dict[str, Any]], texts: list[list[str]]
         f"# Zero-shot classification at step {subject.step}\n\n{tables.grid(cells)}\n"
         f"{first['examples']} images of {first['classes']} classes; chance {1 / first['classes']:.4f}; "
         f'{len(texts[0])} text(s) of each class, as "{texts[0][0]}". A tie is wrong. a: log p(text | image) - a '
-        "log p(text). In brackets: 95% intervals over the images.\n"
+        f"log p(text), the mean over {images_text(blind_images)}. In brackets: 95% intervals over the images.\n"
     )
 
 

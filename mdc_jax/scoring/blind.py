@@ -70,6 +70,11 @@ def debias(score: Score, blind: Score, exponent: float) -> Score:
     return Score(value, standard_error(replicates), "heuristic", replicates)
 
 
+def images_text(count: int) -> str:
+    """The images of a bank as reports name them, so that nobody takes a mean over a few for p(caption)."""
+    return f"{count} training images" + (f" (rough: take {FEWEST_IMAGES} or more)" if count < FEWEST_IMAGES else "")
+
+
 def null_memory_counts(null_loss: float, blind_loss: float) -> bool:
     """Whether scores with the null memory count as blind.
 

@@ -43,7 +43,12 @@ def comparison(root: pathlib.Path) -> epath.Path:
         "base": "configs/fake_base.py",
         "notes": ["No controls <here>."],
         "budget": {"equal": "steps", "steps": 100},
-        "evaluators": {"curve": {"every": "50 steps"}, "probe": {"every": "end"}, "position": {"blind_images": 16}},
+        "evaluators": {
+            "curve": {"every": "50 steps"},
+            "probe": {"every": "end"},
+            "position": {"blind_images": 16},
+            "foils": {"blind_images": 16},
+        },
         "entries": entries,
         "runs": [
             {"entry": entry, "seed": seed, "folder": f"runs/{entry}/seed{seed}", "command": f"train {entry}/seed{seed}"}

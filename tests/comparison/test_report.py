@@ -210,6 +210,7 @@ def test_captions_say_what_intervals_and_verdicts_leave_open(folder, found):
     assert f"the clearest of {lines} lines has to differ by {error:.1f} standard errors of 3 seeds" in text
     assert "it does not say what other seeds would give" in text
     assert "beside the mean of p over 16 training images, also where visible words contradict these" in text
+    assert "by the mean over 16 training images (rough: take 64 or more) or a decoder trained without" in text
 
 
 def test_a_report_that_is_written_again_has_what_was_measured_since(workdir, monkeypatch, capsys):

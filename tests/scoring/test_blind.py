@@ -76,6 +76,11 @@ def test_a_similarity_has_no_blind_score():
         )
 
 
+def test_a_mean_over_few_images_is_called_rough():
+    assert blind.images_text(63) == "63 training images (rough: take 64 or more)"
+    assert blind.images_text(64) == "64 training images"
+
+
 def test_the_null_memory_counts_within_2_percent():
     assert blind.null_memory_counts(1.02, 1.0) and blind.null_memory_counts(0.9, 1.0)
     assert not blind.null_memory_counts(1.03, 1.0)
