@@ -26,7 +26,9 @@ class Score:
     `replicates` f32[R, B, C], of Monte-Carlo estimates only, are independent estimates whose mean is
     `value`. Captions of an image share random numbers within a replicate: the standard error of any
     difference of captions, or of scores that were drawn with one key, is that of the mean of the
-    differences of replicates, and smaller than the standard errors of the two suggest.
+    differences of replicates, which is right whatever the two share. Sharing need not gain anything: of scenes
+    captions and the same with one other word it is 3.27 nats at 32 masks where independent numbers
+    give 3.20, and 1.42 and 1.50 at 128 (`configs/results/scenes_monte_carlo.csv`).
     """
 
     value: jax.Array
