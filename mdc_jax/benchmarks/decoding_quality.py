@@ -4,9 +4,10 @@
 
 Writes the captions of the test split once for every order and number of steps, 1, 2, 4 ... up to one token a step.
 `quality.csv` has what the captioning evaluator finds each time, and in place of a precision its complement, the share
-of wrong claims of a kind; `right.svg` and `distinct.svg` draw the share of captions that are right, and of those that
-differ. With --metrics also BLEU to CIDEr-D, where they can run, and `cider.svg`, with those of shuffled images. The
-captions themselves are in a folder for each order and number of steps.
+of wrong claims of a kind; `right.svg`, `wrong.svg` and `distinct.svg` draw the share of captions that are right, of
+claims that are wrong, by kind, and of captions that differ. With --metrics also BLEU to CIDEr-D, where they can run,
+and `cider.svg`, with those of shuffled images. The captions themselves are in a folder for each order and number of
+steps.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ from mdc_jax.report import plots, tables
 from mdc_jax.training import checkpoint, compilation_cache
 
 _DRAWN = {"right": "share of captions that are right", "distinct": "share of distinct captions", "cider": "CIDEr-D"}
+_WRONG = "wrong/"  # and a kind of claim
 (ORDERS,) = (field.metadata["choices"] for field in dataclasses.fields(sections.Decoding) if field.name == "order")
 Found = Mapping[str, Mapping[int, Mapping[str, float]]]  # order → steps → metric → value
 
@@ -47,11 +49,11 @@ def measure(subject: Subject, section: sections.Captioning, order: str, count: i
 
 def _wrong(name: str, value: float) -> tuple[str, float]:
     kind = name.removeprefix("precision/")
-    return (f"wrong/{kind}", 1 - value) if kind != name else (name, value)
+    return (f"{_WRONG}{kind}", 1 - value) if kind != name else (name, value)
 
 
 def write(out: epath.Path, found: Found) -> None:
-    """Writes `quality.csv` and a curve of each order for what every source has, and for what is right."""
+    """Writes `quality.csv` and draws it."""
     rows = [
         [order, count, metric, value]
         for order, counts in found.items()
@@ -59,6 +61,20 @@ def write(out: epath.Path, found: Found) -> None:
         for metric, value in metrics.items()
     ]
     tables.write_csv(out / "quality.csv", ["order", "steps", "metric", "value"], rows)
+    draw(out, read(out / "quality.csv"))
+
+
+def read(path: epath.Path) -> Found:
+    """What `write` wrote to a `quality.csv`."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for row in tables.read_csv(path):
+        metrics = found.setdefault(row["order"], {}).setdefault(int(row["steps"]), {})
+        metrics[row["metric"]] = float(row["value"])
+    return found
+
+
+def draw(out: epath.Path, found: Found) -> None:
+    """Draws a curve of each order, of what every source has, of what is right, and of what is wrong by kind."""
     for metric, label in _DRAWN.items():
         curves = {order: np.array([list(_points(counts, metric))]) for order, counts in found.items()}
         shuffled = {
@@ -67,6 +83,16 @@ def write(out: epath.Path, found: Found) -> None:
         curves |= {name: np.array([points]) for name, points in shuffled.items() if points and metric == "cider"}
         if all(points.size for points in curves.values()):
             (out / f"{metric}.svg").write_bytes(plots.bands(curves, "steps", label))
+    measured = (metrics for counts in found.values() for metrics in counts.values())
+    wrong = sorted({name for metrics in measured for name in metrics if name.startswith(_WRONG)})
+    panels = {
+        name.removeprefix(_WRONG): {
+            order: np.array(points) for order, counts in found.items() if (points := list(_points(counts, name)))
+        }
+        for name in wrong
+    }
+    if panels:
+        (out / "wrong.svg").write_bytes(plots.multiples(panels, "steps", "share of claims that are wrong"))
 
 
 def _points(counts: Mapping[int, Mapping[str, float]], metric: str) -> Iterator[tuple[int, float]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ _FONT = 8  # points
 _ADVANCE = 0.602 * _FONT / 72  # inches from one monospaced letter to the next
 _LINE = 1.35 * _FONT / 72
 _MOST_BINS = 120  # of a histogram
+_PANELS = 4  # of a row
 _GREY, _BLACK, _RED = "#777777", "#111111", "#cc1111"
 
 Word = tuple[str, bool]  # and whether it belongs to a wrong claim
@@ -109,6 +111,34 @@ def bands(runs: Mapping[str, np.ndarray], x: str, y: str) -> bytes:
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, fontsize=_FONT, loc="outside right upper")
     return figures.render(figure, "svg", "bands")
+
+
+def multiples(panels: Mapping[str, Mapping[str, np.ndarray]], x: str, y: str) -> bytes:
+    """A small panel for each name, with a line f64[points, (x, y)] for each name in it; returns SVG.
+
+    Panels have the same x axis, and each its own y axis, from 0. A line has its colour in every panel, also where
+    others are missing.
+    """
+    import matplotlib  # as above
+    from matplotlib.figure import Figure
+
+    rows = -(-len(panels) // _PANELS)
+    figure = Figure(figsize=(2.2 * _PANELS + 1.2, 1.7 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, _PANELS, sharex=True, squeeze=False).flat
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    colours = dict(zip(names, itertools.cycle(matplotlib.colormaps["tab20"].colors), strict=False))
+    for axis, (title, lines) in itertools.zip_longest(axes, panels.items(), fillvalue=("", {})):
+        axis.set_title(title, fontsize=_FONT)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_visible(bool(title))
+        for name, points in lines.items():
+            axis.plot(*points.T, marker=".", linewidth=1, color=colours[name])
+        axis.set_ylim(bottom=0)
+    handles = [matplotlib.lines.Line2D([], [], color=colours[name], marker=".", label=name) for name in names]
+    figure.supxlabel(x, fontsize=_FONT + 1)
+    figure.supylabel(y, fontsize=_FONT + 1)
+    figure.legend(handles=handles, frameon=False, fontsize=_FONT, loc="outside right upper")
+    return figures.render(figure, "svg", "multiples")
 
 
 def _wrap(words: Iterable[tuple[str, str, str]]) -> Iterator[list[tuple[int, tuple[str, str, str]]]]:

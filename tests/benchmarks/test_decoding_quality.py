@@ -1,6 +1,7 @@
 import csv
 
 import numpy as np
+from etils import epath
 
 from mdc_jax.benchmarks import decoding_quality
 from mdc_jax.config import sections
@@ -29,4 +30,18 @@ def test_wrong_claims_are_written_for_every_order_and_number_of_steps(tmp_path, 
     assert len(wrong) == 4
     right = [float(row["value"]) for row in rows if row["metric"] == "right"]
     np.testing.assert_allclose(np.add(wrong, right), 1, atol=1e-4)  # captions have one claim
-    assert all((tmp_path / f"{name}.svg").read_text().count("confidence") for name in ("right", "distinct"))
+    assert all((tmp_path / f"{name}.svg").read_text().count("confidence") for name in ("right", "distinct", "wrong"))
+    assert "animal" in (tmp_path / "wrong.svg").read_text()
+
+
+def test_what_was_written_can_be_drawn_again(tmp_path):
+    found = {"random": {1: {"right": 0.25, "wrong/shape": 0.5}, 2: {"right": 0.5, "wrong/shape": 0.25}}}
+    first, again = epath.Path(tmp_path) / "first", epath.Path(tmp_path) / "again"
+    for folder in (first, again):
+        folder.mkdir()
+    decoding_quality.write(first, found)
+    read = decoding_quality.read(first / "quality.csv")
+    assert read == found
+    decoding_quality.draw(again, read)
+    for name in ("right.svg", "wrong.svg"):
+        assert (again / name).read_bytes() == (first / name).read_bytes()

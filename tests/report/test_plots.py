@@ -33,6 +33,13 @@ def test_lengths_are_drawn_with_their_limit_and_names():
     assert svg != with_more
 
 
+def test_small_multiples_have_a_panel_for_each_name_and_a_line_where_there_is_one():
+    line = np.array([[1.0, 0.2], [2.0, 0.1]])
+    panels = {f"kind {number}": {"random": line, "entropy": line} for number in range(5)} | {"rare": {"random": line}}
+    text = plots.multiples(panels, "steps", "share").decode()
+    assert all(f"<!-- {name} -->" in text for name in (*panels, "random", "entropy", "steps", "share"))
+
+
 def test_the_same_numbers_are_the_same_bytes():
     for draw in (lambda: plots.lengths({"a": [3, 4]}, 64), lambda: plots.bands({"a": np.zeros((2, 3, 2))}, "x", "y")):
         assert draw() == draw()
