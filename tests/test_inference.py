@@ -12,6 +12,7 @@ from mdc_jax import inference
 from mdc_jax.caption import captions
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.images import BadImage
+from mdc_jax.training import build
 
 CHECKPOINT = pathlib.Path(__file__).parent / "testdata" / "checkpoint_format_1"
 
@@ -91,6 +92,19 @@ def test_bad_files_among_several_batches_are_skipped_in_place(model, images, tmp
 def _with_padding_known(loaded):
     objective = dataclasses.replace(loaded.config.objective, padding="known")
     return dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, objective=objective))
+
+
+@pytest.mark.parametrize("section", [sections.Clip(), sections.SigLip()], ids=lambda section: section.name)
+def test_a_model_that_only_compares_writes_no_captions(model, section):
+    loaded = model.loaded
+    config = dataclasses.replace(loaded.config, objective=section)
+    objective = build.objective(config, loaded.tokenizer.vocab_size, loaded.mesh, loaded.tokenizer.word_starts)
+    contrastive = inference.Model(dataclasses.replace(loaded, config=config, objective=objective))
+    message = f'the objective "{section.name}" has no decoder: it scores captions, but writes none'
+    with pytest.raises(ConfigError, match=message):
+        next(contrastive.stream_captions(["unread.png"]))
+    with pytest.raises(ConfigError, match=message):  # as the command calls it, whatever its settings
+        next(captions(contrastive, ["unread.png"], sections.Decoding(steps=4), tokens=5, seed=0))
 
 
 def test_what_cannot_be_done_is_said(model, images, tmp_path):
