@@ -81,7 +81,9 @@ def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) 
     rows = config.data.batch_size // (sharding.batch_ways(mesh) * config.optimizer.accumulation)
     batch = batch_shapes(config, rows)
     all_, inputs = (kept_bytes(objective, batch) for objective in (off, on))
-    layers = sum(jax.tree.leaves(part["blocks"])[0].shape[0] for part in state.params.values() if "blocks" in part)
+    # Beside towers there may be scalars, as the temperature of contrastive objectives.
+    towers = [part["blocks"] for part in state.params.values() if isinstance(part, Mapping) and "blocks" in part]
+    layers = sum(jax.tree.leaves(blocks)[0].shape[0] for blocks in towers)
     dtype = compute_dtype(config.model.dtype)
     cast = 0 if dtype == "float32" else bytes_on_a_device(state.params) * dtype.itemsize / 4
     return fixed + all_, fixed + inputs + cast + (all_ - inputs) / layers

@@ -12,6 +12,7 @@ from mdc_jax import command
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.report import tables
 from mdc_jax.training import dry_compile, dry_report, topology
+from tests.objectives import tiny as objectives_tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -79,6 +80,14 @@ def test_a_program_that_does_not_fit_comes_with_what_to_change(monkeypatch: pyte
     assert "--config.mesh.data=1 --config.mesh.fsdp=8" in report  # the state is most of it
     assert "--config.optimizer.accumulation=2" in report and "--config.data.batch_size=8" in report
     assert "--config.model.remat=on" in report
+
+
+@pytest.mark.parametrize("name", ["masked_diffusion", "clip", "supervised"])  # of each kind one
+def test_remat_is_decided_where_the_memory_is_known(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(dry_compile, "_compile", lambda *_: "not compiled")
+    monkeypatch.setattr(dry_compile.memory, "capacity", lambda _: 1e4)  # bytes: less than the state
+    plan = dry_compile.plan(dataclasses.replace(tiny(), objective=objectives_tiny.section(name)), "cpu:8")
+    assert plan.config.model.remat == "on" and plan.why_remat.startswith("remat on: ")
 
 
 @pytest.mark.parametrize("target", ["v5e", "v5e:", "cpu:2x2", "cpu:9000", "abacus:3"])

@@ -1,15 +1,18 @@
 """The estimate is near what the compiler plans, and decides only where the memory is known."""
 
+import dataclasses
+import pathlib
 import types
 
 import jax
 import pytest
 
-from mdc_jax import objectives
+from mdc_jax import command, objectives
 from mdc_jax.config import parse, sections
-from mdc_jax.training import memory, sharding
+from mdc_jax.training import loop, memory, sharding
 from mdc_jax.training.accounting import parameters
 
+ROOT = pathlib.Path(__file__).parents[2]
 VOCAB = 100
 
 
@@ -58,6 +61,29 @@ def test_remat_is_on_where_a_step_would_not_fit(monkeypatch):
         decided, why = memory.with_remat(config(), VOCAB, mesh)
         assert decided.model.remat == choice and why.startswith(f"remat {choice}: ")
         monkeypatch.undo()
+
+
+class Decided(Exception):
+    """A run has got as far as its first step."""
+
+
+@pytest.mark.parametrize("name", sections.OBJECTIVES)
+def test_a_run_of_every_objective_decides_where_the_memory_is_known(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    built, build = [], loop.build.objective
+
+    def decided(_: object) -> None:
+        raise Decided
+
+    monkeypatch.setattr(memory, "capacity", lambda _: 1e4)  # bytes: less than the state
+    monkeypatch.setattr(loop.build, "objective", lambda config, *a: built.append(config) or build(config, *a))
+    monkeypatch.setattr(loop._Run, "_state_and_step", decided)
+    run = parse(command.load(str(ROOT / "tests" / "end_to_end" / "tiny.py")))
+    objective = sections.OBJECTIVES[name]()  # labels are those of the data
+    with pytest.raises(Decided):
+        loop.train(dataclasses.replace(run, objective=objective, evaluators={}), tmp_path)
+    assert run.model.remat == "auto" and built[-1].model.remat == "on"
 
 
 def test_accumulation_holds_the_gradients_of_a_micro_batch_beside_their_sum(monkeypatch):
