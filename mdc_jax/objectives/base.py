@@ -9,6 +9,7 @@ Shapes: B images, N image tokens, D width, C captions of an image, L tokens.
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -69,7 +70,7 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, params: Params, corrupted: Mapping[str, jax.Array]) -> tuple[jax.Array, Metrics]:
-        """Returns sum_b weight_b loss_b (a float32 scalar) and metrics that add up likewise."""
+        """Returns sum_b weight_b loss_b (a float32 scalar) and metrics that add up likewise; see `of_their_images`."""
 
     def gradient(
         self, params: Params, corrupted: Mapping[str, jax.Array], micro_batches: int = 1
@@ -191,6 +192,21 @@ class Objective(abc.ABC):
         name where `loss` has one; None: all that could have one. `text_tokens` is the length of every text,
         pads included, and the metric of that name; None: `data.max_tokens`, as without `data.buckets`.
         """
+
+
+def of_their_images(means: Mapping[str, float]) -> dict[str, float]:
+    """Means of metrics over images as they are read, where some are not of every image.
+
+    "<name>_images" is the share of the images that metric <name> is of, which is 0 for the others. Both add up over
+    slices of a batch, and their means over batches are those over all images: the quotient comes last. It is NaN where
+    there are no such images.
+    """
+    read = dict(means)
+    for name in means:
+        share = read.pop(f"{name}_images", None)
+        if share is not None:
+            read[name] = means[name] / share if share else math.nan
+    return read
 
 
 def cut_up(rows: Any, pieces: int) -> Any:

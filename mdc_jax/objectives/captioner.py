@@ -131,7 +131,9 @@ class Captioner(Vision):
         loss, right = self.weighted_loss(hidden, *self._head(params), corrupted["targets"], token_weight)
         tokens = predicted.sum((1, 2))
         metrics = {
+            # Of an image without a predicted token there is none: masks may be empty.
             "accuracy": jnp.sum(weight * right.sum((1, 2)) / jnp.maximum(tokens, 1)),
+            "accuracy_images": jnp.sum(weight * (tokens > 0)),
             "predicted_tokens": jnp.sum(weight * tokens),
         }
         return loss, {**metrics, **self.metrics(corrupted)}

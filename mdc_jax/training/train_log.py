@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from mdc_jax.objectives.base import of_their_images
 from mdc_jax.training.accounting import Cost
 from mdc_jax.training.metric_writer import MetricWriter, Progress
 
@@ -75,7 +76,9 @@ class TrainLog:
             self._report(step)
 
     def _report(self, step: int) -> None:
-        mean = {name: sum(entry[name] for entry in self._window) / len(self._window) for name in self._window[0]}
+        mean = of_their_images(
+            {name: sum(entry[name] for entry in self._window) / len(self._window) for name in self._window[0]}
+        )
         self._train_loss = mean["loss"]
         mean |= {"seconds": self._seconds, "productive_seconds": self._productive}
         speed = self._speed(step)

@@ -10,6 +10,7 @@ import pytest
 from mdc_jax import objectives
 from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID
+from mdc_jax.objectives.base import of_their_images
 from tests.objectives import tiny
 
 SETTINGS = {
@@ -106,6 +107,32 @@ def test_ids_behind_the_end_never_matter(name):
     for scorer in map(jax.jit, objective.scorers.values()):
         first, second = (scorer(params, features, captions, jax.random.key(0)).value for captions in (batch, other))
         assert_close(first, second)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        sections.MaskedDiffusion(interval=(0.0, 0.4), masks="bernoulli", masks_per_caption=2),
+        sections.MaskedDiffusion(interval=(0.5, 1.0), mask_eos=False),
+    ],
+    ids=["empty masks", "nothing but EOS"],
+)
+def test_accuracy_is_that_of_images_with_a_predicted_token(settings):
+    objective, word = tiny.build(settings), 5
+    batch = tiny.batch(48, captions=2)
+    batch["length"][:16] = 1
+    batch["text"][:16] = np.where(np.arange(tiny.TOKENS) == 0, EOS_ID, PAD_ID)
+    batch["_mask"][20], batch["length"][30, 1] = False, 0
+    corrupted = jax.device_get(objective.corrupt(batch, jax.random.key(0)))
+    params = objective.init(jax.random.key(0))  # whose output layer is 0 but for a bias that always says one word
+    params["decoder"]["head"]["bias"] = params["decoder"]["head"]["bias"].at[word].set(1.0)
+    tokens = corrupted["predicted"].sum((1, 2))
+    counted = batch["_mask"] & (tokens > 0)
+    assert 8 < counted.sum() < 40
+    right = (corrupted["predicted"] & (corrupted["targets"] == word)).sum((1, 2))
+    metrics = of_their_images(jax.device_get(objective.loss(params, corrupted)[1]))
+    np.testing.assert_allclose(metrics["accuracy"], np.mean(right[counted] / tokens[counted]), rtol=1e-5)
+    assert "accuracy_images" not in metrics
 
 
 @each

@@ -58,6 +58,17 @@ def test_a_report_is_the_mean_since_the_last_one_also_across_a_resume() -> None:
     assert step == 2 and line["train/loss"] == 2.0
 
 
+def test_a_metric_of_some_images_is_the_mean_over_those_of_all_steps() -> None:
+    recorder = Recorder()
+    log = make(recorder, every=3)
+    for step, (share, sum_) in enumerate([(0.0, 0.0), (0.5, 0.25), (1.0, 0.8)] + 3 * [(0.0, 0.0)], start=1):
+        log.pend(step, metrics(1.0, accuracy=sum_, accuracy_images=share), 0.0)
+        log.read_pending()
+    (_, some), (_, none) = recorder.lines
+    assert some["train/accuracy"] == pytest.approx(1.05 / 1.5) and "train/accuracy_images" not in some
+    assert math.isnan(none["train/accuracy"])
+
+
 def test_the_speed_leaves_the_first_step_of_a_start_out(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(train_log.time, "perf_counter", lambda: now[0])
