@@ -1,6 +1,7 @@
 """AdamW, and CapPa's Adafactor, as vision models train with them: warm-up, cosine, decay on kernels only, clipping."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -78,18 +79,70 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
 def scale_by_adafactor(momentum: float, decay_cap: float) -> optax.GradientTransformation:
     """Adafactor without its own step size (arXiv 1804.04235), as changed for ViTs (arXiv 2106.04560, section 3.4).
 
-    Second moments are kept as the means of rows and columns where the two longest axes have 32 entries
-    or more, kernel by kernel of stacked layers; their decay rises as 1 - step^-0.8 up to `decay_cap`.
-    Momentum is a mean of the scaled gradients, kept in bfloat16.
+    The decay of second moments rises as 1 - step^-0.8 up to `decay_cap`. Momentum is a mean of the scaled gradients,
+    kept in bfloat16.
     """
-
-    def decay(step: jax.Array, exponent: float) -> jax.Array:
-        return jnp.minimum(decay_cap, 1.0 - (step + 1.0) ** -exponent)
-
     return optax.chain(
-        optax.scale_by_factored_rms(decay_rate=0.8, decay_rate_fn=decay, min_dim_size_to_factor=32),
+        scale_by_factored_rms(lambda step: jnp.minimum(decay_cap, 1.0 - (step + 1.0) ** -0.8)),
         optax.ema(momentum, debias=False, accumulator_dtype=jnp.bfloat16),
     )
+
+
+def scale_by_factored_rms(decay: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
+    """Divides gradients by the root of a running mean of their squares, of which no more is kept than has to be.
+
+    Those are the means of rows and of columns where the two longest axes have 32 entries or more. As Optax's function,
+    but of stacked layers, each by itself: Optax takes the layers of a deep model for rows. Where there are fewer than
+    32 layers both have the same state.
+
+    Args:
+      decay: steps done → share of the mean that is kept.
+    """
+
+    def start(path: tuple[Any, ...], param: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        axes, nothing = _factored_axes(path, param.shape), jnp.zeros(1, param.dtype)
+        if axes is None:
+            return nothing, nothing, jnp.zeros_like(param)
+        shorter, longer = axes
+        return jnp.zeros_like(param.mean(longer)), jnp.zeros_like(param.mean(shorter)), nothing
+
+    def init(params: Any) -> optax.FactoredState:
+        moments = _apart(jax.tree_util.tree_map_with_path(start, params), params, 3)
+        return optax.FactoredState(jnp.zeros((), jnp.int32), *moments)
+
+    def update(gradient: Any, state: optax.FactoredState, params: Any = None) -> tuple[Any, optax.FactoredState]:
+        share = decay(state.count)
+
+        def step(
+            path: tuple[Any, ...], g: jax.Array, row: jax.Array, column: jax.Array, whole: jax.Array
+        ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+            axes, square = _factored_axes(path, g.shape), jnp.square(g) + 1e-30
+            if axes is None:
+                whole = share * whole + (1 - share) * square
+                return g * whole**-0.5, row, column, whole
+            shorter, longer = axes
+            row = share * row + (1 - share) * square.mean(longer)
+            column = share * column + (1 - share) * square.mean(shorter)
+            rows, columns = jnp.expand_dims(row, longer), jnp.expand_dims(column, shorter)
+            return g * (rows / rows.mean(shorter, keepdims=True)) ** -0.5 * columns**-0.5, row, column, whole
+
+        found = jax.tree_util.tree_map_with_path(step, gradient, state.v_row, state.v_col, state.v)
+        scaled, *moments = _apart(found, gradient, 4)
+        return scaled, optax.FactoredState(optax.safe_increment(state.count), *moments)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _factored_axes(path: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The two longest axes of a parameter, or of a layer of stacked ones, the longest last; None where one is short."""
+    stacked = any(key.key == "blocks" for key in path)  # [depth, ...]
+    axes = sorted(range(int(stacked), len(shape)), key=shape.__getitem__)[-2:]
+    return (axes[0], axes[1]) if len(axes) == 2 and shape[axes[0]] >= 32 else None
+
+
+def _apart(found: Any, like: Any, count: int) -> tuple[Any, ...]:
+    """`count` trees from one that has that many arrays where `like` has one."""
+    return jax.tree.transpose(jax.tree.structure(like), jax.tree.structure((0,) * count), found)
 
 
 def make_optimizer(section: sections.Optimizer, schedule: optax.Schedule) -> optax.GradientTransformation:

@@ -12,7 +12,7 @@ from etils import epath
 
 from mdc_jax.config import sections
 from mdc_jax.training import checkpoint, sharding
-from mdc_jax.training.optimizer import make_optimizer
+from mdc_jax.training.optimizer import make_optimizer, scale_by_factored_rms
 from mdc_jax.training.state import State
 
 SETTINGS = sections.Optimizer(name="adafactor", lr=0.01, weight_decay=1e-4, clip_norm=1.0)
@@ -64,6 +64,48 @@ def test_steps_are_those_of_a_version_in_numpy() -> None:
         *map(clipped, grads),
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), current, expected)
+
+
+def decay(step: jax.Array) -> jax.Array:
+    return jnp.minimum(0.9, 1.0 - (step + 1.0) ** -0.8)
+
+
+def test_steps_and_state_of_few_layers_are_optaxs() -> None:
+    """What older runs saved is what is restored."""
+    ours = scale_by_factored_rms(decay)
+    optaxs = optax.scale_by_factored_rms(decay_rate_fn=lambda step, _: decay(step), min_dim_size_to_factor=32)
+    params = draw(0)
+    state, expected_state = ours.init(params), optaxs.init(params)
+    for grad in (draw(1), draw(2)):
+        updates, state = ours.update(grad, state, params)
+        expected, expected_state = optaxs.update(grad, expected_state, params)
+        assert jax.tree.structure(state) == jax.tree.structure(expected_state)
+        for a, b in zip(jax.tree.leaves((updates, state)), jax.tree.leaves((expected, expected_state)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, strict=True)
+
+
+def test_a_layer_is_scaled_as_if_there_were_no_others_however_many_there_are() -> None:
+    shapes = {"up": {"kernel": (96, 32, 64), "bias": (96, 64)}, "down": {"kernel": (96, 40, 16)}}
+    rng = np.random.default_rng(0)
+    first, second = (
+        jax.tree.map(
+            lambda shape: rng.normal(size=shape).astype(np.float32), shapes, is_leaf=lambda x: type(x) is tuple
+        )
+        for _ in range(2)
+    )
+    scale = scale_by_factored_rms(decay)
+
+    def scaled(layers: slice, name: str) -> dict:
+        state = scale.init({name: jax.tree.map(lambda leaf: leaf[layers], first)})
+        for gradient in (first, second):
+            updates, state = scale.update({name: jax.tree.map(lambda leaf: leaf[layers], gradient)}, state)
+        return updates[name]
+
+    all_ = scaled(slice(None), "blocks")
+    for layer in (0, 50):
+        alone = scaled(layer, "layer")
+        for a, b in zip(jax.tree.leaves(all_), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(a[layer], b, rtol=1e-4)
 
 
 def test_weight_decay_is_multiplied_by_the_schedule_alone() -> None:
