@@ -14,7 +14,7 @@ from mdc_jax.objectives.base import Objective
 from mdc_jax.objectives.sizes import compute_dtype
 from mdc_jax.training import build, distributed, sharding
 from mdc_jax.training import state as train_state
-from mdc_jax.training.optimizer import make_optimizer
+from mdc_jax.training.optimizer import Rules, make_optimizer, trainable
 
 _USABLE = 0.9  # of the memory; the rest is for batches, the workspace of kernels, and fragments
 
@@ -61,14 +61,14 @@ def with_remat(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh
 def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) -> tuple[float, float]:
     """Bytes of a device in a training step (without, with) rematerialisation.
 
-    They are the state, the gradients, with accumulation also their sum, and what the backward pass of a micro-batch
-    keeps; with rematerialisation, also what it keeps of one layer, and the parameters in the dtype of the computation,
-    which compilers make once for all layers. The activations are counted as if `mesh.tensor` split none of them, and
-    the pairs that contrastive objectives compare as if they were those of a device's micro-batch, not of its rows with
-    the whole batch.
+    They are the state, the gradients of what is not frozen, with accumulation also their sum, and what the backward
+    pass of a micro-batch keeps; with rematerialisation, also what it keeps of one layer, and the parameters in the
+    dtype of the computation, which compilers make once for all layers. The activations are counted as if `mesh.tensor`
+    split none of them, and the pairs that contrastive objectives compare as if they were those of a device's
+    micro-batch, not of its rows with the whole batch.
 
-    The compiler of TPUs plans -3 to 7% more (of the rows of configs/results/dry_compile.csv: 15.1 GB for 14.6 of
-    `cappa`, 10.9 for 10.8 of `vitl_recap`, 6.0 for 6.2 of `vitb_recap`, 8.3 for 7.8 of `vits_cc3m` with fsdp), except
+    The compiler of TPUs plans -2 to 7% more (of the rows of configs/results/dry_compile.csv: 15.1 GB for 14.5 of
+    `cappa`, 10.9 for 10.6 of `vitl_recap`, 6.0 for 6.1 of `vitb_recap`, 8.3 for 7.8 of `vits_cc3m` with fsdp), except
     10.7 for 8.7 of `vits_cc3m` without fsdp: see launch/README.md.
     """
     one = sharding.make_mesh(sections.Mesh(), jax.local_devices()[:1])
@@ -76,30 +76,48 @@ def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) 
     optimizer = make_optimizer(config.optimizer, lambda _: config.optimizer.lr)
     init = train_state.make_init(off, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
     state = train_state.sharded(init, mesh)
+    rules = config.optimizer.lr_multipliers
+    trained = _trained(rules, state.params)
     gradients = 2 if config.optimizer.accumulation > 1 else 1
-    fixed = bytes_on_a_device(state) + gradients * bytes_on_a_device(state.params)
+    # That of the output layer is among what the forward pass keeps: see `weighted_cross_entropy`.
+    head = trained.get("decoder", {}).get("head", {})
+    fixed = bytes_on_a_device(state) + gradients * bytes_on_a_device(trained) - bytes_on_a_device(head)
     rows = config.data.batch_size // (sharding.batch_ways(mesh) * config.optimizer.accumulation)
     batch = batch_shapes(config, rows)
-    all_, inputs = (kept_bytes(objective, batch) for objective in (off, on))
+    all_, inputs = (kept_bytes(objective, batch, rules) for objective in (off, on))
     # Beside towers there may be scalars, as the temperature of contrastive objectives.
-    towers = [part["blocks"] for part in state.params.values() if isinstance(part, Mapping) and "blocks" in part]
-    layers = sum(jax.tree.leaves(blocks)[0].shape[0] for blocks in towers)
+    towers = [part["blocks"] for part in trained.values() if isinstance(part, Mapping) and "blocks" in part]
+    stacks = [leaves[0] for leaves in map(jax.tree.leaves, towers) if leaves]  # one of each that is not frozen
+    layers = max(sum(leaf.shape[0] for leaf in stacks), 1)
     dtype = compute_dtype(config.model.dtype)
     cast = 0 if dtype == "float32" else bytes_on_a_device(state.params) * dtype.itemsize / 4
     return fixed + all_, fixed + inputs + cast + (all_ - inputs) / layers
 
 
-def kept_bytes(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct]) -> int:
-    """Bytes that the backward pass of a batch keeps of the forward pass, parameters left out; computes nothing."""
+def kept_bytes(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = ()) -> int:
+    """Bytes that the backward pass of a batch keeps of the forward pass, parameters left out; computes nothing.
+
+    `rules` say what is frozen, as `optimizer.multipliers` has them: nothing is kept for that alone.
+    """
 
     def backward(params: Any, batch: Mapping[str, jax.Array], key: jax.Array) -> Any:
         corrupted = objective.thin(objective.corrupt(batch, key), key)
-        return jax.vjp(lambda params: objective.loss(params, corrupted)[0], params)[1]
+
+        def loss(trained: Any) -> jax.Array:
+            whole = jax.tree.map(lambda t, p: p if t is None else t, trained, params, is_leaf=lambda t: t is None)
+            return objective.loss(whole, corrupted)[0]
+
+        return jax.vjp(loss, _trained(rules, params))[1]
 
     params, key = jax.eval_shape(objective.init, jax.random.key(0)), jax.random.key(0)
     jaxpr = jax.make_jaxpr(backward)(params, batch, key).jaxpr
     kept = {var for var in jaxpr.outvars if isinstance(var, jax.extend.core.Var)} - set(jaxpr.invars)
     return sum(var.aval.size * var.aval.dtype.itemsize for var in kept)
+
+
+def _trained(rules: Rules, params: Any) -> Any:
+    """The parameters with None for those that are frozen."""
+    return jax.tree.map(lambda moves, param: param if moves else None, trainable(rules, params), params)
 
 
 def bytes_on_a_device(tree: Any) -> int:

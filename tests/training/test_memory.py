@@ -95,6 +95,23 @@ def test_accumulation_holds_the_gradients_of_a_micro_batch_beside_their_sum(monk
     assert four - one == 4 * parameters(jax.eval_shape(build("off").init, jax.random.key(0)))
 
 
+def test_the_gradient_of_the_output_layer_is_counted_once():
+    mesh = sharding.make_mesh(sections.Mesh())
+    few, many = (memory.estimate(config(), vocab_size, mesh)[0] for vocab_size in (VOCAB, 50_000))
+    # Embedding, kernel and bias; each with two moments and a gradient.
+    assert many - few == 4 * 4 * (50_000 - VOCAB) * (48 + 48 + 1)
+
+
+def test_of_a_frozen_encoder_there_are_parameters_and_nothing_else():
+    mesh = sharding.make_mesh(sections.Mesh())
+    small = config(optimizer=sections.Optimizer(lr_multipliers=(("^encoder/", 0.0),)))
+    encoder = dataclasses.replace(small.model.encoder, depth=8)
+    large = dataclasses.replace(small, model=dataclasses.replace(small.model, encoder=encoder))
+    more = memory.estimate(large, VOCAB, mesh)[0] - memory.estimate(small, VOCAB, mesh)[0]
+    params = jax.eval_shape(build("off").init, jax.random.key(0))
+    assert more == 4 * parameters(params["encoder"]["blocks"])  # 4 bytes a number; 4 more layers, as many again
+
+
 def test_remat_is_off_where_the_memory_is_unknown_and_what_is_given_where_it_is_given():
     mesh = sharding.make_mesh(sections.Mesh())
     decided, why = memory.with_remat(config(), VOCAB, mesh)
