@@ -1,8 +1,9 @@
 """The matrix products of a training step and nothing else: how fast a device could run it at best.
 
 A chain through encoder, decoder and output layer, forwards and backwards, in the sizes and the dtype of a config. It
-has no norms, activation functions, residuals, losses or optimizer. Attention is the kernel that the model uses. Queries
-and keys are of the first layer's input, so that the chain is linear in what runs through it and stays finite.
+has no norms, activation functions, residuals, losses or optimizer. Attention is the kernel that the model uses, also
+where that has a mask, which is left out itself. Queries and keys are of the first layer's input, so that the chain is
+linear in what runs through it and stays finite.
 
 Shapes: B images, N image tokens; T texts of L tokens, D their width; P tokens with a loss; V vocabulary.
 """
@@ -109,6 +110,7 @@ def gradients(
       cotangent: [P, V], of the first P rows of the output.
     """
     of_encoder, of_decoder = objective.encoder_sizes.heads, objective.decoder_sizes["heads"]
+    masked = has_mask(objective)
 
     def forward(weights: Weights, text: jax.Array) -> jax.Array:
         images = first = patches @ weights["patches"]
@@ -118,7 +120,7 @@ def gradients(
         by_image = (len(images), -1, text.shape[-1])  # the texts of an image look at it together
         x = text
         for layer in weights["decoder"]:
-            x = _attend(layer, text, text, x, of_decoder)
+            x = _attend(layer, text, text, x, of_decoder, masked=masked)
             x = _attend(layer["cross"], x.reshape(by_image), images, images, of_decoder).reshape(text.shape)
             x = x @ layer["up"] @ layer["down"]
         return x.reshape(-1, x.shape[-1])[: len(cotangent)] @ weights["head"]
@@ -126,7 +128,19 @@ def gradients(
     return jax.vjp(forward, weights, text)[1](cotangent)
 
 
-def _attend(layer: Weights, queries: jax.Array, keys: jax.Array, values: jax.Array, heads: int) -> jax.Array:
+def has_mask(objective: Captioner) -> bool:
+    """Whether texts attend to themselves through a mask, for which the model takes another kernel."""
+
+    def mask(text: jax.Array, length: jax.Array, key: jax.Array) -> jax.Array | None:
+        return objective.attention_mask(objective.corrupt_text(text, length, key))
+
+    text, length = (jax.ShapeDtypeStruct(shape, "int32") for shape in ((1, 1, objective.max_tokens), (1, 1)))
+    return jax.eval_shape(mask, text, length, jax.random.key(0)) is not None
+
+
+def _attend(
+    layer: Weights, queries: jax.Array, keys: jax.Array, values: jax.Array, heads: int, *, masked: bool = False
+) -> jax.Array:
     """Of [B, Q, D] to [B, S, any width]."""
 
     def by_head(x: jax.Array, name: str) -> jax.Array:
@@ -134,7 +148,7 @@ def _attend(layer: Weights, queries: jax.Array, keys: jax.Array, values: jax.Arr
         return x.reshape(*x.shape[:2], heads, -1)
 
     query = by_head(queries, "query")
-    implementation = attention_implementation(query.dtype, query.shape[-1], masked=False)
+    implementation = attention_implementation(query.dtype, query.shape[-1], masked=masked)
     attended = jax.nn.dot_product_attention(
         query, by_head(keys, "key"), by_head(values, "value"), implementation=implementation
     )
