@@ -2,12 +2,13 @@
 
     python -m mdc_jax.benchmarks.largest_batch --config=configs/vitb_recap.py --vocabulary=32000,256000
 
-The compiler says what a step takes at some sizes, in multiples of 8 images, until the largest that fits is known to 2%;
-that one is run. "plain" is that of `mdc_jax.benchmarks.train_step`. Kernels are not tuned, and the compiler is kept
-from computing activations again where they do not fit.
+The compiler says what a step takes at some sizes, in multiples of 8 images that mesh and accumulation divide, until the
+largest that fits is known to 2%; that one is run. "plain" is that of `mdc_jax.benchmarks.train_step`. Kernels are not
+tuned, and the compiler is kept from computing activations again where they do not fit.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -18,9 +19,10 @@ from mdc_jax.benchmarks import step as step_
 from mdc_jax.benchmarks.train_step import OURS, PLAIN, plain_loss
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.report import tables
+from mdc_jax.training import sharding
 from mdc_jax.training.memory import capacity
 
-_MULTIPLE, _SHARE = 8, 0.02
+_SHARE = 0.02
 _MOST = 2**20  # images: where peaks do not grow, no batch is too large
 _OPTIONS = {
     "xla_gpu_autotune_level": 0,
@@ -28,23 +30,23 @@ _OPTIONS = {
 }
 
 
-def largest(peak: Callable[[int], float], limit: float, first: int = 64) -> int:
-    """The largest batch of images for which `peak` is at most `limit`, to 2%; 0 if there is none.
+def largest(peak: Callable[[int], float], limit: float, multiple: int = 8) -> int:
+    """The largest batch of images for which `peak` is at most `limit`, to 2% or to `multiple`; 0 if there is none.
 
     Sizes are tried where a line through the last two meets the limit, between one that fits and one that does not.
     """
-    taken = {size: peak(size) for size in (first, 2 * first)}
+    taken = {size: peak(size) for size in (8 * multiple, 16 * multiple)}
     while True:
         fits = max((size for size in taken if taken[size] <= limit), default=0)
         bursts = min((size for size in taken if taken[size] > limit), default=None)
-        if fits >= _MOST or (bursts is not None and bursts - fits <= max(_MULTIPLE, _SHARE * fits)):
+        if fits >= _MOST or (bursts is not None and bursts - fits <= max(multiple, _SHARE * fits)):
             return fits
         (a, at_a), (b, at_b) = list(taken.items())[-2:]
         guess = b + (limit - at_b) * (b - a) / max(at_b - at_a, 1)
-        highest = 8 * fits if bursts is None else bursts - _MULTIPLE
-        guess = min(max(guess, fits + _MULTIPLE), highest) // _MULTIPLE * _MULTIPLE
+        highest = 8 * fits if bursts is None else bursts - multiple
+        guess = min(max(guess, fits + multiple), highest) // multiple * multiple
         if guess in taken:  # peaks that do not grow with the batch
-            guess = (fits + (bursts or 4 * fits)) // 2 // _MULTIPLE * _MULTIPLE
+            guess = (fits + (bursts or 4 * fits)) // 2 // multiple * multiple
         taken[int(guess)] = peak(int(guess))
 
 
@@ -57,7 +59,8 @@ def measure(config: sections.Config, *, vocab_size: int, caption_tokens: int, li
         loss = plain_loss if plain else None
         return step_.prepare(sized, batch, vocab_size=vocab_size, loss=loss, options=_OPTIONS)
 
-    size = largest(lambda batch_size: prepare(batch_size)[0].peak_bytes, limit)
+    rows = sharding.batch_ways(sharding.make_mesh(config.mesh)) * config.optimizer.accumulation
+    size = largest(lambda batch_size: prepare(batch_size)[0].peak_bytes, limit, math.lcm(8, rows))
     if size:
         step, init = prepare(size)
         step_.measure({"": step}, init(), 1)
