@@ -33,7 +33,11 @@ def reference(name):
 
 
 def assert_same(name, found):
-    (grads, metrics), (expected, expected_metrics) = found, reference(name)
+    assert_close(found, reference(name))
+
+
+def assert_close(found, reference):
+    (grads, metrics), (expected, expected_metrics) = found, reference
     assert metrics.keys() == expected_metrics.keys()
     for key in metrics:
         np.testing.assert_allclose(metrics[key], expected_metrics[key], rtol=1e-4, err_msg=key)
@@ -85,6 +89,35 @@ def test_any_number_of_devices_finds_the_same_loss_and_gradient(name, mesh, devi
         out_shardings=(places, sharding.replicated(mesh)),
     )
     assert_same(name, jax.device_get(step(params, corrupted)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [sections.MaskedDiffusion(masks_per_caption=2), sections.Autoregressive()])
+def test_a_split_vocabulary_and_what_is_drawn_on_a_mesh_are_those_of_one_device(settings):
+    """Of two captions, and half of the patches; the output layer is split over the last axis of the mesh."""
+    batch = tiny.batch(BATCH, captions=2)
+    batch["_mask"][3], batch["length"][6, 1] = False, 0
+    mesh = sharding.make_mesh(sections.Mesh(data=2, fsdp=2, tensor=2))
+    sizes = {"vocab_size": tiny.VOCAB + 1, "token_keep": 0.5}
+    one, many = tiny.build(settings, **sizes), tiny.build(settings, **sizes, split=sharding.split(mesh))
+    params, key = tiny.trained(one), jax.random.key(0)
+
+    def step(objective, params, batch):
+        corrupted = objective.thin(objective.corrupt(batch, key), key)
+        return corrupted["patches"], objective.gradient(params, corrupted, 2)
+
+    places, whole = sharding.shardings(params, mesh), sharding.replicated(mesh)
+    assert places["decoder"]["head"]["kernel"].spec == jax.P("fsdp", "tensor")
+    found = jax.jit(
+        functools.partial(step, many),
+        in_shardings=(places, sharding.batch_sharding(mesh)),
+        out_shardings=(whole, (places, whole)),
+    )(params, batch)
+    (patches, found), (expected_patches, expected) = jax.device_get(
+        (found, jax.jit(step, static_argnums=0)(one, params, batch))
+    )
+    np.testing.assert_array_equal(patches, expected_patches)
+    assert_close(found, expected)
 
 
 @each

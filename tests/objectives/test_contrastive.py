@@ -122,6 +122,22 @@ def test_similarity_is_the_cosine_and_no_caption_is_written(name):
     assert objective.generate(params, features, jax.random.key(0)) is None
 
 
+@pytest.mark.slow
+@each
+def test_bfloat16_changes_loss_and_gradient_by_rounding_only(name):
+    reference, rounded = tiny.build(SETTINGS[name]), tiny.build(SETTINGS[name], dtype="bfloat16")
+    params = tiny.trained(reference)
+    corrupted = reference.corrupt(tiny.batch(8), jax.random.key(0))
+    (expected, metrics), (found, found_metrics) = (
+        jax.jit(objective.gradient)(params, corrupted) for objective in (reference, rounded)
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves((found, found_metrics))} == {jnp.dtype("float32")}
+    assert found_metrics["loss"] != metrics["loss"]  # the towers are computed in bfloat16
+    np.testing.assert_allclose(found_metrics["loss"], metrics["loss"], rtol=0.02)
+    a, b = (np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(grads)]) for grads in (found, expected))
+    assert np.linalg.norm(a - b) < 0.05 * np.linalg.norm(b)
+
+
 def test_flops_contain_the_text_tower_once():
     objective = tiny.build(SETTINGS["clip"])
     sizes = {"width": 16, "depth": 1, "mlp_dim": 32}

@@ -41,17 +41,29 @@ def expected_loss(objective, params, image, interval):
         (sections.MaskedDiffusion(interval=(0.2, 1.0), masks="bernoulli"), (0.2, 1.0)),
         (sections.MaskedLM(ratio=0.15), (0.15, 0.15)),
         (sections.MaskedLM(ratio=0.6, masks="bernoulli"), (0.6, 0.6)),
+        (sections.MaskedDiffusion(interval=(0.0, 1.0), masks="bernoulli"), (0.0, 1.0)),
         (sections.Parallel(), (1.0, 1.0)),
     ],
 )
 def test_the_expected_loss_is_that_of_all_masks(settings, interval):
+    assert_expected(settings, interval, np.array([TEXT]), np.array([N], np.int32))
+
+
+@pytest.mark.slow
+def test_the_expected_loss_with_two_masks_is_that_of_the_one_caption_that_is_there():
+    settings = sections.MaskedDiffusion(masks_per_caption=2)
+    assert_expected(settings, (0.5, 1.0), np.array([np.full_like(TEXT, 5), TEXT]), np.array([0, N], np.int32))
+
+
+def assert_expected(settings, interval, text, length):
+    """Of images with captions i32[C, L], all of which are `TEXT` or of no length."""
     objective = tiny.build(settings)
     params, image = tiny.trained(objective), tiny.batch(1)["image"]
     expected = expected_loss(objective, params, image, interval)
     batch = {
         "image": np.repeat(image, DRAWS, 0),
-        "text": np.tile(TEXT, (DRAWS, 1, 1)),
-        "length": np.full((DRAWS, 1), N, np.int32),
+        "text": np.tile(text, (DRAWS, 1, 1)),
+        "length": np.tile(length, (DRAWS, 1)),
         "_mask": np.ones(DRAWS, bool),
     }
     losses = [objective.loss(params, objective.corrupt(batch, jax.random.key(i)))[0] for i in range(REPEATS)]

@@ -11,6 +11,7 @@ from mdc_jax import objectives
 from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID
 from mdc_jax.objectives.captioner import Captioner
+from mdc_jax.ops.cross_entropy import Split
 from tests.models.random_params import random_params
 
 SIZE, VOCAB, TOKENS = 8, 11, 6
@@ -24,12 +25,28 @@ def section(name: str) -> sections.Objective:
 
 
 @functools.cache
-def build(settings: sections.Objective, word_starts: Callable[[], np.ndarray] | None = None, **model: Any) -> Captioner:
-    encoder = sections.Encoder(patch=4, width=16, depth=2, heads=2, mlp_dim=32, position="sincos2d", position_std=1.0)
+def build(
+    settings: sections.Objective,
+    word_starts: Callable[[], np.ndarray] | None = None,
+    *,
+    vocab_size: int = VOCAB,
+    token_keep: float = 1.0,
+    split: Split | None = None,
+    **model: Any,
+) -> Captioner:
+    encoder = sections.Encoder(
+        patch=4,
+        width=16,
+        depth=2,
+        heads=2,
+        mlp_dim=32,
+        position="sincos2d",
+        position_std=1.0,
+        token_keep=token_keep,
+    )
     section = sections.Model(encoder=encoder, decoder=sections.Decoder(depth=1), **model)
-    image = sections.Image(size=SIZE)
-    sizes = {"image": image, "vocab_size": VOCAB, "max_tokens": TOKENS}
-    objective = objectives.build(settings, model=section, **sizes, word_starts=word_starts)
+    sizes = {"image": sections.Image(size=SIZE), "vocab_size": vocab_size, "max_tokens": TOKENS}
+    objective = objectives.build(settings, model=section, **sizes, split=split, word_starts=word_starts)
     for name in ("init", "corrupt", "loss", "encode", "length_law"):  # or every operation compiles by itself
         if hasattr(objective, name):
             setattr(objective, name, jax.jit(getattr(objective, name)))

@@ -129,6 +129,21 @@ def test_bfloat16_states_are_summed_in_float32():
         np.testing.assert_allclose(actual.astype(jnp.float32), wanted, atol=0.02 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("vocab", [24, 21])
+def test_devices_share_rows_and_vocabulary_in_bfloat16(vocab):
+    mesh = sharding.make_mesh(sections.Mesh(data=2, fsdp=2, tensor=2))
+    hidden, *others = arguments(vocab=vocab)
+    args = hidden.astype(jnp.bfloat16), *others
+    (loss, right), gradients = loss_and_gradients(args, sharding.split(mesh))
+    (expected, expected_right), expected_gradients = loss_and_gradients(args)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_array_equal(right, expected_right)
+    assert [g.dtype for g in gradients] == [jnp.bfloat16, jnp.float32, jnp.float32]
+    for actual, wanted in zip(gradients, expected_gradients, strict=True):
+        wanted = np.asarray(wanted, np.float32)
+        np.testing.assert_allclose(actual.astype(jnp.float32), wanted, atol=0.01 * np.abs(wanted).max())
+
+
 def test_no_array_has_all_the_logits():
     args = arguments(vocab=1003)
     text = (
