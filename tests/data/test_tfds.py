@@ -3,17 +3,20 @@
 import contextlib
 import io
 import pathlib
+import shutil
 import sys
 
 import numpy as np
 import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import constants
 
 from mdc_jax.config import ConfigError
 from mdc_jax.data import images
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord
+from mdc_jax.data.sources.tfds import TfdsSource
 
 COUNT = 12
 
@@ -26,7 +29,7 @@ def _png(index):
 
 
 class Pictures(tfds.core.GeneratorBasedBuilder):
-    """Images with a file name, nested captions, alternative texts, a title and a class."""
+    """Images with their edges, a file name, nested captions, alternative texts, a title and a class."""
 
     VERSION = tfds.core.Version("1.0.0")
     code_path = None  # else TFDS looks for a package
@@ -34,6 +37,7 @@ class Pictures(tfds.core.GeneratorBasedBuilder):
     def _info(self):
         text = tfds.features.Text()
         features = {
+            "edges": tfds.features.Image(shape=(None, None, 3)),
             "image": tfds.features.Image(shape=(None, None, 3)),
             "image/filename": text,
             "captions": tfds.features.Sequence({"id": np.int64, "text": text}),
@@ -49,6 +53,7 @@ class Pictures(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self):
         for index in range(COUNT):
             example = {
+                "edges": _png(0),
                 "image": _png(index),
                 "image/filename": f"{index}.png",
                 "captions": [{"id": 0, "text": f"é {index}"}, {"id": 1, "text": f"second {index}"}],
@@ -101,6 +106,35 @@ def test_the_features_of_a_known_data_set():
         assert len(source) == 3
         assert len(source.families["label"].names) == 10
         assert len(open_source("tfds:mnist:3.*.*:test")) == 3
+
+
+@pytest.fixture
+def coco_captions(prepared, tmp_path, monkeypatch):
+    """The set under a name whose own code needs TensorFlow."""
+    monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path))
+    shutil.copytree(prepared, tmp_path / "coco_captions" / "2014" / "1.1.0")
+
+
+@pytest.mark.parametrize("version", ["", ":1.1.0", ":1.*.*", "/2014"])
+def test_a_name_is_found_by_its_files_and_needs_no_tensorflow(coco_captions, prepared, version):
+    source = open_source(f"tfds:coco_captions{version}:train")
+    assert source.fingerprint == open_source(f"tfds:{prepared}:train").fingerprint
+    assert "tensorflow" not in sys.modules
+
+
+def test_a_name_whose_code_needs_tensorflow_and_that_is_not_prepared_is_explained(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"coco_captions is not prepared as ArrayRecord.*download_and_prepare"):
+        open_source("tfds:coco_captions:train")
+
+
+def test_the_order_of_features_which_files_do_not_keep_makes_no_difference(prepared):
+    """Else a run could not go on: the fingerprint would be another in every process."""
+    by_code = TfdsSource("tfds:pictures:train", Pictures(data_dir=prepared.parents[1]), "train")
+    by_files = open_source(f"tfds:{prepared}:train")
+    assert by_code.fingerprint == by_files.fingerprint
+    assert [*by_code[0].columns] == [*by_files[0].columns] == sorted(by_code[0].columns)
+    assert by_code[0].image == by_files[0].image
 
 
 def test_damage_is_a_bad_record_and_a_lost_file_a_read_error(prepared, tmp_path):

@@ -4,13 +4,15 @@
 
 The data set lies prepared as ArrayRecord in DIR, or under its name in TFDS_DATA_DIR (~/tensorflow_datasets).
 
-Of its features, the first image is the image; every text, and every sequence of texts, is a column of its name
-("columns:" chooses among them); the captions are the first whose name says so. Class labels are label families.
+Of its features, the image is the one called "image", else the first in the order of names; every text, and every
+sequence of texts, is a column of its name ("columns:" chooses among them); the captions are the first whose name says
+so. Class labels are label families.
 """
 
 import contextlib
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.core import naming, read_only_builder
 
 from mdc_jax.data.sources.array_record import DAMAGE
 from mdc_jax.data.sources.base import BadRecord, Family, Record
@@ -25,6 +28,7 @@ from mdc_jax.data.sources.base import BadRecord, Family, Record
 _SPEC = re.compile(
     r"(?P<name>(?:gs://)?[^:]+(?::[0-9*]+\.[0-9*]+\.[0-9*]+)?)(?::(?P<split>.+))?"
 )  # a version has colons too
+_IMAGE = "image"
 _CAPTIONS = ("caption", "text", "description", "title")  # words in a feature's name, the best first
 
 
@@ -32,7 +36,7 @@ class TfdsSource:
     """See the module."""
 
     def __init__(self, spec: str, builder: tfds.core.DatasetBuilder, split: str) -> None:
-        features = builder.info.features
+        features = dict(sorted(builder.info.features.items()))  # from files they come in another order each time
         pictures = [name for name, feature in features.items() if isinstance(feature, tfds.features.Image)]
         if not pictures:
             raise ValueError(f"{builder.info.full_name} has no image among its features {', '.join(features)}")
@@ -42,8 +46,8 @@ class TfdsSource:
             for name, feature in features.items()
             if isinstance(feature, tfds.features.ClassLabel)
         }
-        self._image = pictures[0]
-        self._texts = dict(_texts(features))
+        self._image = _IMAGE if _IMAGE in pictures else pictures[0]
+        self._texts = dict(sorted(_texts(builder.info.features)))
         self._captions = _best(self._texts)
         # Encoded images: they are decoded as all others are.
         self._open = functools.partial(
@@ -51,7 +55,8 @@ class TfdsSource:
         )
         self._records = self._open()
         info = builder.info
-        content = info.full_name, split, len(self._records), int(info.dataset_size), features.to_json()
+        definition = json.dumps(info.features.to_json(), sort_keys=True)
+        content = info.full_name, split, len(self._records), int(info.dataset_size), definition
         self.fingerprint = hashlib.sha256(repr(content).encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -92,15 +97,24 @@ def open(rest: str) -> TfdsSource:
         if directory.exists() or name.startswith(("/", ".", "gs://")):
             builder = tfds.builder_from_directory(directory)
         else:
-            builder = tfds.builder(name)
+            builder = _by_name(name)
         return TfdsSource(f"tfds:{rest}", builder, split)
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(f"TFDS knows no data set {name!r}, and there is no such folder") from error
-    except (OSError, AssertionError, NotImplementedError) as error:
+    except (OSError, AssertionError, NotImplementedError, ImportError) as error:
         raise FileNotFoundError(
             f"{name} is not prepared as ArrayRecord. By `tfds.builder({name!r}, file_format='array_record')."
             f"download_and_prepare()` it can be; TFDS says: {str(error).partition(chr(10))[0]}"
         ) from error
+
+
+def _by_name(name: str) -> tfds.core.DatasetBuilder:
+    """A data set by its files, since the code of many, as of coco_captions, needs TensorFlow; else by its code."""
+    bare, given = naming.parse_builder_name_kwargs(name)
+    try:
+        return read_only_builder.builder_from_files(str(bare), **given)
+    except tfds.core.DatasetNotFoundError:
+        return tfds.builder(name)
 
 
 def _texts(feature: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...]]]:
