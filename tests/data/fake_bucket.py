@@ -11,8 +11,11 @@ from types import MappingProxyType
 
 
 @contextlib.contextmanager
-def serve(objects: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
-    """Serves objects by "bucket/name"; gives the address and the list of requests, which grows."""
+def serve(objects: Mapping[str, bytes], refusal: int = 0) -> Iterator[tuple[str, list[str]]]:
+    """Serves objects by "bucket/name"; gives the address and the list of requests, which grows.
+
+    With `refusal`, an HTTP status, nothing is served.
+    """
     requests: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -24,7 +27,10 @@ def serve(objects: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
             query = dict(urllib.parse.parse_qsl(url.query))
             match = re.fullmatch(r"(?:/download)?/storage/v1/b/([^/]+)/o(?:/(.+))?", url.path)
             bucket, name = match[1], urllib.parse.unquote(match[2] or "")
-            if not name:
+            if refusal:
+                error = {"code": refusal, "message": "Anonymous caller does not have storage.objects.list access"}
+                self._reply(refusal, json.dumps({"error": error}).encode())
+            elif not name:
                 self._reply(200, json.dumps(self._listing(bucket, query)).encode())
             elif f"{bucket}/{name}" not in objects:
                 self._reply(404, b'{"error": {"code": 404, "message": "No such object"}}')

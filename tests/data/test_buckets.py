@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import sys
 
 import pytest
 
@@ -25,9 +26,13 @@ def bucket(tmp_path, monkeypatch):
     records.write_all(tmp_path, records.Manifest("test", "CC0", "nobody", {}, {}), plans)
     objects = {f"bucket/data/{path.name}": path.read_bytes() for path in tmp_path.iterdir()}
     with fake_bucket.serve(objects) as (address, _):
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)  # of epath's gcsfs
-        monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", address)  # of ArrayRecord
+        _use(address, monkeypatch)
         yield objects
+
+
+def _use(address, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)  # of epath's gcsfs
+    monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", address)  # of ArrayRecord
 
 
 def test_a_bucket_is_read_as_a_folder_is(bucket, tmp_path):
@@ -47,3 +52,21 @@ def test_what_is_missing_or_cut_off_is_explained(bucket):
     bucket["bucket/data/train-1.arrayrecord"] = bucket["bucket/data/train-1.arrayrecord"][:-5]
     with pytest.raises(ConfigError, match=r"gs://bucket/data/train-1\.arrayrecord has .* bytes, it was written with"):
         open_source("array_record:gs://bucket/data:train")
+
+
+@pytest.mark.parametrize("status", [401, 403])  # for gcsfs the one is no OSError, the other is
+@pytest.mark.parametrize("spec", ["array_record:gs://bucket/data:train", "tfds:gs://bucket/set/1.0.0:train"])
+def test_a_bucket_that_may_not_be_read_is_explained_once(status, spec, monkeypatch):
+    with fake_bucket.serve({}, refusal=status) as (address, _):
+        _use(address, monkeypatch)
+        with pytest.raises(ConfigError) as caught:
+            open_source(f"mix:1*fake:train+1*{spec}")
+    assert f'"{spec}": ' in str(caught.value)
+    assert str(caught.value).count("gcloud auth application-default login") == 1
+
+
+def test_what_buckets_raise_is_not_imported_where_none_is_asked(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "gcsfs.retry", raising=False)
+    with pytest.raises(ConfigError, match="no folder"):
+        open_source(f"folder:{tmp_path}/none")
+    assert "gcsfs.retry" not in sys.modules

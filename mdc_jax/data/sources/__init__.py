@@ -4,6 +4,7 @@ import importlib
 
 from mdc_jax.config import ConfigError
 from mdc_jax.config.parse import did_you_mean
+from mdc_jax.data.sources import buckets
 from mdc_jax.data.sources.base import Source
 
 _NAMES = (
@@ -28,12 +29,16 @@ def open_source(spec: str) -> Source:
     """Opens a source; see `mdc_jax/data/README.md` for the specs.
 
     Raises:
-      ConfigError: the name is not known, the rest of the spec is wrong, or the files are not there.
+      ConfigError: the name is not known, the rest of the spec is wrong, the files are not there or cannot be read, or
+        there is no record in them.
     """
     name, _, rest = spec.partition(":")
     if name not in _NAMES:
         raise ConfigError(f'"{spec}": unknown source "{name}"{did_you_mean(name, _NAMES)}')
     try:
-        return importlib.import_module(f"mdc_jax.data.sources.{name}").open(rest)
-    except (ValueError, FileNotFoundError) as error:
-        raise ConfigError(f'"{spec}": {error}') from error
+        source = importlib.import_module(f"mdc_jax.data.sources.{name}").open(rest)
+    except (ValueError, OSError, *buckets.errors()) as error:
+        raise ConfigError(f'"{spec}": {buckets.explained(error)}') from error
+    if not len(source):
+        raise ConfigError(f'"{spec}" has no records')
+    return source
