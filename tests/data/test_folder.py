@@ -93,7 +93,11 @@ def test_jsonl_captions(root):
             b"file,caption\nnotes.txt,x\n",
             "notes.txt, which is there, but is not read as",
         ),
+        ("captions.csv", b"caption,file\nfour.png," + b"a long caption " * 30, "names a long .{1,200}, which is not"),
+        ("captions.csv", b"file,caption\nfour\0.png,x\n", "which is not below"),
         ("captions.jsonl", b'{"file": "four.png"}', "line 1 is"),
+        ("captions.jsonl", b'{"file": "four.png", "caption": "x"}\n\n{"file": "four', "line 3 is no JSON.*four"),
+        ("captions.jsonl", b"[" * 100_000, "line 1 is no JSON"),
         ("captions.jsonl", b"[", "no table of captions"),
     ],
 )

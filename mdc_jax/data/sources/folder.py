@@ -25,6 +25,7 @@ from mdc_jax.data.tokenizer import Tokenizer
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 _MOST_CAPTIONS = 1_000  # of an image
+_SHOWN = 200  # characters of what is wrong
 FAMILY = "folder"
 
 
@@ -137,11 +138,12 @@ def _from_table(
             if len(texts) > _MOST_CAPTIONS:  # a few bytes of Parquet can stand for any number of rows
                 raise ValueError(f"{file} has more than {_MOST_CAPTIONS:,} captions")
     except KeyError as error:
-        name = error.args[0]
+        name = str(error.args[0])
         why = f"is not below {path.parent}"
-        if pathlib.Path(name).suffix.lower() not in SUFFIXES and (path.parent / name).exists():
+        # Any text may stand where a name should: `os.path.exists` knows that nothing can have it.
+        if pathlib.Path(name).suffix.lower() not in SUFFIXES and os.path.exists(path.parent / name):
             why = f"is there, but is not read as an image; these are: {', '.join(sorted(SUFFIXES))}"
-        raise ValueError(f"{path} names {name}, which {why}") from error
+        raise ValueError(f"{path} names {name[:_SHOWN]}, which {why}") from error
     except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise ValueError(f"{path} is no table of captions with file and {column}: {error}") from error
     return {file: tuple(texts) for file, texts in captions.items()}
@@ -167,13 +169,16 @@ def _csv_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
 def _jsonl_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
     for number, line in enumerate(_lines(path), 1):
         if line.strip():
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {number} is no JSON object, but {line[:_SHOWN]!r}") from error
             if (
                 not isinstance(row, dict)
                 or not isinstance(row.get("file"), str)
                 or not isinstance(row.get(column), str)
             ):
-                raise ValueError(f"line {number} is {line[:80]!r}")
+                raise ValueError(f"line {number} is {line[:_SHOWN]!r}")
             yield row["file"], row[column]
 
 
