@@ -1,6 +1,8 @@
 """Folders and COCO as records."""
 
 import json
+import os
+import pathlib
 
 import numpy as np
 import pyarrow
@@ -64,6 +66,29 @@ def test_a_folder_keeps_bytes_captions_and_labels(photos, tmp_path):
     assert record.image == picture(shade=7)
     assert record.labels["folder"] == 0
     assert images.decode(found["A picture, drawing."].image).shape[0] == collection.SETTINGS["short_side"]
+
+
+def test_names_that_are_no_utf_8_are_spelled(photos, tmp_path):
+    """As those of archives from systems with other alphabets."""
+    for number in range(10):
+        path = os.fsencode(photos) + b"/caf\xe9/%d\xe8.jpg" % number
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        pathlib.Path(os.fsdecode(path)).write_bytes(picture(shade=100 + number))
+    for path in photos.rglob("*.jpg"):
+        path.with_suffix(".txt").write_text(f"picture {os.fsencode(path.stem)}")
+    (photos / os.fsdecode(b"caf\xe9/9\xe8.txt")).unlink()
+    found = folder.read(photos)
+    assert found.dropped["no caption"] == [r"caf\xe9/9\xe8.jpg", "cat/drawing.svg", "dog/broken.png"]
+    manifest = _prepare(photos, tmp_path / "out")
+    assert manifest.families["folder"].names == (r"caf\xe9", "cat", "dog")
+    assert manifest.all_dropped() == {"no caption": 3}
+    assert sum(record.labels["folder"] == 0 for record in _all(tmp_path / "out")) == 9
+
+    source = open_source(f"folder:{photos}")
+    assert source.families["folder"].names == (r"caf\xe9", "cat", "dog")
+    assert source[0].labels["folder"] == 0
+    unread = collection.Picture(photos, "caf\udce9.png", ("a caption",), ("concept",))  # of a source without spelling
+    assert sum(map(len, collection.split_by_concept([unread]).values())) == 1
 
 
 def test_what_is_left_out_is_named_with_its_folder(photos, tmp_path):

@@ -113,7 +113,10 @@ def write(
         families=families or {},
         settings={"short_side": values.short_side, "quality": values.quality} | (settings or {}),
         dropped={reason: len(names) for reason, names in dropped.items()},
-        named={reason: names[: records.NAMED_OF_A_REASON] for reason, names in dropped.items()},
+        named={
+            reason: [records.printable(name) for name in names[: records.NAMED_OF_A_REASON]]
+            for reason, names in dropped.items()
+        },
     )
     manifest = records.write_all(
         out,

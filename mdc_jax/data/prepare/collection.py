@@ -184,4 +184,5 @@ def _inputs(pictures: Sequence[Picture], settings: Mapping[str, Any]) -> str:
 
 
 def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    # Names of files need not be UTF-8.
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")

@@ -39,15 +39,15 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
     texts = {column: folder.read_captions(root, paths, column) for column in columns}
     pictures, dropped = [], collections.defaultdict(list)
     for path in paths:
-        captions = texts[columns[0]][path]
+        captions, name = texts[columns[0]][path], folder.readable(path.as_posix())
         worded = tuple(filter(has_words, captions or ()))
         if worded:
             concepts = tuple(("title", words(text)) for text in worded)
-            labels = {collection.FOLDER: collection.top_folder(path)}
-            pictures.append(Picture(root / path, path.as_posix(), worded, concepts, labels))
+            labels = {collection.FOLDER: collection.top_folder(pathlib.PurePosixPath(name))}
+            pictures.append(Picture(root / path, name, worded, concepts, labels))
         else:
             reason = "captions not UTF-8" if captions is None else "empty caption" if captions else "no caption"
-            dropped[reason].append(path.as_posix())
+            dropped[reason].append(name)
     if not pictures:
         raise FileNotFoundError(f"{root} has no images with captions; see mdc_jax/data/README.md for where they go")
 

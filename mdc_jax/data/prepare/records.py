@@ -374,7 +374,7 @@ def write_shard(
                 if isinstance(example, BadRecord):
                     dropped[example.reason] = dropped.get(example.reason, 0) + 1
                     if example.name and len(named.setdefault(example.reason, [])) < NAMED_OF_A_REASON:
-                        named[example.reason].append(_printable(example.name))
+                        named[example.reason].append(printable(example.name))
                 else:
                     writer.write(entry)
                     measured.append(lengths(example))
@@ -473,7 +473,8 @@ def _bounded(shards: Mapping[str, Shard]) -> dict[str, Shard]:
     return bounded
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
+    """A name from the data as it may stand in a manifest and on a terminal."""
     return "".join(c if c.isprintable() else "?" for c in name[:_NAME_LENGTH])
 
 

@@ -39,7 +39,7 @@ class FolderSource:
         if not self._files:
             raise FileNotFoundError(f"{root} has no images ({', '.join(sorted(SUFFIXES))})")
         self._captions = read_captions(root, self._files)
-        names = tuple(sorted({file.parts[0] for file in self._files if len(file.parts) > 1}))
+        names = tuple(sorted({readable(file.parts[0]) for file in self._files if len(file.parts) > 1}))
         self.families: Mapping[str, Family] = {FAMILY: Family("class", names)} if len(names) > 1 else {}
         self._missing = frozenset(file for file in self._files if not (root / file).exists())  # links to nowhere
         sizes = {file: (root / file).stat().st_size for file in self._files if file not in self._missing}
@@ -58,7 +58,7 @@ class FolderSource:
         labels = {}
         if self.families:
             names = self.families[FAMILY].names
-            labels[FAMILY] = np.int32(names.index(file.parts[0]) if len(file.parts) > 1 else -1)
+            labels[FAMILY] = np.int32(names.index(readable(file.parts[0])) if len(file.parts) > 1 else -1)
         return Record((self._root / file).read_bytes(), captions, labels)
 
     def captions(self, index: int) -> tuple[str, ...]:
@@ -81,6 +81,11 @@ def open(rest: str) -> FolderSource:
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {rest!r}")
     return FolderSource(root)
+
+
+def readable(name: str) -> str:
+    r"""The name of a file as text: bytes that are no UTF-8, as in archives from elsewhere, are spelled: "caf\xe9"."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def image_files(
