@@ -114,6 +114,24 @@ def test_keys_that_are_numbers_are_refused(tmp_path):
         recaptions.Captions.open([path])
 
 
+@pytest.mark.parametrize("name", ["re_caption", "org_caption", "url", "sha256"])
+@pytest.mark.parametrize("value", [5, [["a text", "another"]], b"bytes"], ids=["number", "list", "bytes"])
+def test_columns_that_are_no_text_are_refused(tmp_path, name, value):
+    path = _write(tmp_path / "0.parquet", [_row(n, **{name: value}) for n in range(3)])
+    with pytest.raises(ValueError, match=rf"0\.parquet: its column {name} is .*; it must be text"):
+        recaptions.Captions.open([path])
+
+
+def test_texts_in_any_layout_are_texts(tars, tmp_path):
+    rows = pyarrow.Table.from_pylist([_row(n, org_caption=None) for n in range(COUNT)])
+    large = rows["sha256"].cast(pyarrow.large_string())
+    rows = rows.set_column(rows.column_names.index("sha256"), "sha256", large)
+    rows = rows.set_column(rows.column_names.index("url"), "url", rows["url"].dictionary_encode())
+    pyarrow.parquet.write_table(rows, tmp_path / "0.parquet")
+    examples = list(_plans(tars, tmp_path / "0.parquet")[0].examples())
+    assert [example.about["url"] for example in examples] == [f"https://example.org/{n}" for n in range(30)]
+
+
 def test_of_equal_keys_the_first_row_is_taken(tars, tmp_path):
     rows = [_row(n) for n in range(COUNT)] + [_row(5, re_caption="a second row")]
     prepare(tmp_path / "out", *_plans(tars, _write(tmp_path / "0.parquet", rows)))

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import pyarrow
 import pyarrow.parquet
+from pyarrow import types
 
 from mdc_jax.data import parquet
 from mdc_jax.data.prepare import tar
@@ -34,7 +35,7 @@ class Captions:
         """Reads the footers alone.
 
         Raises:
-          ValueError: a file has not these columns, or numbers for keys; or is no parquet.
+          ValueError: a file has not these columns, or other than text in one; or is no parquet.
         """
         ranges, digest = [], hashlib.sha256()
         for path in paths:
@@ -50,6 +51,9 @@ class Captions:
                 raise ValueError(
                     f"{path}: keys are {kind}; they must be text as the names in the tars, with their zeros: 000000012"
                 )
+            for name in NEEDED:
+                if not _is_text(kind := schema.field(name).type):
+                    raise ValueError(f"{path}: its column {name} is {kind}; it must be text")
             lows, highs = zip(*_group_ranges(path), strict=True)
             ranges.append((min(lows), max(highs)))
             digest.update(repr((path.name, path.stat().st_size)).encode() + _footer(path))
@@ -103,6 +107,12 @@ def _footer(path: pathlib.Path) -> bytes:
         file.seek(-8, 2)
         file.seek(-8 - int.from_bytes(file.read(4), "little"), 2)
         return file.read()
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    """Texts, or nothing at all."""
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
