@@ -16,7 +16,9 @@ import scipy.stats
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 
-from mdc_jax.data.sources.base import BadRecord, Family, Source
+from mdc_jax.data.readers import read_ahead
+from mdc_jax.data.retries import Retries
+from mdc_jax.data.sources.base import BadRecord, Family, Record, Source
 
 COUNT = "count"  # the family within whose classes the others are predicted: more objects need more words
 MEAN = ""  # the name of a family's mean over its names
@@ -76,13 +78,23 @@ def audit(source: Source, indices: Iterable[int], bucket: Callable[[Sequence[str
 
     Where the source has a family "count", the other families are predicted among images of equal count. A source may
     have `word_kind(word) -> str`; else function words and punctuation are kinds of their own, all other words are one.
+
+    Raises:
+      ReadError: a record could not be read, after several attempts.
     """
-    captions, buckets, labels, dropped = [], [], collections.defaultdict(list), collections.Counter()
-    for index in indices:
+    retries = Retries()
+
+    def read(index: int) -> Record | BadRecord:
+        """The record without its image, of which there would be many in memory."""
         try:
-            record = source[index]
+            return dataclasses.replace(retries(source.__getitem__, source.spec, index), image=b"")
         except BadRecord as fault:
-            dropped[fault.reason] += 1
+            return fault
+
+    captions, buckets, labels, dropped = [], [], collections.defaultdict(list), collections.Counter()
+    for record in read_ahead(read, indices):
+        if isinstance(record, BadRecord):
+            dropped[record.reason] += 1
             continue
         text = next((caption for caption in record.captions if words(caption)), None)
         if text is None:

@@ -19,7 +19,7 @@ from mdc_jax.data import augmentation, images
 from mdc_jax.data.batch import LABEL_PREFIX, PAD_ID
 from mdc_jax.data.length_buckets import LengthBuckets, caption_length
 from mdc_jax.data.plan import plan_of
-from mdc_jax.data.readers import Readers
+from mdc_jax.data.readers import Readers, read_ahead
 from mdc_jax.data.retries import Retries
 from mdc_jax.data.sources.base import BadRecord, Record, Source
 from mdc_jax.data.texts import has_words
@@ -256,16 +256,22 @@ def read_captions(source: Source, limit: int) -> Iterator[str]:
     Of captions that have weights one is drawn, so that every column has its share.
     """
     retries = Retries()
-    for index in plan_of(source, seed=0, shuffle=False).spread(min(limit, len(source))):
+
+    def read(index: int) -> Sequence[str]:
         try:
             text = _text(source, index, retries)
         except BadRecord:
-            continue
-        captions = text.captions
-        if text.weights:
-            rng = np.random.default_rng((index, _CAPTIONS))
-            captions = [captions[choice] for choice in _draw(rng, len(captions), 1, text.weights)]
-        yield from filter(has_words, captions)
+            return ()
+        if not text.weights:
+            return text.captions
+        rng = np.random.default_rng((index, _CAPTIONS))
+        return [text.captions[choice] for choice in _draw(rng, len(text.captions), 1, text.weights)]
+
+    try:
+        for captions in read_ahead(read, plan_of(source, seed=0, shuffle=False).spread(min(limit, len(source)))):
+            yield from filter(has_words, captions)
+    finally:
+        retries.end()
 
 
 def make_tokenizer(config: sections.Config, source: Source) -> Tokenizer:

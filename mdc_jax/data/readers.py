@@ -1,10 +1,11 @@
 """How many records are read at once: one by each thread, or as many as it takes where reading waits, as on a bucket."""
 
 import concurrent.futures
+import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from mdc_jax.config import sections
@@ -15,6 +16,7 @@ _Read = TypeVar("_Read")
 _TIMED = 8  # records that are read with a look at the clock
 _TOGETHER = 32  # records that are read before they are worked on
 _MOST = 128
+_AHEAD = 512  # records that are read at most before they are asked for
 
 
 def wanted(wait: float, work: float, threads: int) -> int:
@@ -74,3 +76,15 @@ class Readers:
         """Drops what has not been read yet."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def read_ahead(read: Callable[[_Key], _Read], keys: Iterable[_Key]) -> Iterator[_Read]:
+    """read(key) of every key, in order; where reading waits, as on a bucket, those of later keys are under way.
+
+    What `read` returns should be small: up to `_AHEAD` of it are held.
+    """
+    keys = iter(keys)
+    with contextlib.closing(Readers(read, sections.Data(threads=1))) as readers:  # one thread asks for them
+        while some := list(itertools.islice(keys, _AHEAD)):
+            for found in readers(some):
+                yield from found

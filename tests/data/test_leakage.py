@@ -1,9 +1,12 @@
 """What captions give away: nothing on the built-in scenes, and what was put in elsewhere."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
-from mdc_jax.data import leakage
+from mdc_jax.data import leakage, retries
 from mdc_jax.data.sources import scenes
 from mdc_jax.data.sources.base import BadRecord, Family, Record
 
@@ -107,6 +110,36 @@ def test_what_cannot_be_used_is_counted_and_rare_labels_are_left_out():
     found = leakage.audit(Captions(texts, {"kind": label}, {"kind": Family("class", ("no", "yes"))}), range(200))
     assert found.dropped == {"damaged entry": 1, "no caption": 1}
     assert not found.told
+
+
+def test_records_are_read_ahead_and_again_after_a_read_error(monkeypatch):
+    monkeypatch.setattr(retries, "_AFTER", (0.0,))
+
+    class Far(Captions):
+        now = most = 0
+        failed = False
+        lock = threading.Lock()
+
+        def __getitem__(self, index):
+            with self.lock:
+                self.now += 1
+                self.most = max(self.most, self.now)
+            time.sleep(0.02)
+            with self.lock:
+                self.now -= 1
+                fails, self.failed = index == 150 and not self.failed, self.failed or index == 150
+            if fails:
+                raise OSError("no network")
+            return super().__getitem__(index)
+
+    rng = np.random.default_rng(4)
+    label = rng.integers(0, 2, 300)
+    family = Family("class", ("no", "yes"))
+    made = ["word " * n for n in rng.integers(3, 9, 300) + label], {"kind": label}, {"kind": family}
+    far = Far(*made)
+    assert leakage.audit(far, range(300)) == leakage.audit(Captions(*made), range(300))
+    assert far.failed
+    assert far.most > 20
 
 
 def test_batches_made_by_label_tell_it_and_batches_made_at_random_do_not():

@@ -2,8 +2,10 @@
 
 import collections
 import dataclasses
+import fractions
 import io
 import itertools
+import threading
 import time
 
 import numpy as np
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from mdc_jax.config import sections
 from mdc_jax.data import images, pipeline, retries, tokenizer
 from mdc_jax.data.batch import EOS_ID
-from mdc_jax.data.plan import Plan
+from mdc_jax.data.plan import Part, Plan, plan_of
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Family, Record
 
@@ -412,3 +414,52 @@ def test_fake_data(words):
 def test_wrong_specs_are_explained(spec, message):
     with pytest.raises(ValueError, match=message):
         open_source(spec)
+
+
+class Far(Fixed):
+    """A source that takes its time, as one in a bucket does; knows how many records were read at the same time."""
+
+    def __init__(self, records):
+        super().__init__(records)
+        self.now = self.most = 0
+        self._lock = threading.Lock()
+
+    def __getitem__(self, index):
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.02)
+        with self._lock:
+            self.now -= 1
+        return super().__getitem__(index)
+
+
+def test_captions_are_read_ahead_in_the_same_order():
+    def record(index):
+        weights = (0.2, 0.7, 0.1) if index % 3 else ()
+        return Record(b"", (_caption(index), " ", _caption(index, 1)), weights=weights)
+
+    records = [BadRecord("damaged entry") if index % 10 == 7 else record(index) for index in range(230)]
+    source = Far(records)
+    source.parts = Part(fractions.Fraction(2), 150), Part(fractions.Fraction(1), 80)
+    expected = []
+    for index in plan_of(source, seed=0, shuffle=False).spread(200):  # one after the other
+        if isinstance(records[index], Record):
+            captions, weights = records[index].captions, records[index].weights
+            if weights:
+                captions = [captions[np.random.default_rng((index, 1)).choice(3, 1, replace=False, p=weights)[0]]]
+            expected += [caption for caption in captions if caption.strip()]
+    assert list(pipeline.read_captions(source, 200)) == expected
+    assert source.most > 20
+
+
+def test_captions_that_nobody_asks_for_any_more_keep_no_thread_waiting(monkeypatch):
+    monkeypatch.setattr(retries, "_AFTER", (600.0,))
+    source = Far(_good(45) + [OSError("gone")] * 155)  # captions are given by 32
+    before = set(threading.enumerate())
+    captions = pipeline.read_captions(source, 200)
+    assert list(itertools.islice(captions, 12)) == [_caption(index) for index in range(12)]
+    captions.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=60)
+        assert not thread.is_alive()

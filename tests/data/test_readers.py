@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mdc_jax.config import sections
-from mdc_jax.data.readers import Readers, wanted
+from mdc_jax.data.readers import Readers, read_ahead, wanted
 
 
 class Slow:
@@ -80,3 +80,14 @@ def test_a_number_that_is_given_is_kept_and_errors_come_out_in_their_place(count
     assert found == [2 * key for key in range(30, 62)]  # the list before it
     assert readers.count == count
     assert read.most <= count
+
+
+def test_what_is_read_ahead_comes_in_order_and_errors_in_their_place():
+    read = Slow(0.005)
+    ahead = read_ahead(read, iter(range(1_000)))
+    assert [next(ahead) for _ in range(40)] == [2 * key for key in range(40)]
+    assert 1 < read.most <= 128
+    with pytest.raises(OSError, match="gone"):
+        list(ahead)
+    keys = range(71, 1_200)  # more than are read before they are asked for
+    assert [*read_ahead(Slow(0.001), iter(keys))] == [2 * key for key in keys]
