@@ -158,6 +158,12 @@ def test_the_command_shows_counts(stamps, tmp_path):
     assert "examples" in done.stderr  # the progress bar
 
 
+def test_a_bucket_is_no_place_to_write_to(stamps):
+    done = _run("--out=gs://bucket/pictures", f"--from={stamps}")
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("error: --out=gs://bucket/pictures: shards are written to a folder of this")
+
+
 def test_a_source_that_cannot_be_had_is_explained(tmp_path, monkeypatch):
     done = _run(f"--out={tmp_path}/out", f"--from={tmp_path}/nowhere")
     assert done.returncode == 1

@@ -49,6 +49,7 @@ def test_webdataset_says_what_is_wrong(tmp_path):
         ([f"--from={tmp_path}/0.tar", "--workers=1"], "1 of 2 examples cannot be used (1 x empty caption, as 0.tar a)"),
         ([f"--from={tmp_path}/0.tar", f"--tokenizer={tmp_path}/model"], f"--tokenizer={tmp_path}/model: "),
         ([f"--from={tmp_path}/0.tar", "--columns="], "--columns is empty"),
+        ([f"--from={tmp_path}/0.tar", "--out=gs://bucket/a"], "error: --out=gs://bucket/a: shards are written to"),
         ([f"--from={tmp_path}/0.tar", "--split=test"], "holds 1 shards that this run does not write, as train-0"),
     ):
         done = _run("webdataset", f"--out={tmp_path}/out", *arguments)

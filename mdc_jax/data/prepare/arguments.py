@@ -68,6 +68,13 @@ def paths(flag: str, suffix: str) -> list[pathlib.Path]:
     return list(found)
 
 
+def local(out: str) -> pathlib.Path:
+    """The folder in --out; raises ValueError for one in a bucket, which would become a folder called "gs:" here."""
+    if "://" in out:
+        raise ValueError(f"--out={out}: shards are written to a folder of this machine; copy that one to the bucket")
+    return pathlib.Path(out)
+
+
 def write(
     argv: Sequence[str],
     source: str,
@@ -89,7 +96,7 @@ def write(
         names no model.
     """
     values, dropped = flags.FLAGS, dropped or {}
-    out = pathlib.Path(values.out)
+    out = local(values.out)
     for name, count in collections.Counter(plan.name for plan in plans).items():
         if count > 1:
             raise ValueError(

@@ -28,7 +28,17 @@ from absl import app, flags
 from mdc_jax import command
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.collage.layout import CUTOUTS, FAMILY
-from mdc_jax.data.prepare import audit, collection, cutouts, emoji, near_duplicates, openclipart, records, tuxpaint
+from mdc_jax.data.prepare import (
+    arguments,
+    audit,
+    collection,
+    cutouts,
+    emoji,
+    near_duplicates,
+    openclipart,
+    records,
+    tuxpaint,
+)
 from mdc_jax.data.prepare.collection import Collection, Map, Picture
 from mdc_jax.data.sources.base import Family
 
@@ -168,7 +178,7 @@ def _sources(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def main(_: list[str]) -> None:
-    out = pathlib.Path(flags.FLAGS.out)
+    out = arguments.local(flags.FLAGS.out)
     try:
         sources = _sources(flags.FLAGS.source)
         given = _given(sources, flags.FLAGS["from"].value)
