@@ -211,6 +211,26 @@ def test_a_tar_of_other_files_is_no_success(tmp_path, name):
     assert (manifest.counts(), sum(manifest.all_dropped().values())) == ({"train": 1}, 1)
 
 
+def test_keys_with_a_dot_among_good_ones_are_counted(tmp_path):
+    mask = {"mask.png": picture(kind="PNG"), "mask.json": b"{}"}  # of a, and of b, further members
+    key, members = sample("b")
+    samples = [sample("a"), ("a", mask), sample("c.v2"), sample("d.v1"), sample("d.v2"), (key, mask | members)]
+    manifest = prepare(tmp_path / "out", TarPlan(write_tar(tmp_path / "0.tar", samples)))
+    assert manifest.counts() == {"train": 2}
+    assert manifest.all_dropped() == {"no file called KEY.jpg, since a KEY ends at its first dot": 3}
+    assert [*manifest.shards["train-0.arrayrecord"].named.values()] == [["0.tar c.v2", "0.tar d.v1", "0.tar d.v2"]]
+
+
+def test_of_a_key_that_comes_again_the_first_is_kept(tmp_path):
+    samples = [sample("a", "first"), sample("x/a"), sample("b", ""), sample("a", "second"), sample("c"), sample("a")]
+    tar = write_tar(tmp_path / "0.tar", [*samples, sample("b", "whole")], [("a", "success"), ("b", "success")])
+    manifest = prepare(tmp_path / "out", TarPlan(tar))
+    assert manifest.all_dropped() == {"empty caption": 1, "key twice": 2}
+    source = open_source(f"array_record:{tmp_path / 'out'}:train")
+    assert [source[index].captions[0] for index in range(len(source))] == ["first", "a caption", "a caption", "whole"]
+    assert prepare(tmp_path / "again", TarPlan(tar)).shards == manifest.shards
+
+
 def test_a_tar_without_members_is_no_fault_but_no_data_either(tmp_path):
     tar = write_tar(tmp_path / "0.tar", [])
     with pytest.raises(records.TooManyDropped, match="it holds no example"):

@@ -27,6 +27,7 @@ _IMAGES = frozenset(suffix.removeprefix(".") for suffix in SUFFIXES)
 _MAX_IMAGE = 2**26  # bytes
 _MAX_TEXT = 2**17  # bytes of a caption or of metadata
 _CHUNK = 10_000  # keys that are looked up together
+_DOTTED = "no file called KEY.jpg, since a KEY ends at its first dot"
 _NAMED = 3  # files of a tar that holds no example
 _LISTING = ("key", "status")  # columns of a parquet file beside a tar
 _MOST_LISTED = 2**21  # its rows, far above those of any tar: a few bytes can stand for all of them
@@ -72,7 +73,8 @@ class TarPlan:
 
     def _outcomes(self) -> Iterator[Example | BadRecord]:
         missing: dict[str, None] = {}
-        empty = True
+        kept: dict[str, bool] = {}  # by key
+        dotted: dict[str, str] = {}  # keys with a dot, and what they are up to it
         try:
             missing = _listed(self._listing)
         except BadRecord as fault:
@@ -81,17 +83,28 @@ class TarPlan:
             try:
                 for chunk in _chunks(tar.samples(file, _IMAGES | {_TXT, _JSON})):
                     rows = self._rows([sample.key for sample in chunk])
-                    empty = False
                     for sample in chunk:
                         missing.pop(join_key(sample.key), None)
+                        if sample.within:
+                            dotted[sample.key] = sample.within
+                            continue
                         try:
+                            if kept.setdefault(sample.key, False):
+                                raise BadRecord("key twice")
                             yield self._example(file, sample, rows)
+                            kept[sample.key] = True
                         except BadRecord as fault:
                             yield BadRecord(fault.reason, sample.key)
-                if empty and (others := [member.name for member in itertools.islice(tar.members(file), _NAMED)]):
+                if (
+                    not kept
+                    and not dotted
+                    and (others := [member.name for member in itertools.islice(tar.members(file), _NAMED)])
+                ):
                     yield BadRecord("no file of the tar is called KEY.jpg, KEY.txt or KEY.json", ", ".join(others))
             except tar.BadTar as fault:
                 yield fault
+        # Beside a.jpg, a.mask.png and a.mask.json are further members of a, which nobody asked for.
+        yield from (BadRecord(_DOTTED, key) for key, within in dotted.items() if within not in kept)
         yield from (BadRecord("in the parquet, not in the tar", key) for key in missing)
 
     def _rows(self, _: Sequence[str]) -> Mapping[str, Any]:

@@ -43,11 +43,16 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Members that follow each other and are named alike up to the first dot, by the rest of their names."""
+    """Members that follow each other and are named alike up to the first dot, by the rest of their names.
+
+    Where `within` is not "", they are named alike up to the last dot instead, as c.v2.jpg and c.v2.txt, and `within` is
+    the key that they belong to, c: whoever named them so may have meant an example of its own.
+    """
 
     key: str
     members: dict[str, Member]
     repeated: bool  # a name came twice; the first one is kept
+    within: str = ""
 
 
 def samples(file: BinaryIO, wanted: frozenset[str]) -> Iterator[Sample]:
@@ -56,22 +61,40 @@ def samples(file: BinaryIO, wanted: frozenset[str]) -> Iterator[Sample]:
     Raises:
       BadTar: the rest cannot be read. The example that was begun there is not given.
     """
-    sample: Sample | None = None
+    runs: dict[bool, Sample] = {}  # the one that is read now, of keys with a dot or without
     for member in members(file):
-        folder, base = posixpath.split(member.name)
-        stem, _, extension = base.partition(".")
-        key, extension = posixpath.join(folder, stem), extension.lower()
-        if not stem or extension not in wanted:
+        key, extension, within = _split(member.name, wanted)
+        if extension not in wanted:
             continue
+        sample = runs.get(bool(within))
         if sample is None or sample.key != key:
-            if sample is not None:
-                yield sample
-            sample = Sample(key, {}, False)
+            yield from _whole(sample)
+            sample = Sample(key, {}, False, within)
         if extension in sample.members:
             sample = dataclasses.replace(sample, repeated=True)
         else:
             sample.members[extension] = member
-    if sample is not None:
+        runs[bool(within)] = sample
+    for sample in runs.values():
+        yield from _whole(sample)
+
+
+def _split(name: str, wanted: frozenset[str]) -> tuple[str, str, str]:
+    """Key and extension of a member, and the key up to the first dot where that is shorter; hidden files have none."""
+    folder, base = posixpath.split(name)
+    stem, _, extension = base.partition(".")
+    if not stem:
+        return "", "", ""
+    first = posixpath.join(folder, stem)
+    if extension.lower() in wanted:
+        return first, extension.lower(), ""
+    stem, _, extension = base.rpartition(".")
+    return posixpath.join(folder, stem), extension.lower(), first
+
+
+def _whole(sample: Sample | None) -> Iterator[Sample]:
+    """The sample, if it is one: a single file of a key with a dot, as a.mask.png, is none."""
+    if sample is not None and (not sample.within or len(sample.members) > 1):
         yield sample
 
 
