@@ -18,7 +18,7 @@ from mdc_jax.data import images, tokenizer
 from mdc_jax.data.prepare import records
 from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.lengths import Lengths
-from mdc_jax.data.prepare.samples import MAX_CAPTION, TarPlan
+from mdc_jax.data.prepare.samples import MAX_CAPTION, TarPlan, advice
 from mdc_jax.data.sources import open_source
 
 
@@ -229,6 +229,19 @@ def test_of_a_key_that_comes_again_the_first_is_kept(tmp_path):
     source = open_source(f"array_record:{tmp_path / 'out'}:train")
     assert [source[index].captions[0] for index in range(len(source))] == ["first", "a caption", "a caption", "whole"]
     assert prepare(tmp_path / "again", TarPlan(tar)).shards == manifest.shards
+
+
+@pytest.mark.parametrize(("images", "texts", "apart"), [(10, 10, True), (10, 6, True), (10, 2, False), (0, 0, False)])
+def test_keys_whose_files_are_no_neighbours_are_explained(tmp_path, images, texts, apart):
+    members = sample("")[1]
+    halves = [(f"{n}", {"jpg": members["jpg"]}) for n in range(images)]
+    halves += [(f"{n}", {"txt": members["txt"]}) for n in range(texts)]
+    tar = write_tar(tmp_path / "0.tar", [*halves, sample("good"), sample("bad", "")])
+    with pytest.raises(records.TooManyDropped) as caught:
+        prepare(tmp_path / "out", TarPlan(tar), max_dropped=0.1)
+    assert caught.value.dropped.get("no caption member", 0) == images
+    assert caught.value.dropped.get("no image member", 0) == texts
+    assert ("must be neighbours" in advice(caught.value.dropped)) == apart
 
 
 def test_a_tar_without_members_is_no_fault_but_no_data_either(tmp_path):

@@ -25,6 +25,7 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -226,7 +227,11 @@ def _read_shard(name: str, content: dict[str, Any]) -> Shard:
 
 
 class TooManyDropped(RuntimeError):
-    """More examples than `max_dropped` could not be used."""
+    """More examples than `max_dropped` could not be used; `dropped` counts them by reason."""
+
+    def __init__(self, message: str, dropped: Mapping[str, int] = MappingProxyType({})) -> None:
+        super().__init__(message)
+        self.dropped = dropped
 
 
 class Plan(Protocol):
@@ -447,14 +452,16 @@ class _Tally:
             raise TooManyDropped(
                 f"{dropped} of {self._records + dropped} examples cannot be used ({self._reasons()}), more than the "
                 f"allowed share of {self._max_dropped:g}. What is finished is kept: repair the data, or allow more "
-                "(--max_bad_share), and run again."
+                "(--max_bad_share), and run again.",
+                self._dropped,
             )
 
     def finish(self) -> None:
         """Judges the whole."""
         self.judge(0)
         if not self._records:
-            raise TooManyDropped(f"nothing of this data can be used: {self._reasons() or 'it holds no example'}")
+            why = self._reasons() or "it holds no example"
+            raise TooManyDropped(f"nothing of this data can be used: {why}", self._dropped)
 
     def _reasons(self) -> str:
         return ", ".join(

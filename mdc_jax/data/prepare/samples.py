@@ -27,6 +27,7 @@ _IMAGES = frozenset(suffix.removeprefix(".") for suffix in SUFFIXES)
 _MAX_IMAGE = 2**26  # bytes
 _MAX_TEXT = 2**17  # bytes of a caption or of metadata
 _CHUNK = 10_000  # keys that are looked up together
+_NO_IMAGE, _NO_CAPTION = "no image member", "no caption member"
 _DOTTED = "no file called KEY.jpg, since a KEY ends at its first dot"
 _NAMED = 3  # files of a tar that holds no example
 _LISTING = ("key", "status")  # columns of a parquet file beside a tar
@@ -95,12 +96,10 @@ class TarPlan:
                             kept[sample.key] = True
                         except BadRecord as fault:
                             yield BadRecord(fault.reason, sample.key)
-                if (
-                    not kept
-                    and not dotted
-                    and (others := [member.name for member in itertools.islice(tar.members(file), _NAMED)])
-                ):
-                    yield BadRecord("no file of the tar is called KEY.jpg, KEY.txt or KEY.json", ", ".join(others))
+                others = [] if kept or dotted else list(itertools.islice(tar.members(file), _NAMED))
+                if others:
+                    names = ", ".join(member.name for member in others)
+                    yield BadRecord("no file of the tar is called KEY.jpg, KEY.txt or KEY.json", names)
             except tar.BadTar as fault:
                 yield fault
         # Beside a.jpg, a.mask.png and a.mask.json are further members of a, which nobody asked for.
@@ -137,6 +136,17 @@ class TarPlan:
     @property
     def _listing(self) -> pathlib.Path:
         return self.path.with_suffix(".parquet")
+
+
+def advice(dropped: Mapping[str, int]) -> str:
+    """What may be wrong with tars of which so many examples were dropped, by reason; "" where nothing comes to mind."""
+    fewer, more = sorted(dropped.get(reason, 0) for reason in (_NO_IMAGE, _NO_CAPTION))
+    if fewer <= more / 2:
+        return ""
+    return (
+        "About as many keys lack an image as lack a caption. The files of one key must be neighbours, KEY.jpg KEY.txt, "
+        "not all images first and all texts after: write the tars anew in the order of names, as with tar --sort=name"
+    )
 
 
 def join_key(key: str) -> str:
@@ -188,13 +198,13 @@ def _image(file: BinaryIO, sample: tar.Sample) -> bytes:
     if sample.repeated or len(found) > 1:
         raise BadRecord("member twice")
     if not found:
-        raise BadRecord("no image member")
+        raise BadRecord(_NO_IMAGE)
     return _read(file, found[0], _MAX_IMAGE, "huge image")
 
 
 def _caption(file: BinaryIO, sample: tar.Sample) -> str:
     if _TXT not in sample.members:
-        raise BadRecord("no caption member")
+        raise BadRecord(_NO_CAPTION)
     try:
         return _read(file, sample.members[_TXT], _MAX_TEXT, "huge caption").decode("utf-8-sig")
     except UnicodeDecodeError as error:

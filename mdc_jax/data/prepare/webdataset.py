@@ -7,18 +7,21 @@ columns of text are kept apart by name: --columns=caption,alt takes KEY.txt and 
 
 from absl import flags
 
-from mdc_jax.data.prepare import arguments
+from mdc_jax.data.prepare import arguments, samples
 from mdc_jax.data.prepare.lengths import CAPTION
-from mdc_jax.data.prepare.samples import TarPlan
+from mdc_jax.data.prepare.records import TooManyDropped
 
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     columns = arguments.columns()
     paths = arguments.paths("from", ".tar")
-    plans = [TarPlan(path, values.split, arguments.encoding(), columns) for path in paths]
+    plans = [samples.TarPlan(path, values.split, arguments.encoding(), columns) for path in paths]
     source = f"webdataset {' '.join(values['from'].value)}"
-    arguments.write(argv, source, plans, columns=columns, unit="B")
+    try:
+        arguments.write(argv, source, plans, columns=columns, unit="B")
+    except TooManyDropped as error:
+        raise TooManyDropped(f"{error}\n{samples.advice(error.dropped)}".strip(), error.dropped) from error
 
 
 if __name__ == "__main__":
