@@ -159,6 +159,8 @@ def _decode_any(data: bytes, mode: str = "RGB") -> np.ndarray:
         raise BadImage("unknown format") from error
     except PIL.Image.DecompressionBombError as error:
         raise BadImage("too many pixels") from error
+    except MemoryError:  # the machine's fault: on another reading the image may be whole
+        raise
     except Exception as error:  # Pillow raises nearly any type on damaged bytes
         raise BadImage("damaged header") from error
     with picture:
@@ -167,7 +169,7 @@ def _decode_any(data: bytes, mode: str = "RGB") -> np.ndarray:
         try:
             PIL.ImageOps.exif_transpose(picture, in_place=True)
             return _pixels(picture, mode)
-        except BadImage:
+        except (BadImage, MemoryError):
             raise
         except Exception as error:  # as above
             raise BadImage(f"damaged {picture.format}") from error

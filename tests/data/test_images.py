@@ -7,6 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -216,6 +217,19 @@ def test_damage_has_a_reason(data, reason):
     with pytest.raises(images.BadImage) as caught:
         images.decode(data)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("fails", [(PIL.Image, "open"), (PIL.ImageOps, "exif_transpose")], ids=["header", "pixels"])
+def test_a_machine_without_memory_is_no_damage(fails, monkeypatch):
+    """Else a row would be masked on one reading and not on the next."""
+
+    def out_of_memory(*_, **__):
+        raise MemoryError
+
+    content = _encode(_photo(8, 6), "PNG")
+    monkeypatch.setattr(*fails, out_of_memory)
+    with pytest.raises(MemoryError):
+        images.decode(content)
 
 
 def test_a_harmless_fault_of_a_jpeg_is_forgiven():
