@@ -8,6 +8,7 @@ import pytest
 
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord
+from mdc_jax.data.sources.folder import image_files
 
 FILES = ("cats/one.png", "cats/two.JPG", "dogs/deep/three.webp", "four.png")
 
@@ -54,6 +55,35 @@ def test_a_link_to_nowhere_is_a_bad_record(root):
     with pytest.raises(BadRecord, match="no image file"):
         source[1]
     assert source[0].image and source[2].image
+
+
+def test_links_to_folders_are_followed_but_not_around(root, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "deep").mkdir(parents=True)
+    (elsewhere / "deep" / "bird.png").write_bytes((root / "four.png").read_bytes())
+    (elsewhere / "deep" / "bird.txt").write_text("a bird")
+    (elsewhere / "back").symlink_to(elsewhere)
+    (root / "birds").symlink_to(elsewhere)
+    (root / "cats" / "up").symlink_to(root)
+    source = open_source(f"folder:{root}")
+    files = [str(file) for file in image_files(root)]
+    assert files == ["birds/deep/bird.png", *FILES]
+    assert source.families["folder"].names == ("birds", "cats", "dogs")
+    assert source[0].captions == ("a bird",)
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    assert [str(file) for file in image_files(link)] == files
+    (root / "round").symlink_to(root / "round")
+    assert [str(file) for file in image_files(root, links=False)] == [*FILES]
+
+
+def test_what_macos_adds_to_archives_is_no_image(root):
+    (root / "__MACOSX" / "cats").mkdir(parents=True)
+    for name in ("__MACOSX/cats/._one.png", "__MACOSX/one.png", "cats/._one.png", "._four.png"):
+        (root / name).write_bytes(b"\x00\x05\x16\x07")
+    source = open_source(f"folder:{root}")
+    assert [str(file) for file in image_files(root)] == [*FILES]
+    assert source.families["folder"].names == ("cats", "dogs")
 
 
 def test_csv_captions(root):

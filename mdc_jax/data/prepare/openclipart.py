@@ -65,7 +65,7 @@ def collect(given: str) -> Iterator[Collection]:
 
 
 def _read(root: pathlib.Path, version: str) -> Collection:
-    texts = {file: _metadata(root / "svg" / file) for file in image_files(root / "svg", (".svg",))}
+    texts = {file: _metadata(root / "svg" / file) for file in image_files(root / "svg", (".svg",), links=False)}
     uses = [collections.Counter(column) for column in zip(*filter(None, texts.values()), strict=True)]
     pictures, dropped = [], collections.Counter()
     for file, text in texts.items():

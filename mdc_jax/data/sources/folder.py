@@ -16,7 +16,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from mdc_jax.data.tokenizer import Tokenizer
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 _MOST_CAPTIONS = 1_000  # of an image
+_MACOS_FOLDER, _MACOS_FILE = "__MACOSX", "._"
 _SHOWN = 200  # characters of what is wrong
 FAMILY = "folder"
 
@@ -89,18 +90,51 @@ def readable(name: str) -> str:
 
 
 def image_files(
-    root: pathlib.Path, suffixes: Iterable[str] = SUFFIXES, on_error: Callable[[OSError], None] | None = None
+    root: pathlib.Path,
+    suffixes: Iterable[str] = SUFFIXES,
+    *,
+    links: bool = True,
+    on_error: Callable[[OSError], None] | None = None,
 ) -> list[pathlib.Path]:
-    """Paths of all images below `root`, relative to it, in the order of their names.
+    """Paths of all images below `root`, relative to it, in the order of their names; none where it is no folder.
 
-    `on_error` is told of each folder that cannot be read, and so has no images here.
+    What macOS adds to archives, the folder __MACOSX and a file ._NAME for NAME, is no image, whatever it is called.
+
+    Args:
+      root: the folder.
+      suffixes: of images.
+      links: whether links to folders are followed, unless they lead back to a folder that they lie in.
+      on_error: is told of each folder that cannot be read, and so has no images here; None: that is an error.
+
+    Raises:
+      OSError: a folder cannot be read.
     """
     wanted = frozenset(suffixes)
-    found = []
-    for directory, _, names in os.walk(root, onerror=on_error):
-        inside = pathlib.Path(directory).relative_to(root)
-        found += [inside / name for name in names if os.path.splitext(name)[1].lower() in wanted]
-    return sorted(found)
+
+    def entries(folder: pathlib.Path) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as found:
+                return list(found)
+        except OSError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            return []
+
+    def below(inside: pathlib.Path, above: frozenset[str]) -> Iterator[pathlib.Path]:
+        """The images in a folder of `root` and below; `above` are the real paths of the folders around it."""
+        real = os.path.realpath(root / inside)
+        if real in above:
+            return
+        for entry in entries(root / inside):
+            linked = entry.is_symlink() and os.path.isdir(entry)
+            if linked or entry.is_dir(follow_symlinks=False):
+                if entry.name != _MACOS_FOLDER and (links or not linked):
+                    yield from below(inside / entry.name, above | {real})
+            elif os.path.splitext(entry.name)[1].lower() in wanted and not entry.name.startswith(_MACOS_FILE):
+                yield inside / entry.name
+
+    return sorted(below(pathlib.Path(), frozenset())) if root.is_dir() else []
 
 
 def read_captions(
