@@ -32,7 +32,8 @@ def extract(
 ) -> tuple[int, int]:
     """Writes features of all images below `root`, or what earlier calls have left to do, if anything; see the module.
 
-    Names bad files, and folders that cannot be read, on stderr. Returns how many images have features, and how many files were skipped.
+    Names bad files, and folders that cannot be read, on stderr. Returns how many images have features, and how many
+    files were skipped.
     Raises ConfigError where there is no image, and as `Encoder` and `Parts` do.
     """
     files = image_files(
