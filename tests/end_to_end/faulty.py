@@ -26,6 +26,7 @@ EVERY = 10  # steps from one checkpoint to the next
 
 
 def read_only(workdir: pathlib.Path) -> None:
+    _quieten_threads()
     _permit(workdir, 0o555)
 
 
@@ -36,6 +37,7 @@ def make_writable(workdir: pathlib.Path) -> None:
 def no_space_for_a_checkpoint(workdir: pathlib.Path) -> None:
     """Files that may not grow beyond a size fail as those on a full disk do; the log has room for 20 more lines."""
     logging.set_verbosity(logging.FATAL)  # what Orbax says of each file would take the room of the error
+    _quieten_threads()
     _limit_files((workdir / METRICS_FILE).stat().st_size * 5 // 2)
 
 
@@ -62,6 +64,11 @@ def bug(_: pathlib.Path) -> None:
 
 
 _FAULTS = (read_only, no_space_for_a_checkpoint, no_space_for_the_log, out_of_memory, ctrl_c, ctrl_c_twice, bug)
+
+
+def _quieten_threads() -> None:
+    """After a save has failed, threads of TensorStore print, file by file, that Orbax's event loop is closed."""
+    sys.excepthook = lambda *_: None
 
 
 def _permit(workdir: pathlib.Path, mode: int) -> None:

@@ -21,7 +21,7 @@ ONE_DEVICE = {"XLA_FLAGS": commands.xla_flags(devices=1)}
 # What keeps a command short here: by how it begins, the text to put in and the arguments to add.
 SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "bash launch/demo.sh": ({}, ["--config=configs/scenes.py:runlocal"]),
-    "bash launch/test.sh": ({}, ["tests/config"]),
+    "bash launch/test.sh": ({}, ["tests/config/test_decoding.py"]),
     "bash launch/setup.sh": ({}, []),
     "source .venv/bin/activate": ({}, []),
     "python -m mdc_jax.main --config=help": ({}, []),
