@@ -68,7 +68,7 @@ _FAULTS = (read_only, no_space_for_a_checkpoint, no_space_for_the_log, out_of_me
 
 def _quieten_threads() -> None:
     """After a save has failed, threads of TensorStore print, file by file, that Orbax's event loop is closed."""
-    sys.excepthook = lambda *_: None
+    sys.unraisablehook = lambda _: None
 
 
 def _permit(workdir: pathlib.Path, mode: int) -> None:
