@@ -19,7 +19,7 @@ import mdc_jax
 from mdc_jax import command, inference
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.images import BadImage
-from mdc_jax.data.sources.folder import image_files
+from mdc_jax.data.sources.folder import image_files, readable
 from mdc_jax.report import denoising
 from mdc_jax.training import compilation_cache
 
@@ -41,7 +41,7 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
     """A file, or the images of a folder; folders within it that cannot be read are named on stderr."""
 
     def skip(error: OSError) -> None:
-        print(f"skipped {shown(error.filename)}: {error.strerror}", file=sys.stderr)
+        print(f"skipped {readable(error.filename)}: {error.strerror}", file=sys.stderr)
 
     return [path / file for file in image_files(path, on_error=skip)] if path.is_dir() else [path]
 
@@ -58,7 +58,7 @@ def captions(
     def skip(index: int, error: BaseException) -> None:
         if not isinstance(error, OSError | BadImage):
             raise error
-        print(f"skipped {shown(files[index])}: {error}", file=sys.stderr)
+        print(f"skipped {readable(files[index])}: {error}", file=sys.stderr)
         bad.add(index)
 
     numbers = (number for number in range(len(files)) if number not in bad)  # faults of a batch come before its results
@@ -67,11 +67,6 @@ def captions(
             yield files[next(numbers)], written
     if len(bad) == len(files):
         raise ConfigError("none of the images can be read")
-
-
-def shown(file: str | os.PathLike[str]) -> str:
-    """The name as text, also where it is not UTF-8, as names of files need not be."""
-    return os.fsencode(file).decode(errors="backslashreplace")
 
 
 def lines(written: inference.Written, show_steps: bool) -> list[str]:
@@ -116,14 +111,14 @@ def main(arguments: Sequence[str]) -> None:
     for file, caption in captions(model, files, settings, tokens=options.tokens, seed=options.seed):
         error = f" ± {caption.standard_error:.2f}" if caption.standard_error else ""
         note = f"log p {caption.score:.2f}{error} nats ({model.scorers[0]}, {caption.kind})"
-        name = shown(file)
+        name = readable(file)
         print("\n    ".join([name, *lines(caption, options.show_steps), note]), end="\n\n", flush=True)
         if page:
             emerging.append(denoising.Emerging(name, model.prepare(file), caption.tokens, [note]))
     if page:
         with _writing(options.html):
             denoising.page("Captions", emerging).write(page)
-        print(f"page: {shown(page)}")
+        print(f"page: {readable(page)}")
 
 
 # Lengths of training captions are not at hand here.

@@ -10,6 +10,7 @@ import pytest
 
 from mdc_jax import caption
 from mdc_jax.config import ConfigError
+from mdc_jax.data.sources.folder import readable
 from tests import commands
 
 CHECKPOINT = commands.ROOT / "tests" / "testdata" / "checkpoint_format_1"
@@ -52,7 +53,7 @@ def test_a_subfolder_that_cannot_be_read_is_named(folder, monkeypatch, capsys):
 
 
 def test_a_name_that_is_not_utf_8_can_be_written():
-    assert caption.shown(pathlib.Path("a\udcff.png")) == "a\\xff.png"
+    assert readable(pathlib.Path("a\udcff.png")) == "a\\xff.png"
 
 
 def test_a_page_that_cannot_be_written_is_said_before_the_work(folder):

@@ -2,9 +2,10 @@
 
     python -m mdc_jax.benchmarks.largest_batch --config=configs/vitb_recap.py --vocabulary=32000,256000
 
-The compiler says what a step takes at some sizes, in multiples of 8 images that mesh and accumulation divide, until the
-largest that fits is known to 2%; that one is run. "plain" is that of `mdc_jax.benchmarks.train_step`. Kernels are not
-tuned, and the compiler is kept from computing activations again where they do not fit.
+The compiler says what a step takes at some sizes, in multiples of 8 images that mesh and accumulation divide, until
+the largest that fits is known to 2%; all are printed, and that one is run. "plain" is that of
+`mdc_jax.benchmarks.train_step`. Kernels are not tuned, and the compiler is kept from computing activations again
+where they do not fit.
 """
 
 import dataclasses
@@ -59,8 +60,14 @@ def measure(config: sections.Config, *, vocab_size: int, caption_tokens: int, li
         loss = plain_loss if plain else None
         return step_.prepare(sized, batch, vocab_size=vocab_size, loss=loss, options=_OPTIONS)
 
+    def peak(batch_size: int) -> float:
+        taken = prepare(batch_size)[0].peak_bytes
+        way = PLAIN if plain else OURS
+        print(f"vocabulary {vocab_size:,}, {way}: {batch_size:,} images take {taken / 1e9:.1f} GB", flush=True)
+        return taken
+
     rows = sharding.batch_ways(sharding.make_mesh(config.mesh)) * config.optimizer.accumulation
-    size = largest(lambda batch_size: prepare(batch_size)[0].peak_bytes, limit, math.lcm(8, rows))
+    size = largest(peak, limit, math.lcm(8, rows))
     if size:
         step, init = prepare(size)
         step_.measure({"": step}, init(), 1)

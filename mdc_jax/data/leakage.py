@@ -7,9 +7,10 @@ Shapes: N examples, F features, K names of a family.
 """
 
 import collections
+import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import scipy.stats
@@ -70,6 +71,19 @@ class Audit:
     dropped: Mapping[str, int]
 
 
+def _records(source: Source, indices: Iterable[int]) -> Iterator[Record | BadRecord]:
+    """Records without their images, of which there would be many in memory; raises ReadError."""
+
+    def read(index: int) -> Record | BadRecord:
+        try:
+            return dataclasses.replace(retries(source.__getitem__, source.spec, index), image=b"")
+        except BadRecord as fault:
+            return fault
+
+    with contextlib.closing(Retries()) as retries:
+        yield from read_ahead(read, indices)
+
+
 def audit(source: Source, indices: Iterable[int], bucket: Callable[[Sequence[str]], int] | None = None) -> Audit:
     """Predicts every label of these records from the length of their captions, and from the kinds of their words.
 
@@ -82,17 +96,8 @@ def audit(source: Source, indices: Iterable[int], bucket: Callable[[Sequence[str
     Raises:
       ReadError: a record could not be read, after several attempts.
     """
-    retries = Retries()
-
-    def read(index: int) -> Record | BadRecord:
-        """The record without its image, of which there would be many in memory."""
-        try:
-            return dataclasses.replace(retries(source.__getitem__, source.spec, index), image=b"")
-        except BadRecord as fault:
-            return fault
-
     captions, buckets, labels, dropped = [], [], collections.defaultdict(list), collections.Counter()
-    for record in read_ahead(read, indices):
+    for record in _records(source, indices):
         if isinstance(record, BadRecord):
             dropped[record.reason] += 1
             continue

@@ -7,6 +7,7 @@ holds its h-th n-th, as contiguous rows. Nothing here has a state beside the pos
 """
 
 import collections
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -167,7 +168,7 @@ class TrainBatches:
 
     def close(self) -> None:
         """Ends the threads."""
-        self._assemble.retries.end()
+        self._assemble.retries.close()
         self._batches.close()
         self._assemble.close()
 
@@ -235,7 +236,7 @@ def _judged(
                 _warn(spec, fault, bad.total())
             yield batch
     finally:
-        assemble.retries.end()
+        assemble.retries.close()
         made.close()
         assemble.close()
     _judge(spec, bad, seen, max_bad_share)
@@ -255,7 +256,6 @@ def read_captions(source: Source, limit: int) -> Iterator[str]:
 
     Of captions that have weights one is drawn, so that every column has its share.
     """
-    retries = Retries()
 
     def read(index: int) -> Sequence[str]:
         try:
@@ -267,11 +267,10 @@ def read_captions(source: Source, limit: int) -> Iterator[str]:
         rng = np.random.default_rng((index, _CAPTIONS))
         return [text.captions[choice] for choice in _draw(rng, len(text.captions), 1, text.weights)]
 
-    try:
-        for captions in read_ahead(read, plan_of(source, seed=0, shuffle=False).spread(min(limit, len(source)))):
+    indices = plan_of(source, seed=0, shuffle=False).spread(min(limit, len(source)))
+    with contextlib.closing(Retries()) as retries:
+        for captions in read_ahead(read, indices):
             yield from filter(has_words, captions)
-    finally:
-        retries.end()
 
 
 def make_tokenizer(config: sections.Config, source: Source) -> Tokenizer:

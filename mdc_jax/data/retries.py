@@ -25,7 +25,7 @@ class Retries:
         """read(index), again after each OSError: a masked row must be the same on every reading.
 
         Raises:
-          ReadError: it failed after the last wait, or while waiting a read of another thread did, or `end` was called.
+          ReadError: it failed after the last wait, or while waiting a read of another thread did, or `close` came.
         """
         attempts = 0
         while True:
@@ -42,6 +42,6 @@ class Retries:
                 logging.warning("%s: record %d: %s; trying again in %s s", spec, index, error, seconds)
                 self._over.wait(seconds)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Nobody waits for what is read any more."""
         self._over.set()

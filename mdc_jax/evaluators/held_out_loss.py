@@ -10,7 +10,7 @@ from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.data.sources import open_source
 from mdc_jax.evaluators.base import GlobalBatch, Subject, batches, objective_of, spec_of
-from mdc_jax.objectives.base import Metrics, Objective, Params, of_their_images
+from mdc_jax.objectives.base import Metrics, Objective, Params, divided_by_shares
 
 # Every evaluation with the same batch size draws the same masks: differences between them are not noise.
 _SEED = 20
@@ -46,7 +46,7 @@ class HeldOutLoss:
             examples += float(count)
             for name, mean in means.items():
                 totals[name] = totals.get(name, 0.0) + float(count) * float(mean)
-        yield from of_their_images({name: total / max(examples, 1.0) for name, total in totals.items()}).items()
+        yield from divided_by_shares({name: total / max(examples, 1.0) for name, total in totals.items()}).items()
 
 
 def _labels(objective: Objective) -> tuple[str, ...]:

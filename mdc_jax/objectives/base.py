@@ -70,7 +70,7 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, params: Params, corrupted: Mapping[str, jax.Array]) -> tuple[jax.Array, Metrics]:
-        """Returns sum_b weight_b loss_b (a float32 scalar) and metrics that add up likewise; see `of_their_images`."""
+        """Returns sum_b weight_b loss_b (a float32 scalar) and metrics that add up alike; see `divided_by_shares`."""
 
     def gradient(
         self, params: Params, corrupted: Mapping[str, jax.Array], micro_batches: int = 1
@@ -194,7 +194,7 @@ class Objective(abc.ABC):
         """
 
 
-def of_their_images(means: Mapping[str, float]) -> dict[str, float]:
+def divided_by_shares(means: Mapping[str, float]) -> dict[str, float]:
     """Means of metrics over images as they are read, where some are not of every image.
 
     "<name>_images" is the share of the images that metric <name> is of, which is 0 for the others. Both add up over

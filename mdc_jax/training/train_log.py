@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from mdc_jax.objectives.base import of_their_images
+from mdc_jax.objectives.base import divided_by_shares
 from mdc_jax.training.accounting import Cost
 from mdc_jax.training.metric_writer import MetricWriter, Progress
 
@@ -76,7 +76,7 @@ class TrainLog:
             self._report(step)
 
     def _report(self, step: int) -> None:
-        mean = of_their_images(
+        mean = divided_by_shares(
             {name: sum(entry[name] for entry in self._window) / len(self._window) for name in self._window[0]}
         )
         self._train_loss = mean["loss"]

@@ -1,6 +1,5 @@
 """What captions give away: nothing on the built-in scenes, and what was put in elsewhere."""
 
-import threading
 import time
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from mdc_jax.data import leakage, retries
 from mdc_jax.data.sources import scenes
 from mdc_jax.data.sources.base import BadRecord, Family, Record
+from tests.data.in_flight import InFlight
 
 N = 6_000
 Z = 5.0  # standard errors that chance may reach
@@ -116,19 +116,14 @@ def test_records_are_read_ahead_and_again_after_a_read_error(monkeypatch):
     monkeypatch.setattr(retries, "_AFTER", (0.0,))
 
     class Far(Captions):
-        now = most = 0
+        in_flight = InFlight()
         failed = False
-        lock = threading.Lock()
 
         def __getitem__(self, index):
-            with self.lock:
-                self.now += 1
-                self.most = max(self.most, self.now)
-            time.sleep(0.02)
-            with self.lock:
-                self.now -= 1
-                fails, self.failed = index == 150 and not self.failed, self.failed or index == 150
-            if fails:
+            with self.in_flight:
+                time.sleep(0.02)
+            if index == 150 and not self.failed:
+                self.failed = True
                 raise OSError("no network")
             return super().__getitem__(index)
 
@@ -139,7 +134,7 @@ def test_records_are_read_ahead_and_again_after_a_read_error(monkeypatch):
     far = Far(*made)
     assert leakage.audit(far, range(300)) == leakage.audit(Captions(*made), range(300))
     assert far.failed
-    assert far.most > 20
+    assert far.in_flight.most > 20
 
 
 def test_batches_made_by_label_tell_it_and_batches_made_at_random_do_not():

@@ -20,6 +20,7 @@ from mdc_jax.data.batch import EOS_ID
 from mdc_jax.data.plan import Part, Plan, plan_of
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Family, Record
+from tests.data.in_flight import InFlight
 
 SIZE = 8
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -421,16 +422,11 @@ class Far(Fixed):
 
     def __init__(self, records):
         super().__init__(records)
-        self.now = self.most = 0
-        self._lock = threading.Lock()
+        self.in_flight = InFlight()
 
     def __getitem__(self, index):
-        with self._lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-        time.sleep(0.02)
-        with self._lock:
-            self.now -= 1
+        with self.in_flight:
+            time.sleep(0.02)
         return super().__getitem__(index)
 
 
@@ -450,7 +446,7 @@ def test_captions_are_read_ahead_in_the_same_order():
                 captions = [captions[np.random.default_rng((index, 1)).choice(3, 1, replace=False, p=weights)[0]]]
             expected += [caption for caption in captions if caption.strip()]
     assert list(pipeline.read_captions(source, 200)) == expected
-    assert source.most > 20
+    assert source.in_flight.most > 20
 
 
 def test_captions_that_nobody_asks_for_any_more_keep_no_thread_waiting(monkeypatch):

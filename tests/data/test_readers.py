@@ -7,6 +7,7 @@ import pytest
 
 from mdc_jax.config import sections
 from mdc_jax.data.readers import Readers, read_ahead, wanted
+from tests.data.in_flight import InFlight
 
 
 class Slow:
@@ -14,16 +15,11 @@ class Slow:
 
     def __init__(self, seconds):
         self.seconds = seconds
-        self.now = self.most = 0
-        self._lock = threading.Lock()
+        self.in_flight = InFlight()
 
     def __call__(self, key):
-        with self._lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-        time.sleep(self.seconds)
-        with self._lock:
-            self.now -= 1
+        with self.in_flight:
+            time.sleep(self.seconds)
         if key == 70:
             raise OSError("gone")
         return 2 * key
@@ -55,7 +51,7 @@ def test_where_reading_waits_several_are_read_at_once_in_order():
     readers.close()
     assert found == [2 * key for key in range(40)]
     assert readers.count >= 4  # 20 ms of waiting for 2 ms of work, and some for the test itself
-    assert 1 < read.most <= readers.count
+    assert 1 < read.in_flight.most <= readers.count
 
 
 def test_where_reading_does_not_wait_each_thread_reads_for_itself():
@@ -79,14 +75,14 @@ def test_a_number_that_is_given_is_kept_and_errors_come_out_in_their_place(count
     readers.close()
     assert found == [2 * key for key in range(30, 62)]  # the list before it
     assert readers.count == count
-    assert read.most <= count
+    assert read.in_flight.most <= count
 
 
 def test_what_is_read_ahead_comes_in_order_and_errors_in_their_place():
     read = Slow(0.005)
     ahead = read_ahead(read, iter(range(1_000)))
     assert [next(ahead) for _ in range(40)] == [2 * key for key in range(40)]
-    assert 1 < read.most <= 128
+    assert 1 < read.in_flight.most <= 128
     with pytest.raises(OSError, match="gone"):
         list(ahead)
     keys = range(71, 1_200)  # more than are read before they are asked for

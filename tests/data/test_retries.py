@@ -26,7 +26,7 @@ def test_a_read_that_waits_ends_with_the_others(monkeypatch):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(read, fails, "set", 1)
         assert not concurrent.futures.wait([waiting], timeout=0.2).done
-        read.end()
+        read.close()
         with pytest.raises(retries.ReadError, match="record 1 could not be read in 2 attempts"):
             waiting.result(timeout=60)
 

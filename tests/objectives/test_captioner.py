@@ -10,7 +10,7 @@ import pytest
 from mdc_jax import objectives
 from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID
-from mdc_jax.objectives.base import of_their_images
+from mdc_jax.objectives.base import divided_by_shares
 from tests.objectives import tiny
 
 SETTINGS = {
@@ -130,7 +130,7 @@ def test_accuracy_is_that_of_images_with_a_predicted_token(settings):
     counted = batch["_mask"] & (tokens > 0)
     assert 8 < counted.sum() < 40
     right = (corrupted["predicted"] & (corrupted["targets"] == word)).sum((1, 2))
-    metrics = of_their_images(jax.device_get(objective.loss(params, corrupted)[1]))
+    metrics = divided_by_shares(jax.device_get(objective.loss(params, corrupted)[1]))
     np.testing.assert_allclose(metrics["accuracy"], np.mean(right[counted] / tokens[counted]), rtol=1e-5)
     assert "accuracy_images" not in metrics
 

@@ -84,7 +84,7 @@ def open(rest: str) -> FolderSource:
     return FolderSource(root)
 
 
-def readable(name: str) -> str:
+def readable(name: str | os.PathLike[str]) -> str:
     r"""The name of a file as text: bytes that are no UTF-8, as in archives from elsewhere, are spelled: "caf\xe9"."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
