@@ -25,7 +25,7 @@ class Retries:
         """read(index), again after each OSError: a masked row must be the same on every reading.
 
         Raises:
-          ReadError: it failed after the last wait, or while waiting a read of another thread did, or `close` came.
+          ReadError: it failed after the last wait, or while waiting a read of another thread did, or it was closed.
         """
         attempts = 0
         while True:
