@@ -18,6 +18,8 @@ from tests.commands import ROOT
 
 READMES = tuple(ROOT / folder / "README.md" for folder in ("", "configs/results", "mdc_jax/benchmarks"))
 ONE_DEVICE = {"XLA_FLAGS": commands.xla_flags(devices=1)}
+# Of the second and third run of a config, which evaluate nothing that the first one does not.
+FEW_EVALUATORS = ["""'--config.evaluators={"held_out": {"type": "held_out_loss", "examples": 16}}'"""]
 # What keeps a command short here: by how it begins, the text to put in and the arguments to add.
 SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "bash launch/demo.sh": ({}, ["--config=configs/scenes.py:runlocal"]),
@@ -27,9 +29,13 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "python -m mdc_jax.main --config=help": ({}, []),
     "python -m mdc_jax.main --config=configs/": ({".py ": ".py:runlocal "}, []),
     "python -m mdc_jax.main --config=configs/scenes.py:": ({".py:": ".py:runlocal,"}, []),
-    "python -m mdc_jax.main --config=configs/drawings.py:": ({".py:": ".py:runlocal,"}, []),
+    "python -m mdc_jax.main --config=configs/drawings.py:": ({".py:": ".py:runlocal,"}, FEW_EVALUATORS),
     "python -m mdc_jax.main --config=configs/collage.py:": ({".py:": ".py:runlocal,"}, []),
-    "python -m mdc_jax.main --config=configs/pictures.py:": ({".py:": ".py:runlocal,"}, []),
+    "python -m mdc_jax.main --config=configs/pictures.py --workdir=runs/pictures_permuted": (
+        {".py ": ".py:runlocal "},
+        FEW_EVALUATORS,
+    ),
+    "python -m mdc_jax.main --config=configs/pictures.py:": ({".py:": ".py:runlocal,"}, FEW_EVALUATORS),
     "python -m mdc_jax.report.collect": ({}, []),
     "python -m mdc_jax.benchmarks.train_step": (
         {".py": ".py:runlocal", "32000,256000": "500"},
