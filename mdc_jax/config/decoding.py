@@ -54,9 +54,9 @@ def check_length(decoding: sections.Decoding, objective: sections.Objective, fix
 
     `fix` is what the caller of another interface is to do about it.
     """
-    if decoding.length == "training":
-        fix = fix or "give `length`, drawn from the lengths of training captions"
-        raise ConfigError(f'decoding.length="training": {fix}')
+    if decoding.length != "model":
+        whose = "drawn from the lengths of training captions" if decoding.length == "training" else "of the captions"
+        raise ConfigError(f'decoding.length="{decoding.length}": {fix or f"give `length`, {whose}"}')
     if setting := needs_length(objective):
         fix = fix or 'set decoding.length="training", or train without it'
         raise ConfigError(f'decoding.length="model": objective.{setting} has no length law: {fix}')

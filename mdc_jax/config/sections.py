@@ -135,8 +135,8 @@ class Decoding:
     threshold: float = 0.0  # reveals all above this confidence, at least the best one (arXiv 2505.22618); 0: off
     entropy_bound: float = 0.0  # reveals as many as bound their joint error, in nats (arXiv 2505.24857); 0: off
     remask: float = 0.0  # share of the tokens that a step masks again (arXiv 2503.00307); 0: none
-    # Where the caption ends: by the model's own law, or as often as in the training captions.
-    length: str = _field("model", ("model", "training"))
+    # Where the caption ends: by the model's own law, as often as in training captions, or where the image's own does.
+    length: str = _field("model", ("model", "training", "caption"))
 
 
 # The settings of `Decoding` that masked and left-to-right decoding can use.

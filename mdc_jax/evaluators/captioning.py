@@ -55,7 +55,9 @@ class Captioning:
         law = training_law(subject) if section.decoding.length == "training" else None
 
         def write(batch: GlobalBatch, index: int) -> dict[str, jax.Array]:
-            caption = _generate(subject.objective, section.decoding, subject.params, batch["image"], law, index)
+            # An image without a caption gets an empty one: EOS alone.
+            own = jnp.maximum(batch["length"][:, 0], 1) if section.decoding.length == "caption" else None
+            caption = _generate(subject.objective, section.decoding, subject.params, batch["image"], own, law, index)
             if caption is None:
                 raise ConfigError("the objective writes no captions: leave the captioning evaluator out")
             return {"tokens": caption.tokens}
@@ -122,12 +124,13 @@ def _generate(
     settings: sections.Decoding,
     params: Params,
     images: jax.Array,
+    length: jax.Array | None,
     law: jax.Array | None,
     index: jax.Array,
 ) -> Caption | None:
-    """Lengths are drawn from `law`, their log-probabilities f32[L]; None leaves them to the objective."""
+    """Lengths i32[B] are given, or drawn from `law`, their log-probabilities f32[L]; without both the objective
+    finds them."""
     length_key, key = jax.random.split(jax.random.fold_in(jax.random.key(_SEED), index))
-    length = None
     if law is not None:
         rows = jnp.broadcast_to(law[None], (len(images), *law.shape))
         length = 1 + sampling.choose(rows, jax.random.split(length_key, len(images)), 1.0)

@@ -46,6 +46,8 @@ def test_a_length_that_nobody_knows():
         check_length(sections.Decoding(), known)
     with pytest.raises(ConfigError, match=r'length="training": give `length`'):
         check_length(sections.Decoding(length="training"), known)
+    with pytest.raises(ConfigError, match=r'length="caption": give `length`, of the captions'):
+        check_length(sections.Decoding(length="caption"), known)
 
 
 def test_a_config_from_before_there_was_decoding():

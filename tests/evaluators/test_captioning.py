@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -124,6 +125,31 @@ def test_lengths_are_drawn_from_the_training_captions_where_asked(tmp_path, use_
     lines = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
     words = [len(line["generated"].split()) for line in lines]
     assert set(words) <= {1, 2} and np.mean(words) > 1.7  # of the few lengths that none has, some are drawn
+
+
+@pytest.mark.parametrize("words", [0, 1])
+def test_captions_are_as_long_as_those_of_their_images_where_asked(tmp_path, use_source, monkeypatch, words):
+    asked = []
+    generate = FakeObjective.generate
+
+    def spy(*args, length, **settings):
+        jax.debug.callback(lambda found: asked.extend(found.tolist()), length)
+        return generate(*args, length=length, **settings)
+
+    monkeypatch.setattr(FakeObjective, "generate", spy)
+    read = FakeSource.__getitem__
+
+    def with_fewer_words(self, index):
+        return dataclasses.replace(read(self, index), captions=("a dog",) if index % 2 else ("a",) * words)
+
+    monkeypatch.setattr(FakeSource, "__getitem__", with_fewer_words)
+    use_source(FakeSource(40))
+    own = sections.Decoding(length="caption")
+    list(build(dataclasses.replace(SECTION, decoding=own)).run(make_subject(tmp_path)))
+    jax.effects_barrier()
+    # EOS alone where there is no caption, no image, or a batch of 16 is padded.
+    expected = [1 if index == BAD else 3 if index % 2 else 1 + words for index in range(40)] + 8 * [1]
+    assert sorted(asked) == sorted(expected)  # batches may call in any order
 
 
 def test_decoding_that_cannot_work_is_refused_before_training(tmp_path):
