@@ -1,4 +1,6 @@
-"""How the cost of a training step grows: `python -m mdc_jax.benchmarks.scaling --config=configs/vits_cc3m.py`.
+"""How the cost of a training step grows.
+
+    python -m mdc_jax.benchmarks.scaling --config=configs/vits_cc3m.py [--csv=FILE]
 
 Changes one of batch size, image size, caption length and vocabulary at a time, by factors of the config's value, on
 made-up images and captions of full length. Batches are rounded to what the mesh divides, image sizes to whole patches.
@@ -11,13 +13,16 @@ from collections.abc import Iterator, Sequence
 
 import jax
 from absl import app, flags
+from etils import epath
 
 from mdc_jax import command
 from mdc_jax.benchmarks import step as step_
 from mdc_jax.config import ConfigError, parse, sections, to_dict
 from mdc_jax.objectives.sizes import encoder_sizes
+from mdc_jax.report import tables
 from mdc_jax.training import sharding
 
+HEADER = ("changed", "to", "s a step", "images/s", "GFLOP an image", "GFLOP/s", "peak MB")
 Setting = tuple[str, int, sections.Config, int]  # what is changed, its value, the config with it, and its vocabulary
 
 
@@ -64,14 +69,13 @@ def _multiple(value: float, of: int) -> int:
     return max(round(value / of), 1) * of
 
 
-def measure(config: sections.Config, vocab_size: int, repeats: int) -> list[str]:
+def measure(config: sections.Config, vocab_size: int, repeats: int) -> tuple[float, ...]:
     """Seconds a step, images/s, GFLOP an image, GFLOP/s, peak MB of a configuration."""
     batch = step_.make_batch(config, vocab_size=vocab_size, caption_tokens=config.data.max_tokens)
     step, init = step_.prepare(config, batch, vocab_size=vocab_size)
     found = step_.measure({"": step}, init(), repeats)[""]
     speed = config.data.batch_size / found["seconds"]
-    numbers = found["seconds"], speed, found["flops"] / 1e9, speed * found["flops"] / 1e9, step.peak_bytes / 1e6
-    return [f"{number:,.4g}" for number in numbers]
+    return found["seconds"], speed, found["flops"] / 1e9, speed * found["flops"] / 1e9, step.peak_bytes / 1e6
 
 
 def main(_: list[str]) -> None:
@@ -80,10 +84,14 @@ def main(_: list[str]) -> None:
     config = parse(flags.FLAGS.config)
     step_.check_decoder(config)
     rows = checked(config, flags.FLAGS.factors)
-    header = ["changed", "to", "s a step", "images/s", "GFLOP an image", "GFLOP/s", "peak MB"]
-    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}\n{_line(header)}\n{'|---' * len(header)}|")
+    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}\n{_line(HEADER)}\n{'|---' * len(HEADER)}|")
+    measured: list[list[tables.Cell]] = []
     for name, value, changed, vocab_size in rows:
-        print(_line([name, f"{value:,}", *measure(changed, vocab_size, flags.FLAGS.repeats)]), flush=True)
+        numbers = measure(changed, vocab_size, flags.FLAGS.repeats)
+        measured.append([name, value, *numbers])
+        print(_line([name, f"{value:,}", *(f"{number:,.4g}" for number in numbers)]), flush=True)
+    if flags.FLAGS.csv:
+        tables.write_csv(epath.Path(flags.FLAGS.csv), HEADER, measured)
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -94,5 +102,6 @@ def _line(cells: Sequence[str]) -> str:
 if __name__ == "__main__":
     flags.DEFINE_list("factors", ["0.5", "1", "2"], "Of the config's value.")
     flags.DEFINE_integer("repeats", 3, "Measured steps of each row; the fastest counts.", lower_bound=1)
+    flags.DEFINE_string("csv", "", "File for the numbers.")
     command.define_config()
     app.run(command.reported(main), flags_parser=command.parse_flags)
