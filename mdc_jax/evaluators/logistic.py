@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from mdc_jax.evaluators import solvers
+from mdc_jax.evaluators import logistic_loss, solvers
 from mdc_jax.evaluators.fitting import Fitted, Labelled, Predict, Settings
 
 FIRST_L2, STEP = 1.0, 10.0
@@ -29,8 +29,10 @@ class Logistic:
     refits = True
 
     def sweep(self, data: Labelled, score: Callable[[Predict], float]) -> Iterator[tuple[Fitted, float]]:
+        loss = logistic_loss.of(data.x, data.y, data.kind)
+
         def fit(l2: float, start: solvers.Heads | None) -> solvers.Heads:
-            return _fit(data, l2, start)
+            return _fit(data, l2, start, loss)
 
         steps = _path(fit, self.l2_values, score) if self.l2_values else search(fit, lambda h: score(h.logits))
         for heads, value in steps:
@@ -40,8 +42,10 @@ class Logistic:
         return _fit(data, settings["l2"], None).logits
 
 
-def _fit(data: Labelled, l2: float, start: solvers.Heads | None) -> solvers.Heads:
-    return solvers.fit(data.x, data.y, l2, kind=data.kind, classes=data.classes, start=start)
+def _fit(
+    data: Labelled, l2: float, start: solvers.Heads | None, loss: logistic_loss.Loss | None = None
+) -> solvers.Heads:
+    return solvers.fit(data.x, data.y, l2, kind=data.kind, classes=data.classes, start=start, loss=loss)
 
 
 def _path(fit: Fit, values: int, score: Callable[[Predict], float]) -> Iterator[tuple[solvers.Heads, float]]:

@@ -3,15 +3,13 @@
     presence   K independent yes/no labels     mean_i sum_k log(1 + exp(-+z_ik)) + l2/2 |W|^2
     class      one of K classes                mean_i -log softmax(z_i)[y_i]     + l2/2 |W|^2
 
-with z = x W + b and b not regularised. scikit-learn's `LogisticRegression(C=1 / (N l2))` has the
+with z = x W + b and b not regularised (`logistic_loss.py`). scikit-learn's `LogisticRegression(C=1 / (N l2))` has the
 same minimum.
 
 Three things make a path of penalties cheap, of which each fit hands the next what it needs (`start`): the minimum,
 the curvature that L-BFGS saw (`lbfgs.py`), and how the minimum moves with log(l2), along which it is extrapolated.
 
-Shapes: N examples, D features, K names or classes. Products are float32, sums of chunks of examples and the
-optimizer's state float64. Examples are read a chunk at a time, so that logits of all never exist and features may
-be a memory-mapped file.
+Shapes: N examples, D features, K names or classes. The optimizer's state is float64.
 """
 
 import dataclasses
@@ -19,10 +17,9 @@ import dataclasses
 import numpy as np
 from absl import logging
 
-from mdc_jax.evaluators import lbfgs
+from mdc_jax.evaluators import lbfgs, logistic_loss
+from mdc_jax.evaluators.logistic_loss import KINDS
 
-KINDS = ("presence", "class")
-_CHUNK = 2048  # examples whose logits stay in the cache of a core
 _STRAIGHT = 1.0  # of log(l2)
 
 
@@ -63,6 +60,7 @@ def fit(
     kind: str,
     classes: int = 0,
     start: Heads | None = None,
+    loss: logistic_loss.Loss | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 1_000,
 ) -> Heads:
@@ -75,6 +73,7 @@ def fit(
       kind: "presence" or "class".
       classes: K for "class".
       start: heads to start from, best those of a near and stronger penalty; the prior shares if None.
+      loss: that of `x_NxD` and `y`, where there is one already.
       tolerance: nats an example.
       max_iterations: of L-BFGS.
     """
@@ -94,9 +93,11 @@ def fit(
     variance_D = np.einsum("nd,nd->d", x_NxD, x_NxD) / np.float64(n)
     curvature = np.append(variance_D, 1.0)[:, None] * (share_K * (1 - share_K))[None]
 
+    loss = loss or logistic_loss.of(x_NxD, y, kind)
+
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        loss, gradient = mean_loss(x_NxD, y, flat.reshape(d + 1, k), kind)
-        return loss + 0.5 * float(penalty @ flat**2), gradient.ravel() + penalty * flat
+        value, gradient = loss(flat.reshape(d + 1, k))
+        return value + 0.5 * float(penalty @ flat**2), gradient.ravel() + penalty * flat
 
     minimum = lbfgs.minimise(
         objective,
@@ -120,22 +121,6 @@ def fit(
     return Heads(theta[:-1].astype(np.float32), theta[-1].astype(np.float32), float(l2), minimum, drift)
 
 
-def mean_loss(x_NxD: np.ndarray, y: np.ndarray, theta: np.ndarray, kind: str) -> tuple[float, np.ndarray]:
-    """The mean loss without a penalty, and its gradient f64[D + 1, K]; the bias is the last row of `theta`."""
-    weight_DxK, bias_K = theta[:-1].astype(np.float32), theta[-1].astype(np.float32)
-    loss_and_residual = _presence if kind == "presence" else _class
-    total, gradient = 0.0, np.zeros(theta.shape)
-    for first in range(0, len(x_NxD), _CHUNK):
-        x = x_NxD[first : first + _CHUNK]
-        logits = x @ weight_DxK
-        logits += bias_K[None]
-        loss, residual = loss_and_residual(logits, y[first : first + _CHUNK])
-        total += loss
-        gradient[:-1] += x.T @ residual
-        gradient[-1] += residual.sum(0, dtype=np.float64)
-    return total / len(x_NxD), gradient / len(x_NxD)
-
-
 def _starting_point(start: Heads | None, share_K: np.ndarray, d: int, kind: str, l2: float) -> np.ndarray:
     if start is None:
         odds_K = np.log(share_K / (1 - share_K)) if kind == "presence" else np.log(share_K)
@@ -143,24 +128,3 @@ def _starting_point(start: Heads | None, share_K: np.ndarray, d: int, kind: str,
     theta, log_ratio = start.minimum.x.reshape(d + 1, -1), np.log(l2 / start.l2)
     # A longer step leaves the neighbourhood in which the path is straight, and pays in iterations.
     return theta if start.drift is None or abs(log_ratio) > _STRAIGHT else theta + log_ratio * start.drift
-
-
-def _presence(logits_NxK: np.ndarray, label_NxK: np.ndarray) -> tuple[float, np.ndarray]:
-    """Summed binary cross-entropy and its gradient with respect to the logits."""
-    small = np.exp(-np.abs(logits_NxK))
-    loss = np.sum(np.maximum(logits_NxK, 0) - label_NxK * logits_NxK + np.log1p(small), dtype=np.float64)
-    probability = np.where(logits_NxK >= 0, np.float32(1), small) / (1 + small)
-    return float(loss), probability - label_NxK
-
-
-def _class(logits_NxK: np.ndarray, label_N: np.ndarray) -> tuple[float, np.ndarray]:
-    """Summed categorical cross-entropy and its gradient with respect to the logits, written over them."""
-    rows, residual = np.arange(len(label_N)), logits_NxK
-    residual -= residual.max(1, keepdims=True)
-    loss = -np.sum(residual[rows, label_N], dtype=np.float64)
-    np.exp(residual, out=residual)
-    total_N = residual.sum(1, keepdims=True)
-    loss += np.sum(np.log(total_N), dtype=np.float64)
-    residual /= total_N
-    residual[rows, label_N] -= 1
-    return float(loss), residual
