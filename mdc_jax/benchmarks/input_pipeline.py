@@ -1,8 +1,8 @@
-"""What the input costs by stage, and what others take for it: `python -m mdc_jax.benchmarks.input_pipeline`.
+"""What the input costs by stage, and what others take: `python -m mdc_jax.benchmarks.input_pipeline [--csv=FILE]`.
 
 Four tables. Stages and decoders: processor time on one core, so that other work on the machine counts little; repeats
 take turns, and medians are shown. Threads and readers: wall time, so that the machine should be idle. tf.data and torch
-are measured where they are installed; neither is needed for anything else.
+are measured where they are installed; neither is needed for anything else. The CSV has every number, a line each.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import cv2
 import numpy as np
 from absl import app, flags
+from etils import epath
 
 from mdc_jax import command
 from mdc_jax.benchmarks import other_decoders, photographs
@@ -35,7 +36,13 @@ SIZE = 224
 RECORDS = {"512x384": (384, 512), "1024x768": (768, 1024), "short side 256": (256, 341)}  # height, width
 READERS = (1, 4, 16, 64, 128, 0)  # 0: chosen from the measurement
 LATENCY = 0.05  # seconds
+HEADER = ("photographs", "table", "row", "measure", "value")
 AUGMENTED = sections.Image(size=SIZE, flip=True, color_jitter=0.4)  # beside the crop, which the resize contains
+
+_SPEED, _COST, _SHARE = "images/s", "CPU-s per 1,000 images", "speed / (decode + resize)"
+_DIFFERENCE, _FASTER = "difference to Pillow", "mdc_jax faster by"
+_SPEED_UP, _AT_ONCE = "speed-up", "read at once"
+_DECIMALS = {_COST: 3, _SHARE: 3, _DIFFERENCE: 2, _FASTER: 2, _SPEED_UP: 2}  # of what is shown; others have none
 
 _BATCH = 32
 _CAPTION_WORDS = (
@@ -212,61 +219,80 @@ def delayed(data: Data) -> list[tuple[int, int, float]]:
     return lines
 
 
-def main(_: list[str]) -> None:
-    count, repeats = -(-flags.FLAGS.images // _BATCH) * _BATCH, flags.FLAGS.repeats
-    print(f"Python {platform.python_version()}, {os.cpu_count()} CPU cores, {count} photographs, {repeats} repeats\n")
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What was measured on photographs of one size."""
+
+    photographs: str
+    name: str
+    cells: Mapping[tuple[str, str], float]  # row, measure → value; nan: not installed
+
+    def markdown(self) -> str:
+        return tables.grid({key: _shown(key[1], value) for key, value in self.cells.items()})
+
+    def lines(self) -> list[list[tables.Cell]]:
+        """Lines of HEADER, without what is not installed."""
+        return [[self.photographs, self.name, *key, value] for key, value in self.cells.items() if not np.isnan(value)]
+
+
+def measured(count: int, repeats: int) -> Iterator[Table]:
+    """Every table, as soon as it is measured, of `count` photographs of each size: whole batches."""
     for name, (height, width) in RECORDS.items():
         with prepared(height, width, count) as data:
-            size = np.mean([len(encoded) for encoded in data.encoded]) / 1000
-            print(f"{name}: JPEG of {size:.0f} kB on average\n")
+            yield Table(name, "photograph", {("JPEG", "bytes"): float(np.mean([len(d) for d in data.encoded]))})
+
             seconds = stages(data, repeats)
-            rows = [[stage, *_cost(values, count)] for stage, values in seconds.items()]
-            print(tables.markdown(["stage, one core", "images/s", "CPU-s per 1,000 images"], rows))
-            pairs = zip(seconds["decode + resize"], seconds["whole"], strict=True)
-            print(
-                f"whole / (decode + resize): {statistics.median(bare / all_ for bare, all_ in pairs):.3f}\n", flush=True
-            )
+            cells = {key: value for stage, values in seconds.items() for key, value in _cost(stage, values, count)}
+            cells["whole", _SHARE] = _median_ratio(seconds["decode + resize"], seconds["whole"])
+            yield Table(name, "stage, one core", cells)
 
             found = decoders(data.encoded, repeats)
-            own = found[0][1]
-            rows = [
-                [name, *_cost(values, count), f"{difference:.2f}", _ratio(own, values)]
-                if values
-                else [name, "not installed", "", "", ""]
-                for name, values, difference in found
-            ]
-            header = [
-                "decode and resize, one core",
-                "images/s",
-                "CPU-s per 1,000 images",
-                "difference",
-                "mdc_jax faster by",
-            ]
-            print(tables.markdown(header, rows), flush=True)
+            own, cells = found[0][1], {}
+            for row, values, difference in found:
+                if values is None:
+                    cells[row, _SPEED] = np.nan
+                    continue
+                cells |= {**dict(_cost(row, values, count)), (row, _DIFFERENCE): difference}
+                cells[row, _FASTER] = _median_ratio(values, own)
+            yield Table(name, "decode and resize, one core", cells)
 
             if name == next(iter(RECORDS)):
                 one, two, ratio = two_threads(data, repeats)
-                print(
-                    f"threads, wall time: 1: {one:,.0f} images/s, 2: {two:,.0f} images/s, ratio {ratio:.2f}\n",
-                    flush=True,
-                )
-                rows = [
-                    [str(readers or "chosen"), str(used), f"{speed:,.0f}"] for readers, used, speed in delayed(data)
-                ]
-                header = ["data.readers", "read at once", f"images/s with {1000 * LATENCY:.0f} ms a request"]
-                print(tables.markdown(header, rows), flush=True)
+                yield Table(name, "threads", {("1", _SPEED): one, ("2", _SPEED): two, ("2", _SPEED_UP): ratio})
+                cells = {}
+                for readers, used, speed in delayed(data):
+                    row = str(readers or "chosen")
+                    cells |= {(row, _AT_ONCE): used, (row, _SPEED): speed}
+                yield Table(name, f"data.readers, {1000 * LATENCY:.0f} ms a request", cells)
 
 
-def _cost(seconds: Sequence[float], count: int) -> list[str]:
+def _cost(row: str, seconds: Sequence[float], count: int) -> list[tuple[tuple[str, str], float]]:
     each = statistics.median(seconds) / count
-    return [f"{1 / max(each, 1e-9):,.0f}", f"{1000 * each:.3f}"]
+    return [((row, _SPEED), 1 / max(each, 1e-9)), ((row, _COST), 1000 * each)]
 
 
-def _ratio(own: Sequence[float], other: Sequence[float]) -> str:
-    return f"{statistics.median(b / a for a, b in zip(own, other, strict=True)):.2f}"
+def _median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def _shown(measure: str, value: float) -> str:
+    return "not installed" if np.isnan(value) else f"{value:,.{_DECIMALS.get(measure, 0)}f}"
+
+
+def main(_: list[str]) -> None:
+    count, repeats = -(-flags.FLAGS.images // _BATCH) * _BATCH, flags.FLAGS.repeats
+    cores = os.cpu_count() or 1
+    print(f"Python {platform.python_version()}, {cores} CPU cores, {count} photographs, {repeats} repeats\n")
+    lines = [["", "setup", row, "count", n] for row, n in (("cores", cores), ("images", count), ("repeats", repeats))]
+    for table in measured(count, repeats):
+        print(f"{table.photographs}: {table.name}\n\n{table.markdown()}", flush=True)
+        lines += table.lines()
+    if flags.FLAGS.csv:
+        tables.write_csv(epath.Path(flags.FLAGS.csv), HEADER, lines)
 
 
 if __name__ == "__main__":
     flags.DEFINE_integer("images", 96, "Photographs of each size; rounded up to whole batches.", lower_bound=1)
     flags.DEFINE_integer("repeats", 9, "Repeats of each measurement.", lower_bound=1)
+    flags.DEFINE_string("csv", None, "File for every number.")
     app.run(command.reported(main), flags_parser=command.parse_flags)
