@@ -2,11 +2,12 @@
 
     python -m mdc_jax.report.collect --csv=probes.csv "mdc=runs/seed*" "permuted captions=runs/permuted*"
     python -m mdc_jax.report.collect --table=metrics --csv=metrics.csv "mdc=runs/seed*"
+    python -m mdc_jax.report.collect --table=losses --csv=losses.csv "mdc=runs/seed*"
 
 Each argument is NAME=GLOB of workdirs. Of linear probes, the trained encoders of those runs become the
 row NAME, over seeds; the other rows (chance, raw pixels, untrained encoder) are those of the first
-argument. Metrics are what the runs printed when they ended, a row each. Beside the CSV lies the same
-as Markdown.
+argument. Metrics are what the runs printed when they ended, a row each. Losses are those of training and of
+held-out examples, at the steps where there are both. Beside the CSV lies the same as Markdown.
 """
 
 import functools
@@ -20,7 +21,7 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError
-from mdc_jax.report import probe_tables, tables
+from mdc_jax.report import losses, probe_tables, tables
 from mdc_jax.report.intervals import mean_and_interval
 from mdc_jax.report.probe_tables import TRAINED
 
@@ -84,11 +85,12 @@ def collect_metrics(groups: Sequence[tuple[str, Sequence[Mapping[str, float]]]])
 
 
 def main(arguments: Sequence[str]) -> None:
-    read = (
-        functools.partial(latest_probe, evaluator=flags.FLAGS.evaluator)
-        if flags.FLAGS.table == "probes"
-        else latest_results
-    )
+    table, evaluator = flags.FLAGS.table, flags.FLAGS.evaluator
+    read = {
+        "probes": functools.partial(latest_probe, evaluator=evaluator or "probe"),
+        "metrics": latest_results,
+        "losses": functools.partial(losses.of_run, evaluator=evaluator or "held_out"),
+    }[table]
     groups = []
     for argument in arguments[1:]:
         name, equals, pattern = argument.partition("=")
@@ -99,20 +101,24 @@ def main(arguments: Sequence[str]) -> None:
     if not groups:
         raise ConfigError("name at least one group of runs, as NAME=GLOB")
     out = epath.Path(flags.FLAGS.csv)
-    if flags.FLAGS.table == "probes":
-        rows = collect(groups)
-        tables.write_csv(out, HEADER, rows)
+    if table == "probes":
+        header, rows = HEADER, collect(groups)
         text = probe_tables.markdown(dict(zip(HEADER, row, strict=True)) for row in rows)
-    else:
-        rows = collect_metrics(groups)
-        tables.write_csv(out, METRICS_HEADER, rows)
+    elif table == "metrics":
+        header, rows = METRICS_HEADER, collect_metrics(groups)
         text = tables.grid({(str(row[0]), str(row[1])): tables.interval(*row[2:5]) for row in rows})
+    else:
+        header, rows = losses.HEADER, losses.collect(groups)
+        text = losses.markdown(rows)
+    tables.write_csv(out, header, rows)
     out.with_suffix(".md").write_text(text)
     print(text)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("table", "probes", ["probes", "metrics"], "What to join.")
-    flags.DEFINE_string("evaluator", "probe", "Which linear probe, by its name in the runs' config.")
+    flags.DEFINE_enum("table", "probes", ["probes", "metrics", "losses"], "What to join.")
+    flags.DEFINE_string(
+        "evaluator", None, "The linear probe, or the held-out loss, by its name in the runs' config (probe, held_out)."
+    )
     flags.DEFINE_string("csv", None, "CSV file to write; the Markdown beside it ends in .md.", required=True)
     app.run(command.reported(main, FileNotFoundError), flags_parser=command.parse_arguments)
