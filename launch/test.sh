@@ -1,28 +1,30 @@
 #!/usr/bin/env bash
 # Installs what the tests need and passes them.
 #
-#   bash launch/test.sh [--dry_run] [--fast] [--torch] [arguments of pytest]
+#   bash launch/test.sh [--dry_run] [--fast] [--torch] [--beam] [arguments of pytest]
 #
 # --dry_run prints what would be run.
 # --fast leaves out the tests marked slow; --torch installs PyTorch, timm and transformers, and also passes the tests that
-# compare exports with them. Where a GPU is not to be used, install the CPU build of PyTorch in .venv before.
+# compare exports with them. Where a GPU is not to be used, install the CPU build of PyTorch in .venv before. --beam
+# installs Apache Beam, which pins older releases of some packages, and also passes the test of its local runner.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-dry_run="" fast=() torch=""
-while [[ ${1:-} == --dry_run || ${1:-} == --fast || ${1:-} == --torch ]]; do
+dry_run="" fast=() extras=()
+while [[ ${1:-} == --dry_run || ${1:-} == --fast || ${1:-} == --torch || ${1:-} == --beam ]]; do
   case $1 in
     --dry_run) dry_run=yes ;;
     --fast) fast=(-m "not slow") ;;
-    --torch) torch=yes ;;
+    --torch) extras+=(-r requirements-exchange-test.txt) ;;
+    --beam) extras+=(-r requirements-beam.txt) ;;
   esac
   shift
 done
 run() { if [[ $dry_run ]]; then printf '%q ' "$@" && echo; else "$@"; fi; }
 
 bash launch/setup.sh ${dry_run:+--dry_run} --dev
-if [[ $torch ]]; then
-  run .venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements-exchange-test.txt
+if ((${#extras[@]})); then
+  run .venv/bin/python -m pip install -qq --disable-pip-version-check "${extras[@]}"
 fi
 run .venv/bin/ruff check .
 run .venv/bin/ruff format --check .

@@ -86,6 +86,26 @@ def test_setup_with_a_chosen_python_that_is_none(repository: pathlib.Path, monke
 
 
 @pytest.mark.parametrize(
+    "flags, files",
+    [
+        (["--torch"], ["exchange-test"]),
+        (["--beam"], ["beam"]),
+        (["--beam", "--fast", "--torch"], ["beam", "exchange-test"]),
+    ],
+)
+def test_what_only_some_tests_need_is_installed_on_demand(
+    repository: pathlib.Path, flags: list[str], files: list[str]
+) -> None:
+    command = ["bash", "launch/test.sh", "--dry_run", *flags, "tests/data"]
+    result = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    *_, install, _, _, tests = result.stdout.splitlines()
+    assert install.split()[2:4] == ["pip", "install"]
+    assert install.split("-r ")[1:] == [f"requirements-{file}.txt " for file in files]
+    assert tests.split()[-1] == "tests/data" and ("slow" in tests) == ("--fast" in flags)
+
+
+@pytest.mark.parametrize(
     "script, printed",
     [
         ("setup.sh", ["-m venv --clear .venv", "-m pip install", "cp requirements.txt .venv"]),
