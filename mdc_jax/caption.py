@@ -4,7 +4,6 @@ IMAGE is a file, a folder, or a pattern as in "photos/*.jpg". One that cannot be
 setting of decoding is a flag, as in --order=random --steps=8 --temperature=1.
 """
 
-import contextlib
 import dataclasses
 import glob
 import os
@@ -13,7 +12,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from absl import app, flags
-from etils import epath
 
 import mdc_jax
 from mdc_jax import command, inference
@@ -75,35 +73,12 @@ def lines(written: inference.Written, show_steps: bool) -> list[str]:
     return [*(f"{step:>4}  {denoising.after(written.tokens, step)}" for step in steps), written.text]
 
 
-@contextlib.contextmanager
-def _writing(html: str) -> Iterator[None]:
-    """Makes an OSError a ConfigError that names the flag."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"--html={html}: no page can be written there: {error}") from error
-
-
-def _place(html: str) -> epath.Path:
-    """Where the page goes, its folder made; raises ConfigError where no file can be written there."""
-    page = epath.Path(html)
-    with _writing(html):
-        if page.is_dir():
-            raise ConfigError(f"--html={html}: this is a folder; name a file, as in {html}/page.html")
-        page.parent.mkdir(parents=True, exist_ok=True)
-        there = page.exists()
-        page.open("a").close()
-        if not there:
-            page.unlink()  # the work may fail, and an empty page says nothing
-    return page
-
-
 def main(arguments: Sequence[str]) -> None:
     options = flags.FLAGS
     if len(arguments) < 2:
         raise ConfigError("name at least one image, as in photos/0.png")
     settings = sections.Decoding(**{name: options[name].value for name in _SETTINGS})
-    page = _place(options.html) if options.html else None  # before the work, not after it
+    page = command.place("html", options.html)
     compilation_cache.enable()
     files = list(dict.fromkeys(find(arguments[1:])))
     model = mdc_jax.load(options.workdir, step=options.step)
@@ -116,7 +91,7 @@ def main(arguments: Sequence[str]) -> None:
         if page:
             emerging.append(denoising.Emerging(name, model.prepare(file), caption.tokens, [note]))
     if page:
-        with _writing(options.html):
+        with command.writing("html", options.html):
             denoising.page("Captions", emerging).write(page)
         print(f"page: {readable(page)}")
 

@@ -1,6 +1,7 @@
 """What the commands share: config flags, and errors that name the fix instead of a traceback."""
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -8,11 +9,12 @@ import itertools
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ml_collections
 from absl import flags, logging
+from etils import epath
 from ml_collections import config_flags
 
 from mdc_jax.config import ConfigError
@@ -47,6 +49,36 @@ def define_fields(section: type, names: Iterable[str]) -> None:
             flags.DEFINE_enum(name, default, choices, text)
         else:
             define[type(default)](name, default, text)
+
+
+@contextlib.contextmanager
+def writing(flag: str, file: str) -> Iterator[None]:
+    """Makes an OSError a ConfigError that names the flag."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"--{flag}={file}: no file can be written there: {error}") from error
+
+
+def place(flag: str, file: str | None) -> epath.Path | None:
+    """Where the file that a flag names goes, its folder made; None without a name.
+
+    For before the work, not after it. Raises ConfigError where no file can be written there; a bucket is not asked.
+    """
+    if not file:
+        return None
+    path = epath.Path(file)
+    if "://" in file:  # buckets have no folders, and cannot be appended to
+        return path
+    with writing(flag, file):
+        if path.is_dir():
+            raise ConfigError(f"--{flag}={file}: this is a folder; name a file in it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        path.open("a").close()
+        if not there:
+            path.unlink()  # the work may fail, and an empty file says nothing
+    return path
 
 
 def wants_help(argv: list[str]) -> bool:

@@ -56,26 +56,6 @@ def test_a_name_that_is_not_utf_8_can_be_written():
     assert readable(pathlib.Path("a\udcff.png")) == "a\\xff.png"
 
 
-def test_a_page_that_cannot_be_written_is_said_before_the_work(folder):
-    for place in ("a.png/page.html", "a.png/pages/page.html", f"{'x' * 300}.html"):
-        with pytest.raises(ConfigError, match=r"--html=.*: no page can be written there: .*(directory|exists|long)"):
-            caption._place(f"{folder}/{place}")
-    with pytest.raises(ConfigError, match="name a file, as in"):
-        caption._place(str(folder))
-    page = caption._place(f"{folder}/pages/page.html")
-    assert page.parent.is_dir() and not page.exists()
-    page.write_text("an older page")
-    assert caption._place(str(page)).read_text() == "an older page"
-
-
-def test_a_page_that_fails_in_the_end_is_said():
-    with (
-        pytest.raises(ConfigError, match=r"--html=page.html: no page can be written there: .* No space left"),
-        caption._writing("page.html"),
-    ):
-        raise OSError(28, "No space left on device")
-
-
 def run(*arguments):
     return commands.run("mdc_jax.caption", f"--workdir={CHECKPOINT}", *arguments)
 
@@ -97,6 +77,6 @@ def test_images_are_captioned_and_bad_ones_skipped(folder):
 def test_what_cannot_be_captioned_is_said(folder):
     assert "none of the images can be read" in run(folder / "bad.png").stderr
     assert "name at least one image" in run().stderr
-    assert "name a file, as in" in run(folder / "a.png", f"--html={folder}").stderr
-    assert "no page can be written there" in run(folder / "a.png", f"--html={folder}/a.png/page.html").stderr
+    assert "name a file in it" in run(folder / "a.png", f"--html={folder}").stderr
+    assert "no file can be written there" in run(folder / "a.png", f"--html={folder}/a.png/page.html").stderr
     assert "decoding.beams=3" in run(folder / "a.png", "--beams=3").stderr

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from etils import epath
 
 from mdc_jax import command
 from mdc_jax.benchmarks import step as step_
@@ -138,7 +137,7 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
 def main(_: list[str]) -> None:
     if flags.FLAGS.config is None:
         raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
-    config = parse(flags.FLAGS.config)
+    config, json_file = parse(flags.FLAGS.config), command.place("json", flags.FLAGS.json)
     kind, vocabulary = jax.devices()[0].device_kind, flags.FLAGS.vocabulary or config.tokenizer.vocab_size
     found = {}
     for batch in map(int, flags.FLAGS.batches):
@@ -148,9 +147,9 @@ def main(_: list[str]) -> None:
             f"{table(found[batch])}",
             flush=True,
         )
-    if flags.FLAGS.json:
+    if json_file:
         text = json.dumps({"device": kind, "vocabulary": vocabulary, "batches": found}, indent=2)
-        epath.Path(flags.FLAGS.json).write_text(text + "\n")
+        json_file.write_text(text + "\n")
 
 
 if __name__ == "__main__":

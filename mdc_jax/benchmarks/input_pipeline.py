@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import cv2
 import numpy as np
 from absl import app, flags
-from etils import epath
 
 from mdc_jax import command
 from mdc_jax.benchmarks import other_decoders, photographs
@@ -281,14 +280,14 @@ def _shown(measure: str, value: float) -> str:
 
 def main(_: list[str]) -> None:
     count, repeats = -(-flags.FLAGS.images // _BATCH) * _BATCH, flags.FLAGS.repeats
-    cores = os.cpu_count() or 1
+    cores, csv = os.cpu_count() or 1, command.place("csv", flags.FLAGS.csv)
     print(f"Python {platform.python_version()}, {cores} CPU cores, {count} photographs, {repeats} repeats\n")
     lines = [["", "setup", row, "count", n] for row, n in (("cores", cores), ("images", count), ("repeats", repeats))]
     for table in measured(count, repeats):
         print(f"{table.photographs}: {table.name}\n\n{table.markdown()}", flush=True)
         lines += table.lines()
-    if flags.FLAGS.csv:
-        tables.write_csv(epath.Path(flags.FLAGS.csv), HEADER, lines)
+    if csv:
+        tables.write_csv(csv, HEADER, lines)
 
 
 if __name__ == "__main__":

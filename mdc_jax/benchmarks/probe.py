@@ -29,7 +29,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from etils import epath
 
 from mdc_jax import command
 from mdc_jax.benchmarks.clock import Clock
@@ -202,6 +201,7 @@ def peak_gib() -> float:
 
 def main(_: list[str]) -> None:
     options = flags.FLAGS
+    json_file = command.place("json", options.json)
     counts = {"train": options.examples, "validation": options.validation}
     started = time.perf_counter()
     data = make_data(
@@ -232,7 +232,7 @@ def main(_: list[str]) -> None:
     )
     copies = copies_of_layers(options.imagenet_rows, _IMAGENET[1], options.layers)
     print(f"{options.layers} layers: at most {copies:.2f} times the features of one in memory")
-    if options.json:
+    if json_file:
         result |= {
             "peak_gib": memory,
             "evaluations": evaluations,
@@ -241,7 +241,7 @@ def main(_: list[str]) -> None:
             "copies": copies,
         }
         result |= {"settings": {name: getattr(options, name) for name in _SETTINGS}}
-        epath.Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def report(ours: Mapping[float, Measured], theirs: Mapping[float, Measured], total: Sequence[float]) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def write_csv(path: epath.Path, found: list[Compared]) -> None:
 
 def main(_: list[str]) -> None:
     options = flags.FLAGS
+    csv = command.place("csv", options.csv)
     loaded = checkpoint.load(options.workdir)
     section = loaded.config.evaluators.get(options.probe)
     if not isinstance(section, sections.LinearProbe):
@@ -114,8 +115,8 @@ def main(_: list[str]) -> None:
         for c in found
     ]
     print(tables.markdown(header, rows))
-    if options.csv:
-        write_csv(epath.Path(options.csv), found)
+    if csv:
+        write_csv(csv, found)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 
 import jax
 from absl import app, flags
-from etils import epath
 
 from mdc_jax import command
 from mdc_jax.benchmarks import step as step_
@@ -83,15 +82,15 @@ def main(_: list[str]) -> None:
         raise ConfigError("give a config, as in --config=configs/vits_cc3m.py; --config=help lists them")
     config = parse(flags.FLAGS.config)
     step_.check_decoder(config)
-    rows = checked(config, flags.FLAGS.factors)
+    rows, csv = checked(config, flags.FLAGS.factors), command.place("csv", flags.FLAGS.csv)
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}\n{_line(HEADER)}\n{'|---' * len(HEADER)}|")
     measured: list[list[tables.Cell]] = []
     for name, value, changed, vocab_size in rows:
         numbers = measure(changed, vocab_size, flags.FLAGS.repeats)
         measured.append([name, value, *numbers])
         print(_line([name, f"{value:,}", *(f"{number:,.4g}" for number in numbers)]), flush=True)
-    if flags.FLAGS.csv:
-        tables.write_csv(epath.Path(flags.FLAGS.csv), HEADER, measured)
+    if csv:
+        tables.write_csv(csv, HEADER, measured)
 
 
 def _line(cells: Sequence[str]) -> str:

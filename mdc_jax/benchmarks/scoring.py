@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import app, flags
-from etils import epath
 
 from mdc_jax import command
 from mdc_jax.data.pipeline import eval_batches
@@ -113,6 +112,7 @@ def _rms(x: np.ndarray) -> float:
 
 def main(_: list[str]) -> None:
     arguments = flags.FLAGS
+    csv = command.place("csv", arguments.csv)
     loaded = checkpoint.load(arguments.workdir)
     objective, params = loaded.objective, loaded.params
     source = open_source(loaded.config.data.test or loaded.config.data.validation)
@@ -146,8 +146,8 @@ def main(_: list[str]) -> None:
     print(f"{short} of {count} captions have at most {enumeration.MOST_TOKENS} tokens to mask")
     if short:
         print(f"there elbo is on average {difference:+.3f} ± {error:.3f} nats from the bound that all masks give")
-    if arguments.csv:
-        tables.write_csv(epath.Path(arguments.csv), HEADER, found)
+    if csv:
+        tables.write_csv(csv, HEADER, found)
 
 
 if __name__ == "__main__":

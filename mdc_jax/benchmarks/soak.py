@@ -284,13 +284,13 @@ def main(_: list[str]) -> None:
     options = flags.FLAGS
     if options.config is None:
         raise ConfigError("give a config, as in --config=configs/scenes.py:runlocal")
-    config = parse(options.config)
+    config, out = parse(options.config), command.place("out", options.out)
     arguments = config_arguments(sys.argv[1:])
     workdir = pathlib.Path(options.workdir).absolute()
     events = soak(arguments, workdir, pauses=goodput.pauses(config), kills=options.kills, seed=options.seed)
     print(f"\n{describe(events, workdir)}")
-    if options.out:
-        write(epath.Path(options.out), events)
+    if out:
+        write(out, events)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from absl import app, flags
-from etils import epath
 
 from mdc_jax import command
 from mdc_jax.benchmarks import matrix_products
@@ -161,7 +160,7 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
 def main(_: list[str]) -> None:
     if flags.FLAGS.config is None:
         raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
-    config = step_.resolved(parse(flags.FLAGS.config))
+    config, json_file = step_.resolved(parse(flags.FLAGS.config)), command.place("json", flags.FLAGS.json)
     kind = jax.devices()[0].device_kind
     found = {}
     for size in step_.vocabularies(flags.FLAGS.vocabulary, config):
@@ -173,7 +172,7 @@ def main(_: list[str]) -> None:
             f"{table(found[size])}",
             flush=True,
         )
-    if flags.FLAGS.json:
+    if json_file:
         measured = {
             "device": kind,
             "devices": jax.device_count(),
@@ -183,7 +182,7 @@ def main(_: list[str]) -> None:
             "repeats": flags.FLAGS.repeats,
             "vocabulary": found,
         }
-        epath.Path(flags.FLAGS.json).write_text(json.dumps(measured, indent=2) + "\n")
+        json_file.write_text(json.dumps(measured, indent=2) + "\n")
 
 
 if __name__ == "__main__":

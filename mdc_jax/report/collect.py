@@ -85,7 +85,9 @@ def collect_metrics(groups: Sequence[tuple[str, Sequence[Mapping[str, float]]]])
 
 
 def main(arguments: Sequence[str]) -> None:
-    table, evaluator = flags.FLAGS.table, flags.FLAGS.evaluator
+    table, evaluator, out = flags.FLAGS.table, flags.FLAGS.evaluator, command.place("csv", flags.FLAGS.csv)
+    if not out:
+        raise ConfigError("name a file, as in --csv=probes.csv")
     read = {
         "probes": functools.partial(latest_probe, evaluator=evaluator or "probe"),
         "metrics": latest_results,
@@ -100,7 +102,6 @@ def main(arguments: Sequence[str]) -> None:
         groups.append((name, [read(workdir) for workdir in workdirs]))
     if not groups:
         raise ConfigError("name at least one group of runs, as NAME=GLOB")
-    out = epath.Path(flags.FLAGS.csv)
     if table == "probes":
         header, rows = HEADER, collect(groups)
         text = probe_tables.markdown(dict(zip(HEADER, row, strict=True)) for row in rows)

@@ -1,0 +1,47 @@
+"""Files that flags name are tried before the work."""
+
+import pytest
+from absl import flags
+
+from mdc_jax import command
+from mdc_jax.benchmarks import input_pipeline
+from mdc_jax.config import ConfigError
+
+
+def test_a_file_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    (tmp_path / "a.png").touch()
+    for name in ("a.png/page.html", "a.png/pages/page.html", f"{'x' * 300}.html"):
+        with pytest.raises(ConfigError, match=r"--html=.*: no file can be written there: .*(directory|exists|long)"):
+            command.place("html", f"{tmp_path}/{name}")
+    with pytest.raises(ConfigError, match=r"--csv=.*: this is a folder; name a file in it"):
+        command.place("csv", str(tmp_path))
+    page = command.place("html", f"{tmp_path}/pages/page.html")
+    assert page.parent.is_dir() and not page.exists()
+    page.write_text("an older page")
+    assert command.place("html", str(page)).read_text() == "an older page"
+
+
+def test_without_a_name_there_is_no_file_and_a_bucket_is_not_asked():
+    assert command.place("csv", None) is command.place("csv", "") is None
+    assert str(command.place("csv", "gs://bucket/no/such.csv")) == "gs://bucket/no/such.csv"
+
+
+def test_a_file_that_fails_in_the_end_is_said():
+    with (
+        pytest.raises(ConfigError, match=r"--html=page.html: no file can be written there: .* No space left"),
+        command.writing("html", "page.html"),
+    ):
+        raise OSError(28, "No space left on device")
+
+
+def test_nothing_is_measured_that_has_no_place_to_go(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    found = flags.FlagValues()
+    flags.DEFINE_integer("images", 32, "", flag_values=found)
+    flags.DEFINE_integer("repeats", 1, "", flag_values=found)
+    flags.DEFINE_string("csv", f"{tmp_path}/file/input.csv", "", flag_values=found)
+    found.mark_as_parsed()
+    monkeypatch.setattr(flags, "FLAGS", found)
+    monkeypatch.setattr(input_pipeline, "measured", lambda *_: pytest.fail("measured"))
+    with pytest.raises(ConfigError, match=r"--csv=.*: no file can be written there"):
+        input_pipeline.main([])
