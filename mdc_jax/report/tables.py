@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 from etils import epath
@@ -34,7 +35,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def interval(value: float, low: float, high: float) -> str:
     """A value with its interval, as in "0.951 [0.942, 0.960]"."""
-    return f"{value:.3f}" if low == high else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f}" if low == high or math.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def grid(cells: Mapping[tuple[str, str], str]) -> str:

@@ -55,3 +55,10 @@ def test_losses_are_means_over_runs_with_an_interval(tmp_path):
     last = tables.read_csv(path)[-1]
     assert (last["row"], last["step"], last["loss"], last["value"]) == ("ar", "2", "held out", "4.5")
     assert "| ar, step 2  | 5.000" in losses.markdown(rows)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loss_that_was_not_finite_is_shown_as_such():
+    rows = losses.collect([("mdc", [{(2, "train"): math.nan, (2, "held out"): 1.0}])])
+    assert all(map(math.isnan, rows[0][3:6])) and rows[1][3:] == [1.0, 1.0, 1.0, 1]
+    assert losses.markdown(rows).splitlines()[-1] == "| mdc, step 2 | nan   | 1.000    |"
