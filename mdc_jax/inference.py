@@ -26,8 +26,7 @@ from mdc_jax.report.denoising import Token
 
 _DEFAULT = sections.Decoding()
 _GIVE_TOKENS = (
-    "lengths of training captions are not at hand here; say how long captions are, with `tokens=` or --tokens, EOS "
-    "included"
+    "lengths of captions are not at hand here; say how long captions are, with `tokens=` or --tokens, EOS included"
 )
 
 

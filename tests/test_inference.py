@@ -119,6 +119,8 @@ def test_what_cannot_be_done_is_said(model, images, tmp_path):
         model.caption(images[:1], sections.Decoding(beams=4))
     with pytest.raises(ConfigError, match=r'length="training".*with `tokens=` or --tokens'):
         model.caption(images[:1], sections.Decoding(length="training"))
+    with pytest.raises(ConfigError, match=r'length="caption": lengths of captions are not at hand here'):
+        model.caption(images[:1], sections.Decoding(length="caption"))
     with pytest.raises(ConfigError, match=r'padding="known" has no length law.*with `tokens=` or --tokens'):
         inference.Model(_with_padding_known(model.loaded)).caption(images[:1])
     with pytest.raises(ConfigError, match='scorer "elb": choose one of elbo'):

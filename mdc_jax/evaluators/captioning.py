@@ -3,6 +3,7 @@
 Shapes: B images, L tokens.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -16,7 +17,7 @@ from etils import epath
 from mdc_jax.config import ConfigError, decoding, sections
 from mdc_jax.data import images
 from mdc_jax.data.sources import open_source
-from mdc_jax.data.sources.base import Source, Verdict
+from mdc_jax.data.sources.base import BadRecord, Source, Verdict
 from mdc_jax.data.sources.verdicts import summarize
 from mdc_jax.decoding import sampling
 from mdc_jax.evaluators import caption_metrics
@@ -46,7 +47,10 @@ class Captioning:
         decoding.check(self._section.decoding, config.objective)
         if self._section.decoding.length == "model":  # others are drawn here
             decoding.check_length(self._section.decoding, config.objective)
-        open_source(spec_of(config, self._section.split))
+        spec = spec_of(config, self._section.split)
+        source = open_source(spec)
+        if self._section.decoding.length == "caption" and not _captioned(source, self._section.examples):
+            raise ConfigError(f'decoding.length="caption": no image of "{spec}" has a caption; choose another length')
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section = self._section
@@ -83,6 +87,15 @@ class Captioning:
         if jax.process_index() == 0:
             _write_lines(subject, source, ids, captions, verdicts)
             _draw(subject, source, ids[: section.picture], captions, verdicts)
+
+
+def _captioned(source: Source, count: int) -> bool:
+    """Whether one of the first `count` images has a caption."""
+    for index in range(min(count, len(source))):
+        with contextlib.suppress(BadRecord):
+            if source[index].captions:
+                return True
+    return False
 
 
 def _compare(

@@ -152,6 +152,27 @@ def test_captions_are_as_long_as_those_of_their_images_where_asked(tmp_path, use
     assert sorted(asked) == sorted(expected)  # batches may call in any order
 
 
+def test_lengths_of_captions_that_no_image_has_are_refused_before_training(tmp_path, use_source, monkeypatch):
+    config, own = make_subject(tmp_path).config, sections.Decoding(length="caption")
+    evaluator = build(dataclasses.replace(SECTION, decoding=own, examples=BAD + 2))
+    use_source(FakeSource(40))
+    evaluator.check(config)
+    read = FakeSource.__getitem__
+
+    def only(*captioned):
+        monkeypatch.setattr(
+            FakeSource,
+            "__getitem__",
+            lambda self, i: dataclasses.replace(read(self, i), captions=("a dog",) if i in captioned else ()),
+        )
+
+    only(BAD + 1)
+    evaluator.check(config)
+    only(BAD + 2)  # which is not among the examples
+    with pytest.raises(ConfigError, match=r'length="caption": no image of .* has a caption'):
+        evaluator.check(config)
+
+
 def test_decoding_that_cannot_work_is_refused_before_training(tmp_path):
     config = make_subject(tmp_path).config
     for settings, message in (({"beams": 2}, "decoding.beams=2"), ({"top_p": 0.5}, "decoding.top_p=0.5")):
