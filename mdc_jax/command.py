@@ -146,8 +146,18 @@ def _check_config(argv: list[str]) -> None:
             if not isinstance(section, ml_collections.ConfigDict):
                 break
             if part not in section:
-                raise ConfigError(f'--config.{key}: the config has no key "{part}"{did_you_mean(part, section)}')
+                fix = did_you_mean(part, section)
+                if section is config and (places := _places(config, part)):
+                    fix = f"; did you mean {' or '.join(places)}?"
+                raise ConfigError(f'--config.{key}: the config has no key "{part}"{fix}')
             section = section[part]
+
+
+def _places(section: ml_collections.ConfigDict, name: str, path: str = "") -> list[str]:
+    """The keys of a config, as in "log.profile", whose last part is `name`."""
+    inner = ((key, value) for key, value in section.items() if isinstance(value, ml_collections.ConfigDict))
+    found = [f"{path}{name}"] if name in section else []
+    return found + [place for key, value in inner for place in _places(value, name, f"{path}{key}.")]
 
 
 def load(file: str) -> ml_collections.ConfigDict:

@@ -25,9 +25,11 @@ PEAKS: Mapping[str, float] = {
     "TPU v5": 459e12,
     "TPU v6 lite": 918e12,
     "TPU v6e": 918e12,
+    "TPU7x": 1153.5e12,  # of one of a chip's two halves, each a device of JAX
     "NVIDIA A100": 312e12,
     "NVIDIA A10G": 70e12,
     "NVIDIA A10": 125e12,
+    "NVIDIA GH200": 989e12,
     "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H100 NVL": 835e12,
     "NVIDIA H100": 989e12,
@@ -37,6 +39,7 @@ PEAKS: Mapping[str, float] = {
     "NVIDIA L40": 181e12,
     "NVIDIA L4": 121e12,
     "NVIDIA B200": 2250e12,
+    "NVIDIA GB200": 2500e12,
 }
 
 
@@ -54,6 +57,13 @@ def utilisation(flops_per_second: float, device_kind: str, devices: int) -> floa
 def parameters(params: Any) -> int:
     """Number of parameters in a (possibly abstract) tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def describe(params: Mapping[str, Any]) -> str:
+    """How many parameters there are, and in which part, as in "1.30 M parameters (encoder 0.80, text_encoder 0.50)"."""
+    parts = {name: f"{parameters(part) / 1e6:.2f}" for name, part in params.items()}
+    listed = ", ".join(f"{name} {millions}" for name, millions in parts.items() if float(millions))
+    return f"{parameters(params) / 1e6:.2f} M parameters" + (f" ({listed})" if listed else "")
 
 
 @dataclasses.dataclass(frozen=True)

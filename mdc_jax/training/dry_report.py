@@ -18,7 +18,7 @@ def text(plan: Plan) -> str:
     shape = " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     peak = accounting.peak(plan.device_kind)
     lines = [
-        f"{config.objective.name}, {accounting.parameters(plan.state.params) / 1e6:.2f} M parameters, "
+        f"{config.objective.name}, {accounting.describe(plan.state.params)}, "
         f"{mesh.size} x {plan.device_kind} ({plan.target}), mesh {shape}",
         f"{config.data.batch_size} images a step, {config.optimizer.accumulation} micro-batches, {config.model.dtype}",
         plan.why_remat or f"remat {config.model.remat}",

@@ -32,6 +32,7 @@ from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
 from mdc_jax.exchange import initial
 from mdc_jax.training import (
+    accounting,
     build,
     checkpoint,
     compatibility,
@@ -44,7 +45,7 @@ from mdc_jax.training import (
     sharding,
 )
 from mdc_jax.training import state as train_state
-from mdc_jax.training.accounting import Cost, parameters
+from mdc_jax.training.accounting import Cost
 from mdc_jax.training.metric_writer import MetricWriter, Progress, read, with_nan, without_nan
 from mdc_jax.training.optimizer import describe_rules, learning_rate
 from mdc_jax.training.step_trace import StepTrace
@@ -197,7 +198,7 @@ class _Run:
         )
         state = self.checkpointer.restore(self.start, abstract) if self.start else self._first_state(init)
         self.progress.say(
-            f"{config.objective.name}, {parameters(state.params) / 1e6:.2f} M parameters, "
+            f"{config.objective.name}, {accounting.describe(state.params)}, "
             f"{self.mesh.size} x {jax.devices()[0].device_kind}\n"
             f"{memory.describe(state)}\n"
             f"{self.total:,} steps of {config.data.batch_size} images from {self.source.spec} ({len(self.source):,}), "

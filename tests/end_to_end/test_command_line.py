@@ -28,6 +28,11 @@ def get_config():
             id="unknown key",
         ),
         pytest.param(
+            [f"--config={TINY}", "--config.profile=3:5"],
+            ['no key "profile"', "log.profile"],
+            id="key of another section",
+        ),
+        pytest.param(
             [f"--config={TINY}", "--config.data.batch_size=many"],
             ["data.batch_size", "many", "int"],
             id="mistyped value",

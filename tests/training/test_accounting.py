@@ -4,12 +4,13 @@ import math
 import re
 
 import jax
+import numpy as np
 import pytest
 
 from mdc_jax import objectives
 from mdc_jax.config import sections
 from mdc_jax.objectives.base import Objective
-from mdc_jax.training.accounting import Cost, parameters, peak
+from mdc_jax.training.accounting import Cost, describe, parameters, peak
 from tests.objectives import tiny
 
 BATCH, TOKENS = 2, 8  # as many rows as one chunk of the loss has at most, so that its loop runs once
@@ -118,3 +119,12 @@ def test_utilisation_is_the_share_of_the_peak_of_all_devices() -> None:
 
 def test_parameters_are_counted() -> None:
     assert parameters({"a": jax.ShapeDtypeStruct((2, 3), "float32"), "b": jax.ShapeDtypeStruct((), "float32")}) == 7
+
+
+def test_parameters_are_said_by_part_and_scalars_are_none() -> None:
+    params = {
+        "encoder": {"kernel": np.zeros((1000, 800))},
+        "text_encoder": np.zeros(500_000),
+        "log_scale": np.zeros(()),
+    }
+    assert describe(params) == "1.30 M parameters (encoder 0.80, text_encoder 0.50)"
