@@ -20,6 +20,8 @@ from ml_collections import config_flags
 from mdc_jax.config import ConfigError
 from mdc_jax.config.parse import did_you_mean
 
+flags.disclaim_key_flags()  # what is defined for a command is listed by its --help
+
 _CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
 

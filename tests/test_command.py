@@ -1,4 +1,6 @@
-"""Files that flags name are tried before the work."""
+"""Files that flags name are tried before the work, and --help lists every flag of a command."""
+
+import re
 
 import pytest
 from absl import flags
@@ -6,6 +8,20 @@ from absl import flags
 from mdc_jax import command
 from mdc_jax.benchmarks import input_pipeline
 from mdc_jax.config import ConfigError
+from tests import commands
+
+_PREPARE = [
+    "from",
+    "out",
+    "workers",
+    "short_side",
+    "quality",
+    "tokenizer",
+    "max_bad_share",
+    "licence",
+    "attribution",
+    "runner",
+]
 
 
 def test_a_file_that_cannot_be_written_is_said_before_the_work(tmp_path):
@@ -45,3 +61,23 @@ def test_nothing_is_measured_that_has_no_place_to_go(tmp_path, monkeypatch):
     monkeypatch.setattr(input_pipeline, "measured", lambda *_: pytest.fail("measured"))
     with pytest.raises(ConfigError, match=r"--csv=.*: no file can be written there"):
         input_pipeline.main([])
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("data.prepare.webdataset", [*_PREPARE, "split", "columns"]),
+        ("data.prepare.folder", [*_PREPARE, "columns"]),
+        ("data.prepare.coco", [*_PREPARE, "annotations", "split"]),
+        ("data.prepare.recap", [*_PREPARE, "captions", "verify", "split"]),
+        ("data.preview", ["config", "out", "records", "images"]),
+        ("main", ["config", "workdir", "dry_compile"]),
+        ("compare", ["config", "workdir", "plan"]),
+        ("caption", ["workdir", "order", "steps", "temperature"]),
+        ("evaluate", ["workdir", "evaluator", "set", "max_bad_share"]),
+    ],
+)
+def test_help_lists_every_flag(module, names):
+    done = commands.run(f"mdc_jax.{module}", "--help")
+    for name in names:
+        assert re.search(rf"^  --(\[no\])?{name}:", done.stdout, re.MULTILINE), name

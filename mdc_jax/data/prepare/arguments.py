@@ -17,6 +17,8 @@ from mdc_jax.data.prepare.lengths import CAPTION, Lengths
 from mdc_jax.data.prepare.records import Manifest, Plan
 from mdc_jax.data.sources.base import Family
 
+flags.disclaim_key_flags()  # they are listed by --help of the command that has them defined
+
 
 def define(given: str, licence: str) -> None:
     """Defines the flags; `given` says what --from is."""
