@@ -9,6 +9,8 @@ from array_record.python.array_record_module import ArrayRecordReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data import pipeline, retries
 from mdc_jax.data.prepare import records
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Family
@@ -113,6 +115,25 @@ def test_a_prepared_folder_can_be_read(tmp_path):
     with pytest.raises(IndexError):
         source[48]
     assert open_source(f"pictures:{tmp_path}:test").fingerprint != source.fingerprint
+
+
+@pytest.mark.parametrize("counts", [(17, 18), (18, 17), (18, 0)])
+def test_a_shard_that_has_not_the_records_of_its_manifest_is_said_at_once(tmp_path, monkeypatch, counts):
+    monkeypatch.setattr(retries, "_AFTER", (600.0,))
+    mine, other = (
+        records.write_all(tmp_path / f"{c}", _manifest(), _plans([("train", c), ("train", 9)])) for c in counts
+    )
+    name = "train-0.arrayrecord"
+    assert mine.shards[name].bytes == other.shards[name].bytes  # shards are padded
+    (tmp_path / f"{counts[0]}" / name).write_bytes((tmp_path / f"{counts[1]}" / name).read_bytes())
+    source = open_source(f"array_record:{tmp_path / str(counts[0])}:train")
+    has, says = other.shards[name].records, mine.shards[name].records
+    message = f"{name} has {has} records, the manifest.json beside it says {says}: copy both again"
+    assert source[says].image == b"image 0"  # of the other shard
+    with pytest.raises(ConfigError, match=message):
+        source[0]
+    with pytest.raises(ConfigError, match=message):
+        pipeline.make_tokenizer(sections.Config(), source)
 
 
 def test_repetition_gives_the_same_bytes_and_keeps_finished_shards(tmp_path):

@@ -45,7 +45,13 @@ class ArrayRecordSource:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Record:
-        """Record `index`; raises BadRecord for damaged bytes, OSError for what could not be read."""
+        """Record `index`.
+
+        Raises:
+          BadRecord: its bytes are damaged.
+          OSError: it could not be read.
+          ConfigError: the shard has more or fewer records than the manifest says.
+        """
         return self.example(index).record(self.families)
 
     def example(self, index: int) -> Example:
@@ -104,9 +110,18 @@ class ArrayRecordSource:
         return np.frombuffer(content, _WORD, offset=len(content) - size).reshape(rows, columns)
 
     def _reader(self, shard: int) -> ArrayRecordReader:
+        """Of a shard; raises ConfigError where that has more or fewer records than the manifest says."""
         with self._lock:
             if shard not in self._readers:
-                self._readers[shard] = ArrayRecordReader(str(self._paths[shard]), _READER_OPTIONS)
+                path = self._paths[shard]
+                records = self._manifest.shards[path.name].records
+                reader = ArrayRecordReader(str(path), _READER_OPTIONS)
+                if reader.ok() and reader.num_records() != records:  # else reading says what is wrong
+                    raise ConfigError(
+                        f"{path} has {reader.num_records():,} records, the {MANIFEST} beside it says {records:,}: copy "
+                        "both again, or run the prepare command again, which rewrites what is damaged"
+                    )
+                self._readers[shard] = reader
             return self._readers[shard]
 
 
