@@ -16,6 +16,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import tokenizer
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
+from mdc_jax.data.retries import ReadError
 
 CAPTIONS = [
     f"A {size} {color} {shape} lies on a table."
@@ -56,6 +57,15 @@ def test_byte_fallback_spells_what_it_never_saw(trained):
     plain = tokenizer.train(CAPTIONS, sections.Tokenizer(vocab_size=60, byte_fallback=False))
     assert UNK_ID in plain.encode("🐘", 64)
     assert plain.vocab_size <= 60
+
+
+def test_captions_that_cannot_be_read_are_no_fault_of_the_settings():
+    def captions():
+        yield from CAPTIONS
+        raise ReadError("photos: record 24 could not be read in 6 attempts: disk on fire")
+
+    with pytest.raises(ReadError, match=r"^photos: record 24 could not be read"):
+        tokenizer.train(captions(), SETTINGS)
 
 
 def test_long_captions_keep_their_first_tokens(trained):

@@ -1,6 +1,7 @@
 """SentencePiece models, given or trained on captions."""
 
 import io
+import itertools
 from collections.abc import Iterable, Iterator
 
 import sentencepiece
@@ -84,11 +85,13 @@ def train(captions: Iterable[str], settings: sections.Tokenizer) -> SentencePiec
 
     Raises:
       ValueError: there is no caption with a word in it, or the vocabulary cannot hold the characters.
+      Exception: whatever the captions raise.
     """
     model = io.BytesIO()
+    sentences = _Sentences(captions, settings.train_captions)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_sentences(captions, settings.train_captions),
+            sentence_iterator=iter(sentences),
             model_writer=model,
             model_type=settings.algorithm,
             vocab_size=settings.vocab_size,
@@ -103,6 +106,8 @@ def train(captions: Iterable[str], settings: sections.Tokenizer) -> SentencePiec
             minloglevel=2,
         )
     except RuntimeError as error:
+        if sentences.fault is not None:
+            raise sentences.fault from None
         # Its messages are a place in its code, what is wrong, and options of its own command.
         reason = str(error).rpartition("] ")[2].partition(" Increase ")[0].removesuffix(".")
         raise ValueError(
@@ -112,12 +117,17 @@ def train(captions: Iterable[str], settings: sections.Tokenizer) -> SentencePiec
     return SentencePiece(model.getvalue())
 
 
-def _sentences(captions: Iterable[str], limit: int) -> Iterator[str]:
-    count = 0
-    for caption in captions:
-        caption = " ".join(caption.split())
-        if caption:
-            yield caption
-            count += 1
-            if count == limit:
-                return
+class _Sentences:
+    """At most `limit` captions with a word in them; `fault` is what they raised, which the library swallows."""
+
+    def __init__(self, captions: Iterable[str], limit: int) -> None:
+        self._captions = captions
+        self._limit = limit
+        self.fault: Exception | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            yield from itertools.islice(filter(None, (" ".join(text.split()) for text in self._captions)), self._limit)
+        except Exception as error:
+            self.fault = error
+            raise
