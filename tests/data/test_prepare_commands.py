@@ -52,6 +52,11 @@ def test_webdataset_says_what_is_wrong(tmp_path):
         ([f"--from={tmp_path}/0.tar", f"--tokenizer={tmp_path}/model"], f"--tokenizer={tmp_path}/model: "),
         ([f"--from={tmp_path}/apart.tar", f"--out={tmp_path}/apart"], "The files of one key must be neighbours"),
         ([f"--from={tmp_path}/0.tar", "--columns="], "--columns is empty"),
+        (
+            [f"--from={tmp_path}/0.tar", "--columns=nosuch", "--workers=1"],
+            "2 of 2 examples cannot be used (2 x no field nosuch in KEY.json, as 0.tar a)",
+        ),
+        ([f"--from={tmp_path}/0.tar", "--columns=nosuch", "--workers=1"], "Check --columns: every example needs"),
         ([f"--from={tmp_path}/0.tar", "--out=gs://bucket/a"], "error: --out=gs://bucket/a: shards are written to"),
         ([f"--from={tmp_path}/0.tar", "--split=test"], "holds 1 shards that this run does not write, as train-0"),
     ):

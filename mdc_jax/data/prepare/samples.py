@@ -28,6 +28,7 @@ _MAX_IMAGE = 2**26  # bytes
 _MAX_TEXT = 2**17  # bytes of a caption or of metadata
 _CHUNK = 10_000  # keys that are looked up together
 _NO_IMAGE, _NO_CAPTION = "no image member", "no caption member"
+_NO_FIELD = "no field "
 _DOTTED = "no file called KEY.jpg, since a KEY ends at its first dot"
 _NAMED = 3  # files of a tar that holds no example
 _LISTING = ("key", "status")  # columns of a parquet file beside a tar
@@ -127,6 +128,9 @@ class TarPlan:
     ) -> dict[str, str]:
         """The text of every column; keys of the metadata that are columns are taken out of it."""
         del image, rows
+        default = self.columns[0]
+        if default != CAPTION and default not in about:
+            raise BadRecord(f"{_NO_FIELD}{default} in KEY.json")
         texts = {}
         for name in self.columns:
             text = _caption(file, sample) if name == CAPTION else about.pop(name, "")
@@ -140,6 +144,9 @@ class TarPlan:
 
 def advice(dropped: Mapping[str, int]) -> str:
     """What may be wrong with tars of which so many examples were dropped, by reason; "" where nothing comes to mind."""
+    absent = sum(count for reason, count in dropped.items() if reason.startswith(_NO_FIELD))
+    if absent > sum(dropped.values()) / 2:
+        return f'Check --columns: every example needs the first one, "{CAPTION}" for KEY.txt or a field of KEY.json'
     fewer, more = sorted(dropped.get(reason, 0) for reason in (_NO_IMAGE, _NO_CAPTION))
     if fewer <= more / 2:
         return ""
