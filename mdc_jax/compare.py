@@ -21,8 +21,7 @@ from ml_collections import config_flags
 from mdc_jax import command
 from mdc_jax.comparison import estimate, execution, merge, report, sequence, settings
 from mdc_jax.config import ConfigError
-from mdc_jax.data.pipeline import TooManyBadRecords
-from mdc_jax.data.retries import ReadError
+from mdc_jax.data.pipeline import DATA_ERRORS
 from mdc_jax.training import compilation_cache, distributed
 from mdc_jax.training.failures import Failure
 from mdc_jax.training.train_log import NonFiniteError
@@ -66,5 +65,4 @@ if __name__ == "__main__":
     if command.wants_help(sys.argv):
         print(command.describe_configs())
     else:
-        errors = (Failure, NonFiniteError, ReadError, TooManyBadRecords)
-        app.run(command.reported(main, *errors), flags_parser=command.parse_arguments)
+        app.run(command.reported(main, Failure, NonFiniteError, *DATA_ERRORS), flags_parser=command.parse_arguments)

@@ -1,14 +1,15 @@
 """Runs evaluators on a checkpoint.
 
     python -m mdc_jax.evaluate --workdir=runs/scenes [--step=N|all] [--evaluator=NAME,...] \\
-        [--set=NAME.KEY=VALUE ...] [--out=DIR]
+        [--set=NAME.KEY=VALUE ...] [--max_bad_share=0.05] [--out=DIR]
 
 WORKDIR is a run, an export of one, or an encoder of another library, as `mdc_jax/exchange` reads them; an encoder alone
 can be probed, on the sources that --set names.
 
 NAME is an evaluator of the run's config, or a type of evaluator, which then runs at its defaults. --set changes a
 setting of one, as in --set=compositionality.examples=50; without --out the files are then in
-WORKDIR/evaluations/STEP_changed.
+WORKDIR/evaluations/STEP_changed. Records that cannot be used are left out; --max_bad_share allows more of them than the
+run did.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from etils import epath
 
 from mdc_jax import command, evaluators
 from mdc_jax.config import ConfigError, parse, sections, to_dict
+from mdc_jax.data.pipeline import DATA_ERRORS
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.exchange import loading
 from mdc_jax.training import checkpoint, compilation_cache
@@ -95,7 +97,10 @@ def evaluate(workdir: epath.Path, step: int | None) -> None:
     loaded = loading.load(workdir, step=step)
     chosen = choose({name: moved(section, workdir) for name, section in loaded.config.evaluators.items()}, names)
     chosen = override(loaded.config, chosen, values.set)
-    config = dataclasses.replace(loaded.config, evaluators=chosen)
+    data = loaded.config.data
+    if values.max_bad_share is not None:
+        data = dataclasses.replace(data, max_bad_share=values.max_bad_share)
+    config = dataclasses.replace(loaded.config, data=data, evaluators=chosen)
     evaluators.check(config)
     # The files of the run's own evaluation stay as they are where settings are others.
     folder = f"{loaded.step}_changed" if values.set else str(loaded.step)
@@ -118,7 +123,8 @@ if __name__ == "__main__":
     flags.DEFINE_string("step", "", "Step of the checkpoint, or all that are kept; the latest if not given.")
     flags.DEFINE_multi_string("evaluator", [], "What to run; all of the run's config if not given.")
     flags.DEFINE_multi_string("set", [], "NAME.KEY=VALUE: a setting of an evaluator that is run.")
+    flags.DEFINE_float("max_bad_share", None, "Share of records that may be unusable; the run's if not given.", 0, 1)
     flags.DEFINE_string(
         "out", None, "Folder for tables and pictures; WORKDIR/evaluations/STEP if not given, with --set STEP_changed."
     )
-    app.run(command.reported(main), flags_parser=command.parse_flags)
+    app.run(command.reported(main, *DATA_ERRORS), flags_parser=command.parse_flags)

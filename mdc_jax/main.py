@@ -13,8 +13,7 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse
-from mdc_jax.data.pipeline import TooManyBadRecords
-from mdc_jax.data.retries import ReadError
+from mdc_jax.data.pipeline import DATA_ERRORS
 from mdc_jax.training import compilation_cache, distributed, dry_compile, dry_report, loop
 from mdc_jax.training.failures import Failure
 from mdc_jax.training.train_log import NonFiniteError
@@ -55,7 +54,7 @@ def run(argv: list[str]) -> None:
     """main, where what a user can mend comes without a traceback, and no process is left waiting for another."""
     with distributed.ending_together():
         try:
-            command.reported(main, Failure, NonFiniteError, ReadError, TooManyBadRecords)(argv)
+            command.reported(main, Failure, NonFiniteError, *DATA_ERRORS)(argv)
         except KeyboardInterrupt:
             sys.exit("interrupted; the same command continues from the last checkpoint")
 

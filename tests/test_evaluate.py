@@ -4,6 +4,7 @@ import math
 import pathlib
 import types
 
+import PIL.Image
 import pytest
 from etils import epath
 
@@ -13,6 +14,8 @@ from mdc_jax.evaluate import choose, moved, override, steps_of
 from mdc_jax.training import checkpoint
 from tests import commands
 from tests.evaluators.fakes import make_subject
+
+CHECKPOINT = pathlib.Path(__file__).parent / "testdata" / "checkpoint_format_1"
 
 
 def test_evaluators_are_those_of_the_config_or_a_type_at_its_defaults():
@@ -84,7 +87,14 @@ def test_what_is_found_lies_beside_its_tables_for_reports_of_comparisons(tmp_pat
     subject = make_subject(tmp_path)
     config = dataclasses.replace(subject.config, evaluators={"probe": sections.LinearProbe()})
     loaded = types.SimpleNamespace(config=config, step=30)
-    values = {"evaluator": ["probe"], "set": [], "out": None, "step": "30", "workdir": str(tmp_path)}
+    values = {
+        "evaluator": ["probe"],
+        "set": [],
+        "out": None,
+        "step": "30",
+        "workdir": str(tmp_path),
+        "max_bad_share": None,
+    }
     monkeypatch.setattr(evaluate, "flags", types.SimpleNamespace(FLAGS=types.SimpleNamespace(**values)))
     monkeypatch.setattr(evaluate.loading, "load", lambda workdir, step: loaded)
     monkeypatch.setattr(evaluate.evaluators, "check", lambda config: None)
@@ -105,3 +115,24 @@ def test_a_missing_run_is_an_error_without_a_traceback(tmp_path: pathlib.Path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and "--workdir" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_bad_records_are_an_error_without_a_traceback_that_says_how_to_allow_them(tmp_path: pathlib.Path):
+    for split, count in (("train", 4), ("test", 1)):
+        for name in range(10):
+            folder = tmp_path / split / f"class{name}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                PIL.Image.new("RGB", (8, 8), (20 * name, 40 * index, 0)).save(folder / f"{index}.png")
+    (tmp_path / "test" / "class3" / "0.png").write_bytes(b"junk")
+    settings = {"dataset": f"cifar10:{tmp_path}", "probes": "('ridge',)", "baselines": False}
+    settings["compared"] = f"('again={CHECKPOINT}',)"  # it reads the same records
+    arguments = ["--evaluator=linear_probe", *(f"--set=linear_probe.{key}={settings[key]}" for key in settings)]
+    arguments += [f"--workdir={CHECKPOINT}", f"--out={tmp_path / 'out'}"]
+    done = commands.run("mdc_jax.evaluate", *arguments)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "1 of 10 examples cannot be used (1 x unknown format)" in done.stderr
+    assert "--max_bad_share of mdc_jax.evaluate" in done.stderr
+    done = commands.run("mdc_jax.evaluate", *arguments, "--max_bad_share=0.1")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "linear_probe" / evaluate.VALUES_FILE).exists()

@@ -20,6 +20,7 @@ from etils import epath
 from mdc_jax import command
 from mdc_jax.config import decoding as decoding_settings
 from mdc_jax.config import sections
+from mdc_jax.data.pipeline import DATA_ERRORS
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.evaluators.captioning import Captioning
 from mdc_jax.report import plots, tables
@@ -125,4 +126,4 @@ if __name__ == "__main__":
     flags.DEFINE_list("orders", list(ORDERS), "In which positions are revealed.")
     flags.DEFINE_bool("metrics", False, "Also compare with references, see mdc_jax/evaluators/caption_metrics.py.")
     flags.DEFINE_float("temperature", 0.0, "Of the draw of a token; 0: the likeliest.")
-    app.run(command.reported(main), flags_parser=command.parse_flags)
+    app.run(command.reported(main, *DATA_ERRORS), flags_parser=command.parse_flags)

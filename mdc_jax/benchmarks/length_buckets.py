@@ -18,7 +18,7 @@ from mdc_jax.benchmarks import step as step_
 from mdc_jax.benchmarks.clock import Clock
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data.batch import Batch
-from mdc_jax.data.pipeline import TrainBatches, make_tokenizer
+from mdc_jax.data.pipeline import DATA_ERRORS, TrainBatches, make_tokenizer
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.tokenizer import Tokenizer
 
@@ -90,4 +90,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("batches", 256, "Batches that are made of each kind.", lower_bound=1)
     flags.DEFINE_integer("timings", 10, "Timings of each step, after the first.", lower_bound=1)
     command.define_config()
-    app.run(command.reported(main), flags_parser=command.parse_flags)
+    app.run(command.reported(main, *DATA_ERRORS), flags_parser=command.parse_flags)

@@ -18,6 +18,7 @@ from etils import epath
 from mdc_jax import command
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.batch import LABEL_PREFIX
+from mdc_jax.data.pipeline import DATA_ERRORS
 from mdc_jax.data.sources import open_source
 from mdc_jax.evaluators import probe_features, probe_sets, probes
 from mdc_jax.evaluators.base import Subject, spec_of
@@ -123,4 +124,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The run.", required=True)
     flags.DEFINE_string("probe", "probe", "Name of the linear probe in its config.")
     flags.DEFINE_string("csv", None, "File for every number.")
-    app.run(command.reported(main), flags_parser=command.parse_flags)
+    app.run(command.reported(main, *DATA_ERRORS), flags_parser=command.parse_flags)

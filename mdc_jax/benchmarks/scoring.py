@@ -19,7 +19,7 @@ import numpy as np
 from absl import app, flags
 
 from mdc_jax import command
-from mdc_jax.data.pipeline import eval_batches
+from mdc_jax.data.pipeline import DATA_ERRORS, eval_batches
 from mdc_jax.data.sources import open_source
 from mdc_jax.objectives.base import Features, Objective, Params
 from mdc_jax.report import tables
@@ -156,4 +156,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("captions", 8, "Captions C of an image.", lower_bound=1)
     flags.DEFINE_integer("repeats", 5, "Timings of each scorer, after the first.", lower_bound=1)
     flags.DEFINE_string("csv", None, "File for the error against the number of masks.")
-    app.run(command.reported(main), flags_parser=command.parse_flags)
+    app.run(command.reported(main, *DATA_ERRORS), flags_parser=command.parse_flags)

@@ -23,6 +23,7 @@ from mdc_jax import command
 from mdc_jax.comparison import entries, sequence
 from mdc_jax.config import ConfigError, parse, sections, steps
 from mdc_jax.config.parse import did_you_mean
+from mdc_jax.data.pipeline import DATA_ERRORS
 from mdc_jax.data.sources import open_source
 from mdc_jax.report import learning_curves
 from mdc_jax.training.metric_writer import read, with_nan
@@ -144,4 +145,4 @@ if __name__ == "__main__":
     flags.DEFINE_list("only", [], f"Which of the variants {', '.join(VARIANTS)}; differences are to the first.")
     flags.DEFINE_multi_string("variant", [], "NAME KEY=VALUE ...: one more variant; can be given several times.")
     command.define_config()
-    app.run(command.reported(main, NonFiniteError), flags_parser=command.parse_flags)
+    app.run(command.reported(main, NonFiniteError, *DATA_ERRORS), flags_parser=command.parse_flags)

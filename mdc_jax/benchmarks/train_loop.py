@@ -14,7 +14,7 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import parse, sections
-from mdc_jax.data.pipeline import TrainBatches
+from mdc_jax.data.pipeline import DATA_ERRORS, TrainBatches
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.training import checkpoint, loop
@@ -76,4 +76,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("steps", 600, "Steps of each measured run.")
     flags.DEFINE_integer("repeats", 3, "Runs of each kind.")
     command.define_config()
-    app.run(command.reported(main), flags_parser=command.parse_flags)
+    app.run(command.reported(main, *DATA_ERRORS), flags_parser=command.parse_flags)

@@ -21,7 +21,7 @@ from mdc_jax.data.batch import LABEL_PREFIX, PAD_ID
 from mdc_jax.data.length_buckets import LengthBuckets, caption_length
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.readers import Readers, read_ahead
-from mdc_jax.data.retries import Retries
+from mdc_jax.data.retries import ReadError, Retries
 from mdc_jax.data.sources.base import BadRecord, Record, Source
 from mdc_jax.data.texts import has_words
 from mdc_jax.data.tokenizer import Tokenizer
@@ -35,6 +35,9 @@ _AUGMENTATION, _CAPTIONS = 0, 1  # purposes of random numbers
 
 class TooManyBadRecords(RuntimeError):
     """More records than `data.max_bad_share` could not be used."""
+
+
+DATA_ERRORS = (ReadError, TooManyBadRecords)  # what a user can mend in the data, for `command.reported`
 
 
 class _Row(NamedTuple):
@@ -247,7 +250,8 @@ def _judge(spec: str, bad: collections.Counter[str], seen: int, max_bad_share: f
         raise TooManyBadRecords(
             f"{spec}: {bad.total()} of {seen} examples cannot be used "
             f"({', '.join(f'{count} x {reason}' for reason, count in bad.most_common())}), more than "
-            f"data.max_bad_share = {max_bad_share}. Repair the data, or raise data.max_bad_share."
+            f"data.max_bad_share = {max_bad_share}. Repair the data, or raise data.max_bad_share in the config, "
+            "of a finished run --max_bad_share of mdc_jax.evaluate."
         )
 
 

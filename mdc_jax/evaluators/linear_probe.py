@@ -51,12 +51,7 @@ class LinearProbe:
         if not families:
             logging.warning("linear probe: %s has no label family, so there is nothing to probe", specs["train"])
             return
-        compared = {
-            name: dataclasses.replace(
-                Subject.of(checkpoint.load(workdir), subject.out), should_stop=subject.should_stop
-            )
-            for name, workdir in _compared(self._section).items()
-        }
+        compared = {name: _other(subject, workdir) for name, workdir in _compared(self._section).items()}
         bound = any(family.bound for family in families.values())
         rows = probe_features.rows(self._section, tuple(compared), bound)
         with tempfile.TemporaryDirectory() as folder:
@@ -166,6 +161,14 @@ def _compared(section: sections.LinearProbe) -> dict[str, epath.Path]:
             )
         found[name] = epath.Path(workdir)
     return found
+
+
+def _other(subject: Subject, workdir: epath.Path) -> Subject:
+    """A run that is compared, which may read as many bad records as the subject: it reads the same ones."""
+    loaded = checkpoint.load(workdir)
+    data = dataclasses.replace(loaded.config.data, max_bad_share=subject.config.data.max_bad_share)
+    config = dataclasses.replace(loaded.config, data=data)
+    return dataclasses.replace(Subject.of(loaded, subject.out), config=config, should_stop=subject.should_stop)
 
 
 def _families(specs: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, Family]:
