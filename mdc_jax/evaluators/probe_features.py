@@ -95,21 +95,22 @@ def extract(
             found |= _named(encoder, _encode(subject.objective, kinds, params, batch["image"]))
         return found
 
-    def read(number: int, who: Subject, fn: object, labels: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
+    def read(number: int, who: Subject, fn: object) -> Iterator[tuple[str, dict]]:
+        # Labels for every run, though they are the same: with them an image needs no caption, and rows stay the same.
         for split, spec in specs.items():
             place = folder / f"{number}_{split}"
             place.mkdir()
             count = min(counts[split], len(open_source(spec)))
-            found = host_rows(who, spec, fn, count=count, batch_size=section.batch_size, labels=labels)
+            found = host_rows(who, spec, fn, count=count, batch_size=section.batch_size, labels=families)
             yield split, feature_cache.store(found, place, count)
 
-    cached = dict(read(0, subject, own, families))
+    cached = dict(read(0, subject, own))
     for number, (name, other) in enumerate(compared.items(), 1):
 
         def foreign(batch: GlobalBatch, _: int, name: str = name, other: Subject = other) -> dict[str, jax.Array]:
             return _named(name, _encode(other.objective, kinds, other.params, batch["image"]))
 
-        for split, found in read(number, other, foreign, ()):
+        for split, found in read(number, other, foreign):
             cached[split] = {**found, **cached[split]}
     return cached
 
