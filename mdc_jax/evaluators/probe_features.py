@@ -57,7 +57,7 @@ def rows(section: sections.LinearProbe, compared: Sequence[str], bound: bool) ->
     if section.baselines:
         untrained = tuple(f"{UNTRAINED} {i}" for i in range(section.untrained_seeds))
         found += [Row(CHANCE, ""), Row(RAW, PIXELS, (RAW,))]
-        found += [Row(UNTRAINED, kind, untrained) for kind in kinds]
+        found += [Row(UNTRAINED, kind, untrained) for kind in kinds if untrained]
     return found + [Row(name, kind, (name,)) for name in (*compared, TRAINED) for kind in kinds]
 
 

@@ -91,6 +91,13 @@ def test_without_baselines_only_the_trained_encoder_is_probed(tmp_path, use_sour
     assert {line["row"] for line in tables.read_csv(epath.Path(tmp_path) / "probe.csv")} == {"trained encoder"}
 
 
+def test_without_untrained_encoders_there_is_no_row_of_them(tmp_path, use_source):
+    use_source(FakeSource(160))
+    list(build(dataclasses.replace(SECTION, untrained_seeds=0)).run(make_subject(tmp_path)))
+    rows = {line["row"] for line in tables.read_csv(epath.Path(tmp_path / "probe.csv"))}
+    assert rows == {"chance", "raw pixels", "trained encoder"}
+
+
 def test_several_probes_layers_and_another_run_are_rows_beside_what_they_are_of(tmp_path, use_source, monkeypatch):
     use_source(SOURCES)
     other = make_subject(tmp_path, FakeObjective())
