@@ -92,6 +92,27 @@ def test_csv_captions(root):
     assert _captions(root) == [("A cat, asleep", "A cat"), (), (), ("",)]
 
 
+def test_a_file_that_a_table_names_and_that_is_not_there_keeps_its_place(root):
+    rows = "file,caption\nfour.png,a dog\ncats/gone.png,a cat\nbirds/gone.png,\ncats/gone.png,more\n"
+    (root / "captions.csv").write_text(rows)
+    (root / "cats/._one.png").write_bytes(b"of macOS")
+    with (root / "captions.csv").open("a") as table:
+        table.write("cats/._one.png,a cat\n")
+    source = open_source(f"folder:{root}")
+    assert len(source) == len(FILES) + 3
+    assert source.families["folder"].names == ("cats", "dogs")
+    for index in (0, 1, 2):  # birds/gone.png, cats/._one.png, cats/gone.png
+        with pytest.raises(BadRecord, match="no image file"):
+            source[index]
+    assert source.captions(2) == ("a cat", "more")
+    assert source[6].captions == ("a dog",)
+
+    PIL.Image.new("RGB", (8, 6)).save(root / "cats/gone.png")
+    back = open_source(f"folder:{root}")
+    assert len(back) == len(source) and back.fingerprint != source.fingerprint
+    assert back[2].captions == ("a cat", "more") and back[6] == source[6]
+
+
 def test_jsonl_captions(root):
     (root / "captions.jsonl").write_text('{"file": "four.png", "caption": "ein großer Hund"}\n\n')
     assert _captions(root) == [(), (), (), ("ein großer Hund",)]
@@ -105,7 +126,8 @@ def test_jsonl_captions(root):
     [
         ("captions.csv", b"name,text\na,b\n", "its columns are"),
         ("captions.csv", b"", "its columns are None"),
-        ("captions.csv", b"file,caption\ncats/none.png,x\n", "names cats/none.png, which is not below"),
+        ("captions.csv", b"file,caption\ncats/none.svg,x\n", "names cats/none.svg, which is not below"),
+        ("captions.csv", b"file,caption\n/cats/none.png,x\n", "names /cats/none.png, which is not below"),
         ("captions.csv", b"file,caption\n../photos/four.png,x\n", "which is not below"),
         ("captions.csv", b"file,caption\nfour.png,\xff\xfe\n", "no table of captions"),
         (
@@ -125,6 +147,7 @@ def test_jsonl_captions(root):
         ),
         ("captions.csv", b"caption,file\nfour.png," + b"a long caption " * 30, "names a long .{1,200}, which is not"),
         ("captions.csv", b"file,caption\nfour\0.png,x\n", "which is not below"),
+        ("captions.jsonl", rb'{"file": "\ud800.png", "caption": "x"}', "which is not below"),
         ("captions.jsonl", b'{"file": "four.png"}', "line 1 is"),
         ("captions.jsonl", b'{"file": "four.png", "caption": "x"}\n\n{"file": "four', "line 3 is no JSON.*four"),
         ("captions.jsonl", b"[" * 100_000, "line 1 is no JSON"),

@@ -104,6 +104,17 @@ def test_what_is_left_out_is_named_with_its_folder(photos, tmp_path):
     ]
 
 
+def test_files_that_a_table_names_and_that_are_not_there_are_dropped(photos, tmp_path):
+    names = [*(f"{'cat' if number % 2 else 'dog'}/{number}.jpg" for number in range(30)), "cat/drawing.svg"]
+    rows = [f"{name},{number} of all,{number}" for number, name in enumerate([*names, "cat/gone.jpg", "dog/gone.svg"])]
+    (photos / "captions.csv").write_text("\n".join(["file,caption,alt", *rows, "dog/broken.png,broken,broken"]))
+    for columns in (("caption",), ("caption", "alt")):
+        assert folder.read(photos, columns).dropped == {"no image file": ["cat/gone.jpg", "dog/gone.svg"]}
+    manifest = _prepare(photos, tmp_path / "out")
+    assert manifest.all_dropped() == {"no image file": 2, "unknown format": 1}
+    assert sum(manifest.counts().values()) == 31
+
+
 def test_equal_captions_are_on_one_side(photos, tmp_path):
     for path in photos.rglob("*.jpg"):
         path.with_suffix(".txt").write_text(f"one of {int(path.stem) % 5}")

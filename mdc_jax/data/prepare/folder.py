@@ -20,6 +20,8 @@ from mdc_jax.data.sources import folder
 from mdc_jax.data.sources.base import Family
 from mdc_jax.data.texts import has_words, words
 
+_SUFFIXES = folder.SUFFIXES | {".svg"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
@@ -35,9 +37,12 @@ class Folder:
 
 def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
     """Lists a folder; raises FileNotFoundError where no image has a caption, ValueError for a bad table of captions."""
-    paths = folder.image_files(root, folder.SUFFIXES | {".svg"})
-    texts = {column: folder.read_captions(root, paths, column) for column in columns}
+    paths = folder.image_files(root, _SUFFIXES)
+    texts = {column: folder.read_captions(root, paths, column, _SUFFIXES) for column in columns}
     pictures, dropped = [], collections.defaultdict(list)
+    missing = [folder.readable(path.as_posix()) for path in sorted(texts[columns[0]].keys() - set(paths))]
+    if missing:
+        dropped["no image file"] = missing
     for path in paths:
         captions, name = texts[columns[0]][path], folder.readable(path.as_posix())
         worded = tuple(filter(has_words, captions or ()))

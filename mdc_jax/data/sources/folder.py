@@ -7,7 +7,8 @@ Captions of an image, the first of these that is there:
     captions.parquet the same
     NAME.txt         beside NAME.jpg; every line is a caption
 
-Where the images lie in subfolders, the first of them is the label of family "folder".
+An image that a table names and that is not there has a place in the order too, as a damaged one has. Where the images
+lie in subfolders, the first of them is the label of family "folder".
 """
 
 import csv
@@ -36,13 +37,15 @@ class FolderSource:
     def __init__(self, root: pathlib.Path) -> None:
         self.spec = f"folder:{root}"
         self._root = root
-        self._files = image_files(root)
-        if not self._files:
+        images = image_files(root)
+        if not images:
             raise FileNotFoundError(f"{root} has no images ({', '.join(sorted(SUFFIXES))})")
-        self._captions = read_captions(root, self._files)
-        names = tuple(sorted({readable(file.parts[0]) for file in self._files if len(file.parts) > 1}))
+        self._captions = read_captions(root, images)
+        self._files = sorted(self._captions)
+        names = tuple(sorted({readable(file.parts[0]) for file in images if len(file.parts) > 1}))
         self.families: Mapping[str, Family] = {FAMILY: Family("class", names)} if len(names) > 1 else {}
-        self._missing = frozenset(file for file in self._files if not (root / file).exists())  # links to nowhere
+        # Those that only the table names, and links to nowhere.
+        self._missing = frozenset(self._captions.keys() - {file for file in images if (root / file).exists()})
         sizes = {file: (root / file).stat().st_size for file in self._files if file not in self._missing}
         content = ((str(file), sizes.get(file), self._captions[file]) for file in self._files)
         self.fingerprint = hashlib.sha256(repr(list(content)).encode(errors="surrogatepass")).hexdigest()
@@ -51,7 +54,7 @@ class FolderSource:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Record:
-        """Record `index`; raises OSError where its file cannot be read, BadRecord for a link to nowhere."""
+        """Record `index`; raises OSError where its file cannot be read, BadRecord where there is none."""
         file = self._files[index]
         if file in self._missing:
             raise BadRecord("no image file")
@@ -138,26 +141,32 @@ def image_files(
 
 
 def read_captions(
-    root: pathlib.Path, files: Iterable[pathlib.Path], column: str = "caption"
+    root: pathlib.Path,
+    files: Iterable[pathlib.Path],
+    column: str = "caption",
+    suffixes: Iterable[str] = SUFFIXES,
 ) -> dict[pathlib.Path, tuple[str, ...] | None]:
-    """Captions of every file; () where there are none, None where they are not UTF-8.
+    """Captions of every file, and behind these of the images that a table names and that are not there.
+
+    () where there are none, None where they are not UTF-8.
 
     Args:
       root: the folder.
       files: images below it, relative to it.
       column: of the table; text files beside the images have but "caption".
+      suffixes: of images.
 
     Raises:
-      ValueError: a table of captions is malformed, or names files that are not there.
+      ValueError: a table of captions is malformed, or names what can be no image below `root`.
     """
-    files = list(files)
+    files, wanted = list(files), frozenset(suffixes)
     for name, parse in (
         ("captions.csv", _csv_rows),
         ("captions.jsonl", _jsonl_rows),
         ("captions.parquet", _parquet_rows),
     ):
         if (root / name).exists():
-            return _from_table(root / name, parse, files, column)
+            return _from_table(root / name, parse, files, column, wanted)
     if column != "caption":
         raise ValueError(f"{root} has no table of captions, and so no column {column}; add captions.csv")
     return {file: _from_sidecar(root / file.with_suffix(".txt")) for file in files}
@@ -168,24 +177,47 @@ def _from_table(
     parse: Callable[[pathlib.Path, str], Iterable[tuple[str, str]]],
     files: Iterable[pathlib.Path],
     column: str,
+    suffixes: frozenset[str],
 ) -> dict[pathlib.Path, tuple[str, ...]]:
     captions: dict[pathlib.Path, list[str]] = {file: [] for file in files}
     try:
         for file, caption in parse(path, column):
-            texts = captions[pathlib.Path(file)]
-            texts.append(caption)
-            if len(texts) > _MOST_CAPTIONS:  # a few bytes of Parquet can stand for any number of rows
+            name = pathlib.Path(file)
+            if name not in captions:
+                _check_name(name, path, suffixes)
+                captions[name] = []
+            captions[name].append(caption)
+            if len(captions[name]) > _MOST_CAPTIONS:  # a few bytes of Parquet can stand for any number of rows
                 raise ValueError(f"{file} has more than {_MOST_CAPTIONS:,} captions")
-    except KeyError as error:
-        name = str(error.args[0])
-        why = f"is not below {path.parent}"
-        # Any text may stand where a name should: `os.path.exists` knows that nothing can have it.
-        if pathlib.Path(name).suffix.lower() not in SUFFIXES and os.path.exists(path.parent / name):
-            why = f"is there, but is not read as an image; these are: {', '.join(sorted(SUFFIXES))}"
-        raise ValueError(f"{path} names {name[:_SHOWN]}, which {why}") from error
+    except _BadName:
+        raise
     except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise ValueError(f"{path} is no table of captions with file and {column}: {error}") from error
     return {file: tuple(texts) for file, texts in captions.items()}
+
+
+class _BadName(ValueError):
+    """A table names what can be no image below its folder."""
+
+
+def _check_name(name: pathlib.Path, table: pathlib.Path, suffixes: frozenset[str]) -> None:
+    """Lets the name of an image pass that may lie below the table's folder; raises _BadName."""
+    is_image = name.suffix.lower() in suffixes
+    if is_image and not name.is_absolute() and ".." not in name.parts and _can_be(name):
+        return
+    why = f"is not below {table.parent}"
+    # Any text may stand where a name should: `os.path.exists` knows that nothing can have it.
+    if not is_image and os.path.exists(table.parent / name):
+        why = f"is there, but is not read as an image; these are: {', '.join(sorted(suffixes))}"
+    raise _BadName(f"{table} names {str(name)[:_SHOWN]}, which {why}")
+
+
+def _can_be(name: pathlib.Path) -> bool:
+    """Whether a file can have the name: there is no zero in it, and no half of a character."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def _csv_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
