@@ -25,8 +25,8 @@ from mdc_jax.config import ConfigError, parse, sections, to_dict
 from mdc_jax.data.pipeline import DATA_ERRORS
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.exchange import loading
+from mdc_jax.report.metrics_file import without_nan
 from mdc_jax.training import checkpoint, compilation_cache
-from mdc_jax.training.metric_writer import without_nan
 
 VALUES_FILE = "values.json"  # of an evaluator, beside its tables: what a run would have logged of it
 

@@ -33,8 +33,8 @@ from mdc_jax import command
 from mdc_jax.benchmarks import goodput
 from mdc_jax.config import ConfigError, parse
 from mdc_jax.report import tables
+from mdc_jax.report.metrics_file import METRICS_FILE, read
 from mdc_jax.training import checkpoint, distributed
-from mdc_jax.training.metric_writer import METRICS_FILE, read
 
 EVENTS = "events.jsonl"
 KINDS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)

@@ -26,7 +26,7 @@ from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.pipeline import DATA_ERRORS
 from mdc_jax.data.sources import open_source
 from mdc_jax.report import learning_curves
-from mdc_jax.training.metric_writer import read, with_nan
+from mdc_jax.report.metrics_file import read, with_nan
 from mdc_jax.training.train_log import NonFiniteError
 
 # What each sets beside the config; differences are to the first.

@@ -17,8 +17,8 @@ from mdc_jax.config import parse, sections
 from mdc_jax.data.pipeline import DATA_ERRORS, TrainBatches
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.report.metrics_file import read
 from mdc_jax.training import checkpoint, loop
-from mdc_jax.training.metric_writer import read
 
 _REPORTS = 20  # windows a run; the first ones compile and warm up
 

@@ -16,8 +16,8 @@ from etils import epath
 from mdc_jax.comparison import costs, entries, provenance, sequence
 from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import sections
+from mdc_jax.report.metrics_file import read
 from mdc_jax.training import files
-from mdc_jax.training.metric_writer import read
 
 TIMING_FILE = "timing.json"
 _SEED, _REPORTS = 999, 10

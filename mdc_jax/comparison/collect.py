@@ -15,8 +15,8 @@ from mdc_jax.comparison import costs
 from mdc_jax.config import parse, sections
 from mdc_jax.evaluate import VALUES_FILE
 from mdc_jax.report import tables
+from mdc_jax.report.metrics_file import read
 from mdc_jax.training import loop
-from mdc_jax.training.metric_writer import read
 
 RESULTS_FILE = "results.csv"
 HEADER = ("entry", "seed", "step", "examples", "flops", "seconds", "evaluator", "split", "metric", "value")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from mdc_jax.comparison import plan, sequence, tuning
 from mdc_jax.config import ConfigError
+from mdc_jax.report.metrics_file import read
 from mdc_jax.training import loop
-from mdc_jax.training.metric_writer import read
 
 _RUNS = ("runs/*/seed*", "tuning/*/lr*/seed*", "timing/*")
 _CHOICES = f"tuning/*/{tuning.CHOICE_FILE}"

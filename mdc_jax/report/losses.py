@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from etils import epath
 
-from mdc_jax.report import tables
+from mdc_jax.report import metrics_file, tables
 from mdc_jax.report.intervals import mean_and_interval
-from mdc_jax.training import metric_writer
 
 HEADER = ("row", "step", "loss", "value", "low", "high", "runs")
 TRAIN, HELD_OUT = "train", "held out"
@@ -25,7 +24,7 @@ def of_run(workdir: epath.Path, evaluator: str = "held_out") -> Losses:
     """
     found: dict[tuple[int, str], float] = {}
     since: list[float] = []
-    for line in map(metric_writer.with_nan, metric_writer.read(workdir)):
+    for line in map(metrics_file.with_nan, metrics_file.read(workdir)):
         if "train/loss" in line:
             since.append(line["train/loss"])
         if (loss := line.get(f"{evaluator}/loss")) is None:
@@ -36,7 +35,7 @@ def of_run(workdir: epath.Path, evaluator: str = "held_out") -> Losses:
         since = []
     if not found:
         raise FileNotFoundError(
-            f"{workdir} has no {evaluator}/loss in {metric_writer.METRICS_FILE}: let it run, or name one by --evaluator"
+            f"{workdir} has no {evaluator}/loss in {metrics_file.METRICS_FILE}: let it run, or name one by --evaluator"
         )
     return found
 

@@ -31,6 +31,7 @@ from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
 from mdc_jax.exchange import initial
+from mdc_jax.report.metrics_file import read, with_nan, without_nan
 from mdc_jax.training import (
     accounting,
     build,
@@ -46,7 +47,7 @@ from mdc_jax.training import (
 )
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost
-from mdc_jax.training.metric_writer import MetricWriter, Progress, read, with_nan, without_nan
+from mdc_jax.training.metric_writer import MetricWriter, Progress
 from mdc_jax.training.optimizer import describe_rules, learning_rate
 from mdc_jax.training.step_trace import StepTrace
 from mdc_jax.training.train_log import TrainLog

@@ -1,9 +1,7 @@
 """Metrics to JSON lines, TensorBoard, Weights & Biases and the terminal, from process 0."""
 
-import contextlib
 import hashlib
 import json
-import math
 import sys
 import time
 from collections.abc import Mapping
@@ -13,9 +11,8 @@ import jax
 from etils import epath
 
 from mdc_jax.config import ConfigError
+from mdc_jax.report.metrics_file import METRICS_FILE, read, without_nan
 from mdc_jax.training import files
-
-METRICS_FILE = "metrics.jsonl"
 
 
 class MetricWriter:
@@ -80,28 +77,6 @@ def _wandb_run(project: str, workdir: epath.Path) -> Any:
 
 def _text(lines: list[dict[str, float]]) -> str:
     return "".join(json.dumps(line) + "\n" for line in lines)
-
-
-def without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """Metrics for JSON, which has no NaN: null stands for what is not finite."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-
-
-def with_nan(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """Metrics as JSON has them, with NaN for null."""
-    return {name: math.nan if value is None else value for name, value in metrics.items()}
-
-
-def read(workdir: epath.Path) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl`; one that a crash cut off, or that is damaged, is left out."""
-    path = workdir / METRICS_FILE
-    lines = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            content = json.loads(line)
-            if isinstance(content, dict) and "step" in content:
-                lines.append(content)
-    return lines
 
 
 class Progress:

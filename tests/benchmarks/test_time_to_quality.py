@@ -10,7 +10,7 @@ from mdc_jax.benchmarks import time_to_quality
 from mdc_jax.config import ConfigError, evaluator
 from mdc_jax.report import tables
 from mdc_jax.report.learning_curves import MEAN
-from mdc_jax.training.metric_writer import METRICS_FILE
+from mdc_jax.report.metrics_file import METRICS_FILE
 from tests.end_to_end import tiny
 
 

@@ -16,7 +16,7 @@ from etils import epath
 from mdc_jax.comparison import collect, execution, merge, plan, settings
 from mdc_jax.config import ConfigError
 from mdc_jax.report import tables
-from mdc_jax.training.metric_writer import read
+from mdc_jax.report.metrics_file import read
 from tests.comparison import tiny
 from tests.end_to_end.command_line import ROOT, finish
 

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from mdc_jax.training import checkpoint, metric_writer
+from mdc_jax.report import metrics_file
+from mdc_jax.training import checkpoint
 from tests import commands
 
 ROOT = commands.ROOT
@@ -168,4 +169,4 @@ def assert_identical(got: Outcome, expected: Outcome) -> None:
 
 
 def logged(workdir: pathlib.Path) -> list[dict[str, float]]:
-    return metric_writer.read(epath.Path(workdir))
+    return metrics_file.read(epath.Path(workdir))

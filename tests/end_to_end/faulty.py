@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
+from mdc_jax.report.metrics_file import METRICS_FILE
 from mdc_jax.training import checkpoint
-from mdc_jax.training.metric_writer import METRICS_FILE, MetricWriter
+from mdc_jax.training.metric_writer import MetricWriter
 
 EVERY = 10  # steps from one checkpoint to the next
 

@@ -8,7 +8,7 @@ import scipy.stats
 from etils import epath
 
 from mdc_jax.report import losses, tables
-from mdc_jax.training.metric_writer import METRICS_FILE
+from mdc_jax.report.metrics_file import METRICS_FILE
 
 
 def run(folder: epath.Path, name: str, lines: list[dict[str, float | None]]) -> epath.Path:

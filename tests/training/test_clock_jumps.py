@@ -9,8 +9,8 @@ import pytest
 from etils import epath
 
 import mdc_jax
+from mdc_jax.report.metrics_file import read
 from mdc_jax.training import checkpoint, loop, train_log
-from mdc_jax.training.metric_writer import read
 from tests.training import test_train_log as log_tests
 from tests.training.test_checkpoint import make_state
 from tests.training.test_loop import tiny

@@ -12,9 +12,9 @@ from etils import epath
 
 from mdc_jax import command, objectives
 from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.report.metrics_file import read
 from mdc_jax.training import checkpoint, loop
 from mdc_jax.training import state as train_state
-from mdc_jax.training.metric_writer import read
 from mdc_jax.training.train_log import NonFiniteError
 
 ROOT = pathlib.Path(__file__).parents[2]

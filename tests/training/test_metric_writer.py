@@ -10,7 +10,8 @@ import pytest
 from etils import epath
 
 from mdc_jax.config import ConfigError
-from mdc_jax.training.metric_writer import METRICS_FILE, MetricWriter, clock, read
+from mdc_jax.report.metrics_file import METRICS_FILE, read
+from mdc_jax.training.metric_writer import MetricWriter, clock
 
 
 def write(workdir: epath.Path, start: int, steps: list[int]) -> None:
