@@ -3,7 +3,8 @@
 For each source: images after augmentation with their captions in pieces, counts, speed, what cannot be used and why,
 augmentations that can make captions false, the lengths of the captions in tokens, and what these give away of the
 labels (CSV beside the page). Settings come from --config, as in training, but for the data; without one, they are the
-defaults. Where no tokenizer.model is set, the tokenizer is trained on the first source.
+defaults. Where no tokenizer.model is set, the tokenizer is trained on the first source. --checksums compares prepared
+files with their manifests before.
 
     python -m mdc_jax.data.preview scenes:train scenes:test --config=configs/scenes.py --out=scenes.html
 """
@@ -20,16 +21,18 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse, sections
-from mdc_jax.data import caption_safety, leakage, length_buckets
+from mdc_jax.data import caption_safety, checksums, leakage, length_buckets
 from mdc_jax.data.batch import Batch
 from mdc_jax.data.pipeline import TrainBatches, make_tokenizer, read_captions
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.evaluators.base import Progress
 from mdc_jax.report import html, plots, tables
 
 _BATCH = 32  # at most
 _DEFAULTS = sections.Config(tokenizer=sections.Tokenizer(train_captions=10_000))  # where there is no config
+_MB = 10**6  # bytes
 _LONGEST = 1_000  # tokens; longer captions count as this long
 LEAKAGE_HEADER = ("source", "family", "name", "features", "auc", "low", "high", "examples")
 
@@ -46,10 +49,17 @@ class Preview:
     lengths: Sequence[int]  # of captions in tokens, EOS included, before truncation
     unsafe: Sequence[str]  # augmentations that can make its captions false, and why
     audit: leakage.Audit
+    files: int  # whose checksums are known
+    compared: bool  # these checksums, with the files
 
 
-def preview(source: Source, tokenizer: Tokenizer, config: sections.Config, records: int, images: int) -> Preview:
-    """Makes examples as training does, and reads captions and labels, of at most `records` records each."""
+def preview(
+    source: Source, tokenizer: Tokenizer, config: sections.Config, records: int, images: int, compared: bool = False
+) -> Preview:
+    """Makes examples as training does, and reads captions and labels, of at most `records` records each.
+
+    `compared` says whether `compare` was called before.
+    """
     count = min(records, len(source))
     number = -(-count // _BATCH)
     batch_size = count // number  # no record is seen twice, and few are not seen: less than one of every batch
@@ -78,7 +88,22 @@ def preview(source: Source, tokenizer: Tokenizer, config: sections.Config, recor
             (index * len(source) // count for index in range(count if source.families else 0)),
             bucket if limits else None,
         ),
+        files=len(checksums.written(source)),
+        compared=compared,
     )
+
+
+def compare(sources: Iterable[Source]) -> None:
+    """Reads all files of these sources whose checksums are known; raises ConfigError where one differs."""
+    files = {path: file for source in sources for path, file in checksums.written(source).items()}
+    progress = Progress("checksums, MB", sum(file.bytes for file in files.values()) // _MB)
+    differing = checksums.differing(files, lambda done: progress.report(done // _MB))
+    progress.clear()
+    if differing:
+        raise ConfigError(
+            f"{len(differing)} of {len(files)} files are not what their manifest says (sha256): "
+            f"{', '.join(map(str, differing))}. Copy them again, or run the prepare command again, which rewrites them"
+        )
 
 
 def _cards(batch: Batch, tokenizer: Tokenizer) -> Iterable[html.Card]:
@@ -112,6 +137,9 @@ def counts(found: Preview, config: sections.Config) -> list[tuple[str, str]]:
     ]
     verdict = "unsafe augmentation" if config.image.unsafe_augmentation else "training refuses"
     lines += [(verdict, reason) for reason in found.unsafe]
+    if found.files or found.compared:
+        same = f"of {found.files:,} files as in the manifest" if found.files else "none are kept of this source"
+        lines.append(("checksums", same if found.compared else "not compared with the manifest: --checksums does"))
     families = (f"{name} ({len(family.names)})" for name, family in found.source.families.items())
     return [*lines, ("labels", ", ".join(families) or "none")]
 
@@ -184,10 +212,13 @@ def main(argv: list[str]) -> None:
         )
     config = parse(flags.FLAGS.config) if flags.FLAGS.config is not None else _DEFAULTS
     sources = [open_source(spec) for spec in specs]
+    if flags.FLAGS.checksums:
+        compare(sources)
     tokenizer = make_tokenizer(config, sources[0])
     found = []
     for source in sources:
-        found.append(preview(source, tokenizer, config, flags.FLAGS.records, flags.FLAGS.images))
+        values = flags.FLAGS
+        found.append(preview(source, tokenizer, config, values.records, values.images, values.checksums))
         print(source.spec)
         for name, value in counts(found[-1], config):
             print(f"  {name:<26}{value}")
@@ -202,5 +233,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("out", "preview.html", "The page to write; what captions give away lies beside it as CSV.")
     flags.DEFINE_integer("records", 4_000, "Records of each source that are looked at.", lower_bound=1)
     flags.DEFINE_integer("images", 24, "Images of each source on the page.", lower_bound=0)
+    flags.DEFINE_bool("checksums", False, "First compare all files of prepared data with their manifest (sha256).")
     command.define_config()
     app.run(command.reported(main, OSError), flags_parser=command.parse_arguments)

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from mdc_jax.config import ConfigError
+from mdc_jax.data import checksums
 from mdc_jax.data.prepare import records
 from mdc_jax.data.sources import open_source
 
@@ -44,6 +45,15 @@ def test_a_bucket_is_read_as_a_folder_is(bucket, tmp_path):
         for index in (0, 25, 39):
             assert source[index] == local[index]
     assert open_source("array_record:gs://bucket/data").fingerprint == local.fingerprint
+
+
+def test_checksums_of_a_bucket_are_compared(bucket):
+    files = checksums.written(open_source("array_record:gs://bucket/data:train"))
+    assert checksums.differing(files) == []
+    content = bytearray(bucket["bucket/data/train-1.arrayrecord"])
+    content[-1] ^= 1
+    bucket["bucket/data/train-1.arrayrecord"] = bytes(content)
+    assert [str(path) for path in checksums.differing(files)] == ["gs://bucket/data/train-1.arrayrecord"]
 
 
 def test_what_is_missing_or_cut_off_is_explained(bucket):

@@ -16,7 +16,7 @@ import sklearn.metrics
 import sklearn.pipeline
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.data import caption_safety, foil_kinds
+from mdc_jax.data import caption_safety, checksums, foil_kinds
 from mdc_jax.data.collage import grammar, layout, parse
 from mdc_jax.data.prepare import records
 from mdc_jax.data.scenes import forms
@@ -63,6 +63,12 @@ def _webp(picture: PIL.Image.Image) -> bytes:
 
 def _open(folder, rest="train"):
     return open_source(f"collage:{folder}:{rest}")
+
+
+def test_checksums_are_those_of_the_cut_outs(folder):
+    files = checksums.written(_open(folder))
+    assert {path.name for path in files} == {f"train-00000-of-00001.{kind}" for kind in ("arrayrecord", "lengths.npy")}
+    assert checksums.differing(files) == []
 
 
 def test_a_record_is_a_function_of_its_index(folder):

@@ -1,6 +1,8 @@
 """The preview: counts that are right, a page with what training sees, errors that say what to do."""
 
 import dataclasses
+import functools
+import io
 import pathlib
 
 import numpy as np
@@ -8,9 +10,10 @@ import PIL.Image
 import pytest
 from etils import epath
 
-from mdc_jax.config import sections
-from mdc_jax.data import preview
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data import checksums, preview
 from mdc_jax.data.pipeline import make_tokenizer
+from mdc_jax.data.prepare import records
 from mdc_jax.data.sources import open_source
 from mdc_jax.report import tables
 from tests import commands
@@ -95,6 +98,67 @@ def test_the_page_has_every_source_and_the_table_every_label(tmp_path):
     assert {line["features"] for line in lines} == {"length", "kinds", "bucket"}
     assert "<th>bucket</th>" in text
     assert all(0 <= float(line["low"]) <= float(line["auc"]) <= float(line["high"]) <= 1 for line in lines)
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Two shards of as many bytes, with 16 images each."""
+
+    def examples(first):
+        for index in range(first, first + 16):
+            image = io.BytesIO()
+            PIL.Image.fromarray(np.full((8, 8, 3), 6 * index, np.uint8)).save(image, "BMP")
+            yield records.Example(image.getvalue(), (f"number {index}",))
+
+    plans = [
+        records.ShardPlan(f"train-{n}.arrayrecord", "train", "1", 16, functools.partial(examples, 10 + 16 * n))
+        for n in range(2)
+    ]
+    records.write_all(tmp_path / "data", records.Manifest("test", "CC0", "nobody", {}, {}), plans)
+    return tmp_path / "data"
+
+
+def test_checksums_find_a_shard_in_the_place_of_another(tmp_path, prepared):
+    spec = f"subset:0%-90%:array_record:{prepared}:train"
+    arguments = (spec, f"--out={tmp_path}/page.html", "--records=32", "--images=1")
+    same = _run(*arguments, "--checksums")
+    assert same.returncode == 0, same.stderr
+    assert "of 4 files as in the manifest" in same.stdout
+
+    (prepared / "train-1.arrayrecord").write_bytes((prepared / "train-0.arrayrecord").read_bytes())
+    (tmp_path / "page.html").unlink()
+    done = _run(*arguments, "--checksums")
+    assert done.returncode != 0 and not (tmp_path / "page.html").exists()
+    assert (
+        f"1 of 4 files are not what their manifest says (sha256): {prepared}/train-1.arrayrecord. Copy" in done.stderr
+    )
+    assert "Traceback" not in done.stderr
+    unnoticed = _run(*arguments)
+    assert unnoticed.returncode == 0, unnoticed.stderr
+    for text in (unnoticed.stdout, (tmp_path / "page.html").read_text()):
+        assert "not compared with the manifest" in text
+
+
+def test_checksums_of_lengths_and_of_sources_without_any(prepared):
+    (prepared / "train-0.lengths.npy").write_bytes((prepared / "train-1.lengths.npy").read_bytes()[:-1] + b"\1")
+    (prepared / "train-1.lengths.npy").unlink()
+    source = open_source(f"mix:1*array_record:{prepared}:train+1*scenes:train,size=32")
+    read = []
+    assert checksums.differing(checksums.written(source), read.append) == [
+        epath.Path(prepared) / f"train-{n}.lengths.npy" for n in range(2)
+    ]
+    assert read[-1] == sum((prepared / f"train-{n}.arrayrecord").stat().st_size for n in range(2))
+    with pytest.raises(ConfigError, match=r"2 of 4 files .* run the prepare command again"):
+        preview.compare([source, source])
+
+    config, scenes = _config("scenes:train,size=32"), open_source("scenes:train,size=32")
+    preview.compare([scenes])
+    tokenizer = make_tokenizer(config, scenes)
+    lines = [
+        dict(preview.counts(preview.preview(scenes, tokenizer, config, 8, 0, compared), config))
+        for compared in (False, True)
+    ]
+    assert "checksums" not in lines[0] and lines[1]["checksums"] == "none are kept of this source"
 
 
 def _run(*arguments):

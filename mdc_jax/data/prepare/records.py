@@ -387,11 +387,11 @@ def write_shard(
             writer.close()
     except RuntimeError as error:  # what the writer says to a full disk
         raise OSError(f"{path} cannot be written: {error}") from error
-    size, digest = unfinished.stat().st_size, _sha256(unfinished)
+    size, digest = unfinished.stat().st_size, sha256(unfinished)
     sidecar = lengths_path(path)
     _replace(sidecar, _npy(np.array(measured, np.uint16).reshape(len(measured), len(lengths.columns))))
     os.replace(unfinished, path)
-    return Shard(split, inputs, len(measured), size, digest, dict(sorted(dropped.items())), _sha256(sidecar), named)
+    return Shard(split, inputs, len(measured), size, digest, dict(sorted(dropped.items())), sha256(sidecar), named)
 
 
 def _packed(example: Example) -> tuple[Example | BadRecord, bytes]:
@@ -414,10 +414,7 @@ def finished(directory: pathlib.Path) -> dict[str, Shard]:
 def _whole(path: pathlib.Path, shard: Shard) -> bool:
     lengths = lengths_path(path)
     return (
-        path.exists()
-        and lengths.exists()
-        and _sha256(lengths) == shard.lengths_sha256
-        and _sha256(path) == shard.sha256
+        path.exists() and lengths.exists() and sha256(lengths) == shard.lengths_sha256 and sha256(path) == shard.sha256
     )
 
 
@@ -502,6 +499,7 @@ def _replace(path: pathlib.Path, content: bytes) -> None:
     os.replace(unfinished, path)
 
 
-def _sha256(path: pathlib.Path) -> str:
+def sha256(path: pathlib.Path | epath.Path) -> str:
+    """Of a file's bytes; raises OSError where it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,6 +16,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
 from mdc_jax.config import ConfigError
+from mdc_jax.data.checksums import Written
 from mdc_jax.data.prepare.records import MANIFEST, SUFFIX, Example, Manifest, lengths_path
 from mdc_jax.data.sources.base import BadRecord, Record
 from mdc_jax.data.tokenizer import Tokenizer
@@ -90,6 +91,17 @@ class ArrayRecordSource:
                 "--tokenizer=MODEL and name that model in tokenizer.model, or set data.buckets=()"
             )
         return int(self._lengths[index, about["columns"].index(column) if column else 0])
+
+    @property
+    def written(self) -> dict[epath.Path, Written]:
+        """The shards and the files of their lengths, as the manifest has them."""
+        found = {}
+        for path in self._paths:
+            shard = self._manifest.shards[path.name]
+            found[path] = Written(shard.bytes, shard.sha256)
+            if shard.lengths_sha256:  # the first manifests have none
+                found[lengths_path(path)] = Written(0, shard.lengths_sha256)
+        return found
 
     @functools.cached_property
     def _lengths(self) -> np.ndarray:

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import PIL.Image
+from etils import epath
 
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data import foil_kinds
+from mdc_jax.data.checksums import Written
 from mdc_jax.data.collage import draw, grammar, labels, layout, parse
 from mdc_jax.data.collage.foils import CollageFoils
 from mdc_jax.data.foils import Drawn
@@ -81,6 +83,7 @@ class CollageSource:
         self._images, self._kinds = stock.images, len(stock.kinds)
         self._shelf = layout.Shelf(list(zip(stock.titles, stock.kinds_of, strict=True)), settings.titles)
         self._titles = _titles(directory)
+        self.written = stock.written
         self.families = labels.families(stock.kinds)
         knobs = options.identity(settings, _LATER) | {"count": len(self)}
         text = repr((VERSION, stock.fingerprint, sorted(knobs.items())))
@@ -171,6 +174,7 @@ class _Stock:
     kinds_of: tuple[int, ...]
     kinds: tuple[str, ...]
     fingerprint: str
+    written: Mapping[epath.Path, Written]
 
 
 @functools.lru_cache(maxsize=16)
@@ -183,6 +187,7 @@ def _load_once(directory: pathlib.Path, split: str, _: int) -> _Stock:
         kinds_of=tuple(int(record.labels[layout.FAMILY]) for record in records),
         kinds=source.families[layout.FAMILY].names,
         fingerprint=source.fingerprint,
+        written=source.written,
     )
 
 

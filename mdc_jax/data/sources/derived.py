@@ -30,7 +30,7 @@ class Derived:
         if hasattr(self, "foils"):
             first, *others = (source.foil_kinds for source in sources)
             self.foil_kinds = tuple(kind for kind in first if all(kind in other for other in others))
-        self._sources_of_foils = sources
+        self.sources = sources
 
     def locate(self, index: int) -> tuple[Source, int]:
         raise NotImplementedError
@@ -50,8 +50,8 @@ class Derived:
 
     def _foil(self, kind: str, index: int) -> Foil:
         """The sources take turns; they have no foils of their own for a part of their records."""
-        own, turn = divmod(index, len(self._sources_of_foils))
-        return self._sources_of_foils[turn].foils(kind, own)
+        own, turn = divmod(index, len(self.sources))
+        return self.sources[turn].foils(kind, own)
 
 
 def _common(families: Sequence[Mapping[str, Family]]) -> dict[str, Family]:
