@@ -148,7 +148,7 @@ def _attend(
         return x.reshape(*x.shape[:2], heads, -1)
 
     query = by_head(queries, "query")
-    implementation = attention_implementation(query.dtype, query.shape[-1], masked=masked)
+    implementation = attention_implementation(query.dtype, query.shape[-1], keys.shape[1], masked=masked)
     attended = jax.nn.dot_product_attention(
         query, by_head(keys, "key"), by_head(values, "value"), implementation=implementation
     )

@@ -18,9 +18,6 @@ from mdc_jax.config import sections
 from mdc_jax.decoding import sampling
 from mdc_jax.ops import row_chunks
 
-# Of the logits of a chunk, see `mdc_jax/ops/cross_entropy.py`; there are no gradients here that they compete with.
-_LEAST_BYTES, _MOST_BYTES = 2**20, 2**28
-
 
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=("tokens", "masked", "log_prob", "set_at"), meta_fields=()
@@ -115,7 +112,7 @@ def _predictions(
 
     rows = hidden.reshape(-1, hidden.shape[-1])
     vocabulary = jax.eval_shape(logits, rows[:1]).shape[-1]
-    sizes = row_chunks.sizes(len(rows), _LEAST_BYTES // (4 * vocabulary), _MOST_BYTES // (4 * vocabulary), share=1.0)
+    sizes = row_chunks.of_logits(len(rows), vocabulary, share=1.0)  # no gradients compete with them for memory
     keys = jax.random.split(key, len(rows))  # a draw belongs to its place, whatever else is drawn
     found = row_chunks.over_chosen(reduce, where.reshape(-1), (rows, keys), sizes)
     return jax.tree.map(lambda x: x.reshape(where.shape), found)
@@ -135,14 +132,18 @@ def _chosen(
 
 def _first(priority: jax.Array, masked: jax.Array, count: jax.Array) -> jax.Array:
     """The `count` i32[B] masked positions of highest priority f32[B, L], bool[B, L]; of equals, the first."""
-    rank = jnp.argsort(_by_priority(priority, masked), axis=-1)
-    return masked & (rank < count[:, None])
+    return masked & (_rank(priority, masked) < count[:, None])
 
 
-def _by_priority(priority: jax.Array, masked: jax.Array) -> jax.Array:
-    """Positions i32[B, L], masked ones of high priority first; NaN is lowest, so that every step reveals something."""
-    least = jnp.finfo(priority.dtype).max
-    return jnp.argsort(jnp.where(masked, jnp.nan_to_num(-priority, nan=least), jnp.inf), axis=-1, stable=True)
+def _rank(priority: jax.Array, masked: jax.Array) -> jax.Array:
+    """How many positions come before each, i32[B, L]: masked ones do, by priority, of equals the first.
+
+    NaN is lowest, so that every step reveals something. L^2 comparisons of short texts are one kernel, a sort is many.
+    """
+    priority = jnp.where(masked, jnp.nan_to_num(priority, nan=jnp.finfo(priority.dtype).min), -jnp.inf)
+    own, other = priority[:, :, None], priority[:, None, :]
+    earlier = jnp.tri(priority.shape[-1], k=-1, dtype=bool)[None]  # [.., own, other]
+    return jnp.sum((other > own) | ((other == own) & earlier), axis=-1)
 
 
 def _bounded(entropy: jax.Array, priority: jax.Array, masked: jax.Array, bound: float) -> jax.Array:
@@ -151,7 +152,7 @@ def _bounded(entropy: jax.Array, priority: jax.Array, masked: jax.Array, bound: 
     That sum bounds how far independent draws are from their joint distribution (arXiv 2505.24857,
     section 3); it only grows with their number, and is 0 for one. Returns i32[B].
     """
-    order = _by_priority(priority, masked)
+    order = jnp.argsort(_rank(priority, masked), axis=-1)
     entropy = jnp.take_along_axis(jnp.where(masked, entropy, jnp.inf), order, axis=-1)
     excess = jnp.cumsum(entropy, axis=-1) - jax.lax.cummax(entropy, axis=1)
     return jnp.maximum(jnp.sum(jnp.where(jnp.isfinite(entropy), excess, jnp.inf) <= bound, axis=-1), 1)

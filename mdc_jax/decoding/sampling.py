@@ -39,8 +39,7 @@ def nucleus(logits: jax.Array, top_p: float) -> jax.Array:
 
 def log_probability(logits: jax.Array, token: jax.Array) -> jax.Array:
     """log p(token), f32[...], untempered, of logits f32[..., V] and i32[...]."""
-    own = jnp.take_along_axis(logits, token[..., None], axis=-1)[..., 0]
-    return own - jax.nn.logsumexp(logits, axis=-1)
+    return _at(logits, token) - _log_sum_exp(logits)
 
 
 def certainty(logits: jax.Array, kind: str) -> jax.Array:
@@ -49,21 +48,36 @@ def certainty(logits: jax.Array, kind: str) -> jax.Array:
     "confidence", the probability of the likeliest token; "margin", by how much it is above that of the
     second; "entropy", the negative entropy in nats.
     """
-    log_p = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    norm, best = _log_sum_exp(logits), largest(logits)
     if kind == "entropy":
+        log_p = logits - norm[..., None]
         return jnp.sum(jnp.where(log_p > -jnp.inf, jnp.exp(log_p) * log_p, 0.0), axis=-1)
-    first = log_p.max(-1)
+    first = jnp.exp(_at(logits, best) - norm)
     if kind == "confidence":
-        return jnp.exp(first)
+        return first
     if kind != "margin":
         raise ValueError(f'kind "{kind}": choose confidence, margin or entropy')
-    second = jnp.max(log_p, axis=-1, where=_columns(log_p) != largest(log_p)[..., None], initial=-jnp.inf)
-    return jnp.exp(first) - jnp.exp(second)
+    others = jnp.max(logits, axis=-1, where=_columns(logits) != best[..., None], initial=-jnp.inf)
+    return first - jnp.exp(others - norm)
 
 
 def largest(x: jax.Array) -> jax.Array:
-    """The first index of the largest, i32[...]. An argmax would read element by element on a CPU."""
+    """The first index of the largest, i32[...]."""
+    if jax.default_backend() == "gpu":
+        return jnp.argmax(x, axis=-1)  # in one pass over x
+    # An argmax would read element by element on a CPU.
     return jnp.min(jnp.where(x == x.max(-1, keepdims=True), _columns(x), x.shape[-1] - 1), axis=-1)
+
+
+def _log_sum_exp(x: jax.Array) -> jax.Array:
+    """log sum exp, f32[...], of f32[..., V]: a pass over it beside that of `largest`, however many functions ask."""
+    top = _at(x, largest(x))
+    top = jnp.where(jnp.isfinite(top), top, 0.0)
+    return top + jnp.log(jnp.sum(jnp.exp(x - top[..., None]), axis=-1))
+
+
+def _at(x: jax.Array, index: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, index[..., None], axis=-1)[..., 0]
 
 
 def _columns(x: jax.Array) -> jax.Array:

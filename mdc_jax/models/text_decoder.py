@@ -134,7 +134,9 @@ class TextDecoder(nn.Module):
         self.null_memory = self.param("null_memory", nn.initializers.normal(0.02), (self.memory_width,))
         self.head = Head(self.vocab_size)
         self.head(self.width)
-        blocks = layers.stack(Block, self.depth, scan=self.scan, remat=self.remat, methods=_METHODS)
+        blocks = layers.stack(
+            Block, self.depth, scan=self.scan or self.is_initializing(), remat=self.remat, methods=_METHODS
+        )
         self.blocks = blocks(self.width, self.heads, self.mlp_dim, self.dtype, self.rows)
         self.norm = nn.LayerNorm(EPSILON, dtype=self.dtype)
 

@@ -67,7 +67,7 @@ class TextEncoder(nn.Module):
             layers.lookup(embedding, tokens, self.dtype, self.rows)
             + positions.astype(self.dtype)[None, : tokens.shape[1]]
         )
-        blocks = layers.stack(Block, self.depth, scan=self.scan, remat=self.remat)
+        blocks = layers.stack(Block, self.depth, scan=self.scan or self.is_initializing(), remat=self.remat)
         x, _ = blocks(self.heads, self.mlp_dim, self.dtype, self.rows, name="blocks")(x, mask)
         x = layers.split_rows(x, self.rows)
         x = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]

@@ -130,7 +130,7 @@ class ViT(nn.Module):
             token = jnp.broadcast_to(token.astype(self.dtype), (batch, 1, self.width))
             x = jnp.concatenate([token, x], axis=1)
 
-        blocks = layers.stack(Block, self.depth, scan=self.scan, remat=self.remat)
+        blocks = layers.stack(Block, self.depth, scan=self.scan or self.is_initializing(), remat=self.remat)
         stem = x
         settings = self.heads, self.mlp_dim, self.exact_gelu, self.epsilon, self.dtype, self.rows
         x, outputs = blocks(*settings, name="blocks")(stem)

@@ -74,7 +74,7 @@ class Autoregressive(Captioner):
         decoding_settings.check(settings, self.section)
         if length is not None:
             raise ConfigError(f'the objective "{self.section.name}" ends captions itself: give no length')
-        params = self._cast(params)
+        params = self._for_steps(params)
         looks = self._looks(params, features["tokens"], settings.guidance)
         head, shape = self._head(params), (len(features["tokens"]), settings.beams)
 

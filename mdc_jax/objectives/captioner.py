@@ -198,16 +198,27 @@ class Captioner(Vision):
         weights = self._decode(params, texts[:, None], image, mask, method="watch")
         return weights[:, 0, :, int(self.class_token) :]
 
-    def _cast(self, params: base.Params) -> base.Params:
-        """The decoder's matrices in the dtype that it computes in, so that no step of decoding casts them again."""
+    def _for_steps(self, params: base.Params) -> base.Params:
+        """The decoder's parameters as `_decode` uses them again and again: so that no step of decoding prepares them.
+
+        Matrices have the dtype that it computes in. Where layers do not run in a loop those of each are apart: XLA for
+        GPUs would copy them out of their stack at every step.
+        """
 
         def cast(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
             return x.astype(self.decoder.dtype) if path[-1].key in ("kernel", "embedding", "positions") else x
 
-        return {**params, "decoder": jax.tree_util.tree_map_with_path(cast, params["decoder"])}
+        decoder = jax.tree_util.tree_map_with_path(cast, params["decoder"])
+        if not self.decoder.scan:
+            layers = range(self.decoder.depth)
+            decoder["blocks"] = [jax.tree.map(lambda x, i=i: x[i], decoder["blocks"]) for i in layers]
+        return {**params, "decoder": decoder}
 
     def _decode(self, params: base.Params, *inputs: Any, method: str) -> Any:
-        return self.decoder.apply({"params": params["decoder"]}, *inputs, method=method)
+        decoder = params["decoder"]
+        if isinstance(decoder["blocks"], list):  # see `_for_steps`; the stack is gone when the program is compiled
+            decoder = {**decoder, "blocks": jax.tree.map(lambda *layers: jnp.stack(layers), *decoder["blocks"])}
+        return self.decoder.apply({"params": decoder}, *inputs, method=method)
 
     def _logits(self, params: base.Params, hidden: jax.Array, forbidden: Sequence[int] = ()) -> jax.Array:
         """[..., D] → f32[..., V], -inf for `forbidden` tokens."""

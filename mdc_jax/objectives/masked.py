@@ -172,7 +172,7 @@ class MaskedDiffusion(Captioner):
         length: jax.Array | None,
     ) -> base.Caption:
         length_key, key = jax.random.split(key)
-        params = self._cast(params)
+        params = self._for_steps(params)
         looks = self._looks(params, memory, settings.guidance)
         size = (memory.shape[0], self.max_tokens)
         log_length = jnp.zeros(size[0])

@@ -17,8 +17,6 @@ from jax.sharding import Mesh, PartitionSpec
 
 from mdc_jax.ops import row_chunks
 
-# Of the logits of a chunk: for fewer, a turn of the loop costs more than the rows that it saves; more take memory.
-_LEAST_BYTES, _MOST_BYTES = 2**20, 2**28
 _BLOCK = 2**12  # columns of the kernel's gradient that are added to at once: a product of all would be held beside it
 
 
@@ -151,8 +149,7 @@ def _local(
         # All devices run as many chunks as the fullest: they would wait for it anyway, and sums over
         # devices inside the loop stay in step.
         count = jax.lax.pmax(count, split.mesh.axis_names)
-    bytes_of_a_row = 4 * bias.size
-    chunks = row_chunks.sizes(order.size, _LEAST_BYTES // bytes_of_a_row, _MOST_BYTES // bytes_of_a_row)
+    chunks = row_chunks.of_logits(order.size, bias.size)
     padded = jnp.pad(order, (0, -order.size % chunks[-1]))
     rows, target, scale = hidden.reshape(-1, width)[padded], targets.reshape(-1)[padded], weight.reshape(-1)[padded]
     scale = jnp.where(jnp.arange(padded.size) < order.size, scale, 0)

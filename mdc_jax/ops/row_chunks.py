@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 _SMALLEST = 32  # rows: fewer would read a matrix that they are multiplied with more slowly than they use it
 _FACTOR = 4  # between the sizes of chunks
+_MOST_BYTES = 2**28  # of the logits of a chunk
 
 Carry = TypeVar("Carry")
 Rows = TypeVar("Rows")
@@ -22,8 +23,8 @@ def chosen_first(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     Returns the order, i32[R], and its inverse: `x[order][inverse]` is `x`.
     """
-    order = jnp.argsort(~chosen, stable=True)
-    return order, jnp.argsort(order)
+    inverse = jnp.where(chosen, jnp.cumsum(chosen), chosen.sum() + jnp.cumsum(~chosen)) - 1
+    return jnp.zeros_like(inverse).at[inverse].set(jnp.arange(chosen.size), unique_indices=True), inverse
 
 
 def sizes(rows: int, least: int, most: int, share: float = 1 / _FACTOR) -> tuple[int, ...]:
@@ -37,6 +38,20 @@ def sizes(rows: int, least: int, most: int, share: float = 1 / _FACTOR) -> tuple
     while found[-1] * _FACTOR <= min(most, int(share * rows)):
         found.append(found[-1] * _FACTOR)
     return tuple(reversed(found))
+
+
+def of_logits(rows: int, vocabulary: int, share: float = 1 / _FACTOR) -> tuple[int, ...]:
+    """`sizes` of chunks whose logits f32[C, V] exist one chunk at a time."""
+    bytes_of_a_row = 4 * vocabulary
+    return sizes(rows, _least_bytes() // bytes_of_a_row, _MOST_BYTES // bytes_of_a_row, share)
+
+
+def _least_bytes() -> int:
+    """Of logits: for fewer, a turn of the loop costs more than the rows that it saves.
+
+    At every turn a GPU waits for its host, while it could compute hundreds of rows.
+    """
+    return 2**26 if jax.default_backend() == "gpu" else 2**20
 
 
 def fold(

@@ -7,6 +7,7 @@ import pytest
 
 from mdc_jax.config import sections
 from mdc_jax.decoding import masked
+from mdc_jax.ops import row_chunks
 
 MASK, DRAWS = 3, 20_000
 DEPENDENT = np.random.default_rng(0).dirichlet(np.full(27, 0.5)).reshape(3, 3, 3)
@@ -208,7 +209,7 @@ def test_a_draw_does_not_depend_on_the_rest_of_the_batch():
 
 def test_logits_are_computed_only_where_a_token_is_masked(monkeypatch):
     """Of 64 rows, chunk by chunk, no more than the masked ones rounded up to a chunk."""
-    monkeypatch.setattr(masked, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(row_chunks, "_least_bytes", lambda: 0)
     rows = []
 
     def logits(hidden):

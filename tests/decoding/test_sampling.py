@@ -43,7 +43,9 @@ def test_certainty():
     np.testing.assert_allclose(sampling.certainty(logits, "entropy"), [-entropy, -np.log(2)], rtol=1e-5)
 
 
-def test_the_first_of_equals():
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_the_first_of_equals(monkeypatch, backend):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     np.testing.assert_array_equal(sampling.largest(jnp.array([[1.0, 3, 3], [-jnp.inf] * 3])), [1, 0])
 
 

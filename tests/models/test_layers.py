@@ -17,19 +17,20 @@ def device(platform: str, version: str, capability: str | None = None) -> types.
 
 
 @pytest.mark.parametrize(
-    ("dtype", "head_dim", "masked", "expected"),
+    ("dtype", "head_dim", "keys", "masked", "expected"),
     [
-        (jnp.bfloat16, 64, False, "cudnn"),
-        (jnp.float16, 128, False, "cudnn"),
-        (jnp.float32, 64, False, "xla"),
-        (jnp.bfloat16, 136, False, "xla"),
-        (jnp.bfloat16, 36, False, "xla"),
-        (jnp.bfloat16, 64, True, "xla"),
+        (jnp.bfloat16, 64, 196, False, "cudnn"),
+        (jnp.float16, 128, 64, False, "cudnn"),
+        (jnp.float32, 64, 196, False, "xla"),
+        (jnp.bfloat16, 136, 196, False, "xla"),
+        (jnp.bfloat16, 36, 196, False, "xla"),
+        (jnp.bfloat16, 64, 24, False, "xla"),
+        (jnp.bfloat16, 64, 196, True, "xla"),
     ],
 )
-def test_attention_is_cudnn_s_where_that_can_compute_it(monkeypatch, dtype, head_dim, masked, expected):
+def test_attention_is_cudnn_s_where_that_pays(monkeypatch, dtype, head_dim, keys, masked, expected):
     monkeypatch.setattr(jax, "devices", lambda: [device("gpu", CUDA, "9.0")])
-    assert layers.attention_implementation(jnp.dtype(dtype), head_dim, masked=masked) == expected
+    assert layers.attention_implementation(jnp.dtype(dtype), head_dim, keys, masked=masked) == expected
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_attention_is_cudnn_s_where_that_can_compute_it(monkeypatch, dtype, head
 )
 def test_attention_is_xla_s_elsewhere(monkeypatch, other):
     monkeypatch.setattr(jax, "devices", lambda: [other])
-    assert layers.attention_implementation(jnp.dtype(jnp.bfloat16), 64, masked=False) == "xla"
+    assert layers.attention_implementation(jnp.dtype(jnp.bfloat16), 64, 196, masked=False) == "xla"
 
 
 @pytest.mark.parametrize(

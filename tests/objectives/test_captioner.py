@@ -237,6 +237,20 @@ def test_bfloat16_and_the_kind_of_loop_change_the_loss_by_rounding_only(name):
         np.testing.assert_allclose(other, loss, rtol=tolerance)
 
 
+@pytest.mark.parametrize("name", ["masked", "autoregressive"])
+def test_captions_do_not_depend_on_the_kind_of_loop(name):
+    reference = tiny.build(SETTINGS[name])
+    params, images = tiny.trained(reference), tiny.batch(3)["image"]
+
+    def write(**model):
+        objective = tiny.build(SETTINGS[name], **model)
+        return jax.jit(lambda p: objective.generate(p, objective.encode(p, images), jax.random.key(0)))(params)
+
+    looped, unrolled = write(), write(scan=False)
+    np.testing.assert_array_equal(looped.tokens, unrolled.tokens)
+    np.testing.assert_allclose(looped.log_prob, unrolled.log_prob, atol=1e-5)
+
+
 def test_images_are_normalised_by_the_configs_numbers():
     model = sections.Model(sections.Encoder("S/4", 4, 8, 1, 2, 16), sections.Decoder(depth=1))
     settings = {"model": model, "vocab_size": 11, "max_tokens": 4}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mdc_jax.config import sections
-from mdc_jax.ops import cross_entropy
+from mdc_jax.ops import cross_entropy, row_chunks
 from mdc_jax.training import sharding
 
 WIDTH = 5
@@ -15,7 +15,7 @@ WIDTH = 5
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """The logits of these tests are few: they would all be one chunk."""
-    monkeypatch.setattr(cross_entropy, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(row_chunks, "_least_bytes", lambda: 0)
 
 
 def arguments(batch=4, texts=2, tokens=80, vocab=21, share=0.3, seed=0):
