@@ -12,7 +12,7 @@ from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import ConfigError
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.sources import open_source
-from mdc_jax.training import label_families
+from mdc_jax.training import label_families, loop
 from mdc_jax.training.train_log import NonFiniteError
 
 
@@ -22,6 +22,8 @@ def choose(comparison: Comparison, only: str = "", run: str = "") -> list[plan.R
     Raises ConfigError for a part or a run that there is not.
     """
     every = plan.runs(comparison, comparison.order)
+    if run and only:
+        raise ConfigError(f"--run={run} and --only={only}: give one of them")
     if run:
         names = {one.name: one for one in every}
         if run not in names:
@@ -33,7 +35,10 @@ def choose(comparison: Comparison, only: str = "", run: str = "") -> list[plan.R
     match = re.fullmatch(r"(\d+)/(\d+)", only)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise ConfigError(f"--only={only}: write PART/PARTS, as in 2/4")
-    return plan.runs(comparison, plan.share(comparison, int(match[1]), int(match[2])))
+    names = plan.share(comparison, int(match[1]), int(match[2]))
+    if not names:
+        raise ConfigError(f"--only={only}: no entry is left for this part: parts have whole entries; take fewer parts")
+    return plan.runs(comparison, names)
 
 
 def check(comparison: Comparison, runs: Sequence[plan.Run]) -> None:
@@ -43,6 +48,14 @@ def check(comparison: Comparison, runs: Sequence[plan.Run]) -> None:
         config = plan.config_of(unscored, run, epath.Path(), comparison.steps)
         entries.total_steps(config)
         evaluators.check(label_families.filled(config, open_source(config.data.train)))
+
+
+def _check_others(comparison: Comparison, workdir: epath.Path, runs: Sequence[plan.Run]) -> None:
+    """Raises ConfigError where a run that lies in a workdir, and is not one of `runs`, is none of this comparison: the
+    report would hold it against them all the same."""
+    for run in plan.runs(comparison, comparison.order):
+        if run not in runs and (run.folder(workdir) / loop.CONFIG_FILE).exists():
+            sequence.is_begun(run.folder(workdir), plan.config_of(comparison, run, workdir, comparison.steps))
 
 
 def execute(
@@ -60,6 +73,7 @@ def execute(
     training raises.
     """
     check(comparison, runs)
+    _check_others(comparison, workdir, runs)
     workdir.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(run.entry for run in runs))
     steps = budget.steps(comparison, workdir, names)

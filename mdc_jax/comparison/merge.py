@@ -2,7 +2,8 @@
 
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mdc_jax.comparison import plan, sequence, tuning
 from mdc_jax.config import ConfigError
@@ -16,9 +17,11 @@ _CHOICES = f"tuning/*/{tuning.CHOICE_FILE}"
 def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
     """Copies runs, and what was tuned and measured, into `workdir`, and returns what was copied.
 
-    Of what lies in several places, that which got furthest is kept. Raises ConfigError for a folder without a
-    plan, and for comparisons that are not the same.
+    Of what lies in several places, that which got furthest is kept. Raises ConfigError for no folder,
+    one without a plan, and comparisons that are not the same.
     """
+    if not sources:
+        raise ConfigError("--merge: give the workdirs that are to be joined, as in --merge part1 part2")
     plans = {source: plan.read_json(source / plan.PLAN_FILE) for source in (workdir, *sources)}
     for source in sources:
         if plans[source] is None:
@@ -26,6 +29,9 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
     reference, compared = plans[workdir] or plans[sources[0]], ("base", "settings", "evaluators", "budget")
     for source in sources:
         different = [key for key in compared if plans[source][key] != reference[key]]
+        # One may have entries that the other has not.
+        ours, theirs = _entries(reference), _entries(plans[source])
+        different += [f"entries.{name}" for name in theirs if ours.get(name, theirs[name]) != theirs[name]]
         if different:
             raise ConfigError(f"--merge: {source} is another comparison: its {', '.join(different)} differ")
     copied = []
@@ -48,6 +54,11 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
                 shutil.copy2(choice, place)
                 copied.append(str(choice))
     return copied
+
+
+def _entries(found: Mapping[str, Any]) -> dict[str, tuple[str, list[str]]]:
+    """What each entry of a plan is, but for its learning rate, which one part may have tuned alone."""
+    return {entry["name"]: (entry["objective"], entry["settings"]) for entry in found.get("entries", ())}
 
 
 def _done(folder: pathlib.Path) -> tuple[int, bool]:

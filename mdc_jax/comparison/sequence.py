@@ -44,15 +44,21 @@ def train(runs: Mapping[epath.Path, sections.Config], *, after: Callable[[epath.
     return True
 
 
+def is_begun(workdir: epath.Path, config: sections.Config) -> bool:
+    """Whether a workdir holds the run of a config, of however many steps; raises ConfigError where it holds another."""
+    stored = _read(workdir / loop.CONFIG_FILE)
+    if stored is not None:
+        same_run.check(workdir, stored, config)
+    return stored is not None
+
+
 def is_finished(workdir: epath.Path, config: sections.Config) -> bool:
     """Whether a workdir holds the finished run of a config, whose duration is in steps.
 
     Raises ConfigError where it holds another run, finished or not, or one that is longer.
     """
-    stored = _read(workdir / loop.CONFIG_FILE)
-    if stored is None:
+    if not is_begun(workdir, config):
         return False
-    same_run.check(workdir, stored, config)
     done, total = (_read(workdir / loop.RESULTS_FILE) or {}).get("step", 0), total_steps(config)
     if done > total:
         raise ConfigError(

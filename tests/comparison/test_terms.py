@@ -129,6 +129,10 @@ def test_parts_are_disjoint_and_keep_together_what_needs_each_other():
     for only in ("3/2", "0/2", "half"):
         with pytest.raises(ConfigError, match="write PART/PARTS"):
             execution.choose(found, only=only)
+    with pytest.raises(ConfigError, match="no entry is left for this part"):
+        execution.choose(found, only="4/4")
+    with pytest.raises(ConfigError, match="give one of them"):
+        execution.choose(found, only="1/2", run="clip/seed0")
     with pytest.raises(ConfigError, match='did you mean "clip/seed0"'):
         execution.choose(found, run="clip/seed1")
 
@@ -218,6 +222,31 @@ def test_a_run_that_diverges_does_not_stop_the_others(tmp_path, monkeypatch, cap
     assert json.loads((workdir / plan.PLAN_FILE).read_text())["settings"] == []
 
 
+def test_a_part_does_not_go_beside_runs_of_another_comparison(tmp_path, monkeypatch):
+    """Its report would hold them against each other: not those that the part has are looked at alone."""
+    trained = []
+
+    def train(config, workdir):
+        trained.append(workdir.parent.name)
+        (workdir / loop.CONFIG_FILE).write_text(dumps(config))
+        (workdir / loop.RESULTS_FILE).write_text(json.dumps({"step": 100, "results": {}}))
+        return {}
+
+    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(collect, "write", lambda workdir: 0)
+    found, workdir = _comparison(), epath.Path(tmp_path)
+    assert execution.execute(found, workdir, execution.choose(found, only="1/2"), config="", overrides={})
+    other = _comparison(settings=("data.batch_size=4",))
+    with pytest.raises(ConfigError, match=r"data\.batch_size: 8 → 4"):
+        execution.execute(other, workdir, execution.choose(other, only="2/2"), config="", overrides={})
+    assert json.loads((workdir / plan.PLAN_FILE).read_text())["settings"] == []
+    longer = _comparison(steps=200)  # a part may be extended before the others are
+    for comparison in (found, longer):
+        runs = execution.choose(comparison, only="2/2")
+        assert execution.execute(comparison, workdir, runs, config="", overrides={})
+    assert trained == ["masked_diffusion", "autoregressive", "autoregressive"]
+
+
 def _tuned(source, step, ended, steps=None):
     """A folder of a comparison with a run of a grid that got so far, and what was chosen where the grid was done."""
     run = source / "tuning" / "a" / "lr0.1" / "seed1000"
@@ -255,3 +284,18 @@ def test_other_comparisons_are_not_merged(tmp_path):
         merge.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
     with pytest.raises(ConfigError, match="has no plan"):
         merge.merge([tmp_path], tmp_path / "all")
+    with pytest.raises(ConfigError, match="give the workdirs that are to be joined"):
+        merge.merge([], tmp_path / "all")
+
+
+def test_entries_of_one_name_and_other_settings_are_not_merged(tmp_path):
+    """The run that got further would take the place of the other one."""
+    for name, settings_, lr in (("a", [], 0.1), ("b", [], 0.2), ("c", ["objective.mask_eos=False"], 0.1)):
+        (tmp_path / name).mkdir()
+        entries_ = [{"name": "mdc", "objective": "masked_diffusion", "settings": settings_, "lr": lr}]
+        entries_ += [{"name": f"of_{name}", "objective": "clip", "settings": [], "lr": lr}]
+        plans = {"base": "x.py", "settings": [], "evaluators": {}, "budget": {}, "entries": entries_}
+        (tmp_path / name / plan.PLAN_FILE).write_text(json.dumps(plans))
+    assert merge.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all") == []
+    with pytest.raises(ConfigError, match=r"c is another comparison: its entries\.mdc differ"):
+        merge.merge([tmp_path / "a", tmp_path / "c"], tmp_path / "all")
