@@ -93,6 +93,9 @@ def _introduction(found: Findings) -> list[Block]:
     text = f"{first}, and beside it {', '.join(others) or 'nothing'}. Seeds of {first}: {', '.join(map(str, seeds))}."
     if done < planned:
         text += f" {done} of {planned} runs are finished; others are left out, whatever they have measured already."
+    diverged = [f"{run['entry']}/seed{run['seed']}" for run in found.plan["runs"] if run.get("diverged")]
+    if diverged:  # those that are left may be the easier ones
+        text += f" Given up, since they diverged: {', '.join(diverged)}; means are of the other seeds."
     if len(seeds) == 1:
         text += " With one seed there is no interval over seeds: what another seed would give is not known."
     return [Paragraph(text), *notes]

@@ -88,6 +88,16 @@ def test_a_run_counts_where_it_is_at_the_last_step_of_its_entry(workdir, tmp_pat
     assert "None of 9 runs is finished yet." in (report.write(copy) / "report.md").read_text()
 
 
+def test_a_report_begins_with_what_diverged(workdir, tmp_path):
+    copy = fakes.epath.Path(shutil.copytree(workdir, tmp_path / "copy"))
+    planned = json.loads((copy / "plan.json").read_text())
+    (unfinished,) = [run for run in planned["runs"] if (run["entry"], run["seed"]) == ("contrast", 1)]
+    unfinished["diverged"] = "step 3: loss nan"
+    (copy / "plan.json").write_text(json.dumps(planned))
+    introduction = (report.write(copy) / "report.md").read_text().partition("## What was found")[0]
+    assert "8 of 9 runs are finished" in introduction and "diverged: contrast/seed1;" in introduction
+
+
 def test_what_was_evaluated_on_the_way_alone_is_not_taken_for_the_end(workdir, tmp_path):
     copy = fakes.epath.Path(shutil.copytree(workdir, tmp_path / "copy"))
     lines = (copy / "results.csv").read_text().splitlines(keepends=True)
