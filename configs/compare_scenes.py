@@ -14,7 +14,7 @@ Sizes and lists of entries, one of them, as in configs/compare_scenes.py:cpu,pri
                   hours)
     full          every objective and ratio, five seeds, every control, 17,000 steps (78 runs and 78 that tune: 35
                   hours, and more, since it evaluates more examples)
-    ablations     masked diffusion with other intervals, masks, paddings, decoders (three seeds; 8 hours)
+    ablations     masked diffusion with other intervals, masks, paddings, decoders (three seeds; 9 hours)
     padding       what is done about pads and EOS, and autoregressive (three seeds; 3 hours): for lengths=equal and
                   =natural
     position      masked diffusion, autoregressive in both orders (6,000 steps, three seeds; an hour and a half): for
@@ -56,6 +56,7 @@ ABLATIONS = {
     "masked_diffusion": (),
     "bernoulli": ("objective.masks=bernoulli",),
     "paper_interval": ("objective.interval=(0.5, 1.0)",),
+    "paper_interval_bernoulli": ("objective.interval=(0.5, 1.0)", "objective.masks=bernoulli"),
     "interval_0_1": ("objective.interval=(0.0, 1.0)",),
     "interval_0_1_bernoulli": ("objective.interval=(0.0, 1.0)", "objective.masks=bernoulli"),
     "interval_0_1_stratified": ("objective.interval=(0.0, 1.0)", "objective.masks=stratified"),
