@@ -28,6 +28,14 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
     "source .venv/bin/activate": ({}, []),
     "python -m mdc_jax.main --config=help": ({}, []),
     "python -m mdc_jax.main --config=configs/": ({".py ": ".py:runlocal "}, []),
+    "python -m mdc_jax.main --config=configs/scenes.py --workdir=runs/scenes_lr": (
+        {".py ": ".py:runlocal "},
+        FEW_EVALUATORS,
+    ),
+    "python -m mdc_jax.main --config=configs/scenes.py --workdir=runs/tuned": (
+        {".py ": ".py:runlocal "},
+        FEW_EVALUATORS,
+    ),
     "python -m mdc_jax.main --config=configs/scenes.py:": ({".py:": ".py:runlocal,"}, []),
     "python -m mdc_jax.main --config=configs/drawings.py:": ({".py:": ".py:runlocal,"}, FEW_EVALUATORS),
     "python -m mdc_jax.main --config=configs/collage.py:": ({".py:": ".py:runlocal,"}, []),
