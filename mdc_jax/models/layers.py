@@ -176,8 +176,8 @@ def stack(
     """`depth` layers of `block`, whose call is (x, *inputs) → (x, output of the layer).
 
     Every parameter and every output gets a leading axis [depth], whether the layers run in a loop
-    (`scan`: deep models compile faster) or one after the other: checkpoints are the same, and parameters
-    can be initialised in a loop, which compiles in a quarter of the time, whatever else is not.
+    (`scan`: deep models compile faster) or one after the other: checkpoints are the same. So all models
+    are initialised in a loop, which compiles in a quarter of the time.
 
     Args:
       methods: of the block, with that signature → how layers take the inputs, as `nn.scan` has it:
