@@ -190,12 +190,12 @@ def evaluators_of(size: str, steps: int) -> dict[str, dict]:
     }
     if size == "position":
         return {**probes, "position_signal": evaluator("position_signal")}
-    return {
-        **probes,
+    generated = {
         "captions": evaluator("captioning", examples=1000),
         "perplexity": evaluator("perplexity", examples=2000 if full else 1000),
-        **recipe.scored(full),
     }
+    # The paper's figures of ratios and pairs are of probes.
+    return {**probes, **generated, **({} if size in ("ratios", "pairs") else recipe.scored(full))}
 
 
 def smoke_evaluators(steps: int) -> dict[str, dict]:

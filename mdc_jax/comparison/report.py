@@ -39,17 +39,24 @@ _AXES = {"steps": 0, "examples": 1, "FLOPs of training": 2, "seconds of training
 
 
 def write(workdir: epath.Path, beside: Sequence[epath.Path] = ()) -> epath.Path:
-    """Writes the report of a comparison and returns its folder.
+    """Writes the report of a comparison in place of an earlier one, and returns its folder.
 
     `beside` are the workdirs of the same comparison on other data. Raises ConfigError for a workdir of none, and for
     comparisons that cannot be held against each other.
     """
-    found, folder = findings.read(workdir), workdir / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    found, folder, written = findings.read(workdir), workdir / FOLDER, workdir / f"{FOLDER}.partial"
     others = [findings.read(other) for other in beside]
-    results = _results(found, others, folder) if found.runs else []
-    document.write(folder, "Objectives on equal terms", [*_introduction(found), *results])
-    return folder
+    _remove(written)
+    written.mkdir()
+    results = _results(found, others, written) if found.runs else []
+    document.write(written, "Objectives on equal terms", [*_introduction(found), *results])
+    _remove(folder)  # what is no longer found would lie beside what is
+    return written.rename(folder)
+
+
+def _remove(folder: epath.Path) -> None:
+    if folder.exists():
+        folder.rmtree()
 
 
 def _results(found: Findings, others: Sequence[Findings], folder: epath.Path) -> list[Block]:
@@ -91,6 +98,8 @@ def _introduction(found: Findings) -> list[Block]:
     first, *others = found.entries
     seeds = sorted({run.seed for run in found.runs if run.entry == first})
     text = f"{first}, and beside it {', '.join(others) or 'nothing'}. Seeds of {first}: {', '.join(map(str, seeds))}."
+    if first != (planned_first := found.plan["entries"][0]["name"]):
+        text += f" {planned_first}, which is to be the first, has no finished run: {first} stands in."
     if done < planned:
         text += f" {done} of {planned} runs are finished; others are left out, whatever they have measured already."
     diverged = [f"{run['entry']}/seed{run['seed']}" for run in found.plan["runs"] if run.get("diverged")]

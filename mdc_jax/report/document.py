@@ -21,7 +21,8 @@ class Paragraph:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of texts; `name` is that of its files. Where there is no row it stands nowhere."""
+    """A table of texts; `name` is that of its files. Where there is no row it stands nowhere, nor does a heading over
+    nothing else."""
 
     name: str
     caption: str
@@ -48,23 +49,33 @@ def write(folder: epath.Path, title: str, blocks: Sequence[Block]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     page(title, blocks).write(folder / "report.html")
     (folder / "report.md").write_text(markdown(title, blocks))
-    for block in blocks:
-        if isinstance(block, Table) and block.rows:
+    for block in _with_content(blocks):
+        if isinstance(block, Table):
             tables.write_csv(folder / f"{block.name}.csv", block.header, block.rows)
             text = latex.table(block.header, block.rows, block.caption, f"tab:{block.name}")
             (folder / f"{block.name}.tex").write_text(text)
 
 
+def _with_content(blocks: Sequence[Block]) -> list[Block]:
+    """Without tables that have no row, and headings with nothing below them."""
+    found: list[Block] = []
+    for block in reversed(blocks):
+        under_heading = bool(found) and not isinstance(found[-1], Heading)
+        if under_heading if isinstance(block, Heading) else not isinstance(block, Table) or block.rows:
+            found.append(block)
+    return found[::-1]
+
+
 def page(title: str, blocks: Sequence[Block]) -> Page:
     """The report as a page that needs no other file."""
     found = Page(title)
-    for block in blocks:
+    for block in _with_content(blocks):
         match block:
             case Heading(text):
                 found.heading(text)
             case Paragraph(text):
                 found.paragraph(text)
-            case Table(_, caption, header, rows) if rows:
+            case Table(_, caption, header, rows):
                 found.paragraph(caption)
                 found.table(header, [list(map(_unbroken, row)) for row in rows])
             case Picture(_, svg, description):
@@ -80,13 +91,13 @@ def _unbroken(cell: str) -> str:
 def markdown(title: str, blocks: Sequence[Block]) -> str:
     """The report as Markdown, which shows the pictures that lie beside it."""
     parts = [f"# {title}\n"]
-    for block in blocks:
+    for block in _with_content(blocks):
         match block:
             case Heading(text):
                 parts.append(f"## {text}\n")
             case Paragraph(text):
                 parts.append(f"{text}\n")
-            case Table(_, caption, header, rows) if rows:
+            case Table(_, caption, header, rows):
                 cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
                 parts.append(f"{caption}\n\n{tables.markdown(cells[0], cells[1:])}")
             case Picture(name, _, description):

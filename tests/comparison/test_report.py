@@ -12,7 +12,7 @@ import scipy.stats
 
 from mdc_jax.comparison import claims, findings, headlines, predictions, report, significance, terms
 from mdc_jax.config import ConfigError
-from mdc_jax.report import tables
+from mdc_jax.report import document, tables
 from tests.comparison import fakes
 from tests.report.test_html import Reader
 
@@ -95,7 +95,15 @@ def test_a_report_begins_with_what_diverged(workdir, tmp_path):
     unfinished["diverged"] = "step 3: loss nan"
     (copy / "plan.json").write_text(json.dumps(planned))
     introduction = (report.write(copy) / "report.md").read_text().partition("## What was found")[0]
+    assert "stands in" not in introduction
     assert "8 of 9 runs are finished" in introduction and "diverged: contrast/seed1;" in introduction
+
+
+def test_headings_over_nothing_are_left_out():
+    empty = document.Table("empty", "Of nothing.", ["a"], [])
+    blocks = [document.Heading("Bare"), empty, document.Heading("Also bare"), document.Heading("Full")]
+    text = document.markdown("Some", [*blocks, empty, document.Paragraph("This."), document.Heading("Last"), empty])
+    assert [line for line in text.splitlines() if line] == ["# Some", "## Full", "This."]
 
 
 def test_what_was_evaluated_on_the_way_alone_is_not_taken_for_the_end(workdir, tmp_path):
@@ -264,7 +272,13 @@ def test_a_part_that_has_controls_alone_has_a_report_too(workdir, tmp_path):
     part = fakes.epath.Path(shutil.copytree(workdir, tmp_path / "part"))
     header, *lines = (part / "results.csv").read_text().splitlines(keepends=True)
     (part / "results.csv").write_text(header + "".join(line for line in lines if line.startswith("blind,")))
-    assert "blind, and beside it nothing." in (report.write(part) / "report.md").read_text()
+    (part / report.FOLDER).mkdir()
+    (part / report.FOLDER / "figure_of_before.svg").touch()
+    folder = report.write(part)
+    assert not (folder / "figure_of_before.svg").exists() and not list(part.glob(f"{report.FOLDER}.*"))
+    text = (folder / "report.md").read_text()
+    assert "blind, and beside it nothing." in text
+    assert "mdc, which is to be the first, has no finished run: blind stands in." in text
 
 
 def test_what_is_no_comparison_is_refused(tmp_path):
