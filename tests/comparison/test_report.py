@@ -272,7 +272,7 @@ def test_a_part_that_has_controls_alone_has_a_report_too(workdir, tmp_path):
     part = fakes.epath.Path(shutil.copytree(workdir, tmp_path / "part"))
     header, *lines = (part / "results.csv").read_text().splitlines(keepends=True)
     (part / "results.csv").write_text(header + "".join(line for line in lines if line.startswith("blind,")))
-    (part / report.FOLDER).mkdir()
+    (part / report.FOLDER).mkdir(exist_ok=True)
     (part / report.FOLDER / "figure_of_before.svg").touch()
     folder = report.write(part)
     assert not (folder / "figure_of_before.svg").exists() and not list(part.glob(f"{report.FOLDER}.*"))
