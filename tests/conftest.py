@@ -9,21 +9,22 @@ import pytest
 
 from tests import commands
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Sets up JAX before any test module imports it; processes that tests start inherit this."""
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    given, needed = os.environ.get("XLA_FLAGS", ""), commands.xla_flags(devices=8)
-    if needed not in given:
-        os.environ["XLA_FLAGS"] = f"{given} {needed}".strip()
-    os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# What JAX reads when it is imported, which another conftest may do before any hook runs; processes that tests start
+# inherit it.
+_GIVEN = os.environ.get("XLA_FLAGS", "")
+os.environ |= {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_NUMPY_RANK_PROMOTION": "raise",
     # Threads of BLAS that wait for each other on shared cores make small products many times slower.
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    "OPENBLAS_NUM_THREADS": "1",
     # Programs are compiled for longer than they run.
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     # Compilations are kept, so that a second run of the tests is fast.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    "JAX_COMPILATION_CACHE_DIR": str(commands.ROOT / ".pytest_cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+}
+if (_needed := commands.xla_flags(devices=8)) not in _GIVEN:
+    os.environ["XLA_FLAGS"] = f"{_GIVEN} {_needed}".strip()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,6 +14,7 @@ from mdc_jax.config import parse, sections
 CONFIG = str(pathlib.Path(__file__).parents[2] / "configs" / "scenes.py:runlocal")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_is_lost_and_how_fast_a_state_is_moved(tmp_path: pathlib.Path) -> None:
     config = dataclasses.replace(parse(command.load(CONFIG)), mesh=sections.Mesh(data=8))

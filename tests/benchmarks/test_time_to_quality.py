@@ -75,6 +75,7 @@ def test_probes_are_joined_with_the_seconds_of_their_step(tmp_path):
     }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_runs_are_joined_and_finished_ones_are_not_run_again(tmp_path, capsys):
     variants = time_to_quality.distinct(config(), ["4_masks"])

@@ -94,7 +94,9 @@ def test_what_is_quick_says_what_it_lacks():
         command.load("configs/compare_scenes.py:quick,full")
 
 
-@pytest.mark.parametrize("size", ["cpu", "full", "ablations", "position", "padding"])
+@pytest.mark.parametrize(
+    "size", ["cpu", pytest.param("full", marks=pytest.mark.long), "ablations", "position", "padding"]
+)
 def test_all_entries_on_scenes_can_be_trained_and_evaluated(size):
     found = settings.parse(command.load(f"configs/compare_scenes.py:{size}"))
     execution.check(found, plan.runs(found, found.order))

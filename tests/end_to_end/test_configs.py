@@ -1,4 +1,4 @@
-"""The `runlocal` form of the shipped configs trains and evaluates; the README's commands run three more."""
+"""The `runlocal` form of the shipped configs trains and evaluates; the READMEs' commands run three more."""
 
 import json
 import math
@@ -13,15 +13,20 @@ from tests.end_to_end.command_line import train
 @pytest.mark.parametrize(
     "config",
     [
-        "configs/scenes.py:runlocal,layout=free,objective=autoregressive",
         "configs/scenes.py:runlocal,objective=clip",
-        "configs/pictures.py:runlocal,objective=siglip",
-        "configs/cappa.py:runlocal",
-        "configs/vits_cc3m.py:runlocal,objective=masked_lm",
         "configs/collage.py:runlocal,objective=cappa",
-        "configs/vitb_cc12m.py:runlocal,objective=autoregressive",
-        "configs/vitb_recap.py:runlocal,objective=parallel",
-        "configs/vitl_recap.py:runlocal",
+        "configs/vitb_recap.py:runlocal,objective=autoregressive",
+        *(
+            pytest.param(config, marks=pytest.mark.long)
+            for config in (
+                "configs/scenes.py:runlocal,layout=free,objective=autoregressive",
+                "configs/pictures.py:runlocal,objective=siglip",
+                "configs/cappa.py:runlocal",
+                "configs/vits_cc3m.py:runlocal,objective=masked_lm",
+                "configs/vitb_cc12m.py:runlocal,objective=parallel",
+                "configs/vitl_recap.py:runlocal",
+            )
+        ),
     ],
 )
 def test_runlocal(config: str, tmp_path: pathlib.Path) -> None:

@@ -37,6 +37,7 @@ STRIKES = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux" and os.geteuid() == 0,

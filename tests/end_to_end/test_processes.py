@@ -55,6 +55,7 @@ def test_runs_of_several_processes_stop_and_go_on_as_one(
     np.testing.assert_allclose(losses, alone, rtol=2e-3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_process_that_dies_ends_all_others_with_the_reason(tmp_path: pathlib.Path, start_all: StartAll) -> None:
     four = start_all(tmp_path, ENDLESS, count=4)
@@ -63,6 +64,7 @@ def test_a_process_that_dies_ends_all_others_with_the_reason(tmp_path: pathlib.P
     ended_with_the_reason([*four[:2], four[3]])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_silent_process_and_the_death_of_the_first_end_the_other(tmp_path: pathlib.Path, start_all: StartAll) -> None:
     """The first of these is noticed after the time without heartbeats, and meanwhile the watchdog shows who waits."""

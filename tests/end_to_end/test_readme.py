@@ -16,7 +16,7 @@ import pytest
 from tests import commands
 from tests.commands import ROOT
 
-READMES = tuple(ROOT / folder / "README.md" for folder in ("", "configs/results", "mdc_jax/benchmarks"))
+FRONT, *OTHERS = (ROOT / folder / "README.md" for folder in ("", "configs/results", "mdc_jax/benchmarks"))
 ONE_DEVICE = {"XLA_FLAGS": commands.xla_flags(devices=1)}
 # Of the second and third run of a config, which evaluate nothing that the first one does not.
 FEW_EVALUATORS = ["""'--config.evaluators={"held_out": {"type": "held_out_loss", "examples": 16}}'"""]
@@ -97,9 +97,9 @@ SHORTER: dict[str, tuple[dict[str, str], list[str]]] = {
 }
 
 
-def shown_commands() -> list[str]:
+def shown_commands(*readmes: pathlib.Path) -> list[str]:
     """The lines of the READMEs' blocks marked bash, without comments; continued lines are joined."""
-    text = "".join(path.read_text() for path in READMES)
+    text = "".join(path.read_text() for path in readmes)
     blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.join(words) for line in lines if (words := shlex.split(line, comments=True))]
@@ -158,8 +158,11 @@ def run(command: str, clone: pathlib.Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_every_command(clone: pathlib.Path) -> None:
-    shown = shown_commands()
+@pytest.mark.parametrize(
+    "readmes", [[FRONT], pytest.param([FRONT, *OTHERS], marks=pytest.mark.long)], ids=["front", "all"]
+)
+def test_every_command(readmes: list[pathlib.Path], clone: pathlib.Path) -> None:
+    shown = shown_commands(*readmes)
     assert shown[:2] == ["bash launch/demo.sh", "bash launch/test.sh --fast"]
     for command in shown:
         result = run(shorter(command), clone)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -106,11 +107,25 @@ def test_what_only_some_tests_need_is_installed_on_demand(
 
 
 @pytest.mark.parametrize(
+    ("flags", "left_out"), [([], "not long"), (["--fast"], "not slow and not long"), (["--all"], None)]
+)
+def test_long_tests_are_left_out_unless_asked_for(
+    repository: pathlib.Path, flags: list[str], left_out: str | None
+) -> None:
+    command = ["bash", "launch/test.sh", "--dry_run", *flags]
+    result = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    words = shlex.split(result.stdout.splitlines()[-1])
+    assert words[3:7] == ["-n", "2", "--dist", "worksteal"]
+    assert words[7:] == (["-m", left_out] if left_out else [])
+
+
+@pytest.mark.parametrize(
     "script, printed",
     [
         ("setup.sh", ["-m venv --clear .venv", "-m pip install", "cp requirements.txt .venv"]),
         ("demo.sh", ["-m venv --clear .venv", "--config=configs/scenes.py --workdir=runs/demo -x a\\ b"]),
-        ("test.sh", ["-rrequirements-dev.txt", "ruff check .", "-m pytest -n 2 --dist worksteal -x a\\ b"]),
+        ("test.sh", ["-rrequirements-dev.txt", "ruff check .", "-m pytest -n 2 ", "-x a\\ b"]),
     ],
 )
 def test_a_dry_run_prints_its_commands_and_does_nothing(

@@ -23,7 +23,10 @@ SETTINGS = {
     "autoregressive": sections.Autoregressive(null_image_rate=0.3),
     "cappa": sections.CapPa(parallel_share=0.6, null_image_rate=0.3),
 }
-each = pytest.mark.parametrize("name", SETTINGS)
+# masked_lm is masked diffusion on an interval of one ratio (test_fixed_ratio.py).
+each = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name == "masked_lm" else name for name in SETTINGS]
+)
 
 
 def loss_and_grad(objective):

@@ -34,6 +34,8 @@ def test_only_an_objective_of_labels_is_given_families() -> None:
         label_families.filled(config(objective=sections.Supervised(families=(("shape", "class", 4, False),))), source)
 
 
+@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("one_device")
 def test_a_run_learns_labels_and_resumes_with_the_families_that_it_began_with(tmp_path: pathlib.Path) -> None:
     first = loop.train(config(duration="10 steps"), tmp_path)
