@@ -25,7 +25,9 @@ from mdc_jax.config import sections
 from mdc_jax.data import augmentation, images, tokenizer
 from mdc_jax.data.pipeline import TrainBatches
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.lengths import WORDS
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Record, Source
 from mdc_jax.data.tokenizer import Tokenizer
@@ -78,10 +80,10 @@ def prepared(height: int, width: int, count: int) -> Iterator[Data]:
     rng = np.random.default_rng(0)
     encoded = photographs.jpegs(height, width, count)
     captions = [" ".join(rng.choice(_CAPTION_WORDS, 20)) for _ in encoded]
-    examples = [records.Example(data, (text,)) for data, text in zip(encoded, captions, strict=True)]
+    examples = [Example(data, (text,)) for data, text in zip(encoded, captions, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
-        manifest = records.Manifest("photographs", "", "", {}, {})
+        manifest = Manifest("photographs", "", "", {}, {})
         manifest.shards["train.arrayrecord"] = records.write_shard(
             path / "train.arrayrecord", "train", "", examples, WORDS
         )

@@ -33,7 +33,7 @@ import pyarrow.parquet
 from absl import app, flags
 
 from mdc_jax import command
-from mdc_jax.data.prepare.records import Manifest
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 
 _PICTURES = 40  # different ones; decoding each costs the same

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from etils import epath
 
-from mdc_jax.data.prepare.records import sha256
+from mdc_jax.data.prepare.manifest import sha256
 from mdc_jax.data.sources.base import Source
 
 _THREADS = 8  # files that are read at a time

@@ -13,7 +13,7 @@ from absl import logging
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.config.parse import did_you_mean
-from mdc_jax.data.prepare.records import MANIFEST
+from mdc_jax.data.prepare.manifest import MANIFEST
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mdc_jax.benchmarks import prepare
-from mdc_jax.data.prepare.records import Manifest
+from mdc_jax.data.prepare.manifest import Manifest
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ import pytest
 from mdc_jax.config import ConfigError
 from mdc_jax.data import checksums
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 
 _spec = importlib.util.spec_from_file_location("fake_bucket", pathlib.Path(__file__).with_name("fake_bucket.py"))
@@ -21,10 +23,10 @@ def bucket(tmp_path, monkeypatch):
     """Two shards of 20 records at gs://bucket/data, as a dict that a test may change."""
 
     def examples():
-        return (records.Example(b"image %d" % index, (f"caption {index}",)) for index in range(20))
+        return (Example(b"image %d" % index, (f"caption {index}",)) for index in range(20))
 
     plans = [records.ShardPlan(f"train-{n}.arrayrecord", "train", "1", 20, examples) for n in range(2)]
-    records.write_all(tmp_path, records.Manifest("test", "CC0", "nobody", {}, {}), plans)
+    records.write_all(tmp_path, Manifest("test", "CC0", "nobody", {}, {}), plans)
     objects = {f"bucket/data/{path.name}": path.read_bytes() for path in tmp_path.iterdir()}
     with fake_bucket.serve(objects) as (address, _):
         _use(address, monkeypatch)

@@ -19,6 +19,8 @@ from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import caption_safety, checksums, foil_kinds
 from mdc_jax.data.collage import grammar, layout, parse
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.scenes import forms
 from mdc_jax.data.scenes.layout import COLUMNS, COUNTS, RADII, RELATIONS, ROWS, SIZES, relation
 from mdc_jax.data.sources import open_source
@@ -47,10 +49,10 @@ def folder(tmp_path_factory):
             for at, title in enumerate(_titles(split, name)):
                 for height in (20, 32):  # two pictures of each title
                     picture = PIL.Image.new("RGBA", (32, height), (60 + 60 * number, 10 * at, 40 * kind, 255))
-                    examples.append(records.Example(_webp(picture), (title,), {"kind": kind}, {}))
+                    examples.append(Example(_webp(picture), (title,), {"kind": kind}, {}))
         name = f"{split}-00000-of-00001.arrayrecord"
         plans.append(records.ShardPlan(name, split, split, len(examples), lambda examples=examples: examples))
-    manifest = records.Manifest("test", "", "", {"kind": Family("class", KINDS)}, {})
+    manifest = Manifest("test", "", "", {"kind": Family("class", KINDS)}, {})
     records.write_all(out / layout.CUTOUTS, manifest, plans)
     return out
 

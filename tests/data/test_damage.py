@@ -15,6 +15,8 @@ from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import pipeline, retries, tokenizer
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 
 COUNT = 12
@@ -34,7 +36,7 @@ def _image(index):
 
 
 @dataclasses.dataclass(frozen=True)
-class Damaged(records.Example):
+class Damaged(Example):
     """An example whose entry is another one."""
 
     entry: bytes = b""
@@ -44,14 +46,14 @@ class Damaged(records.Example):
 
 
 def _example(index, damage=lambda entry: entry):
-    example = records.Example(_image(index), (f"caption {index}",), columns={"re": (f"re {index}", "other")})
+    example = Example(_image(index), (f"caption {index}",), columns={"re": (f"re {index}", "other")})
     return Damaged(**vars(example), entry=damage(example.pack()))
 
 
 def _write(directory, examples):
     inputs = hashlib.sha256(b"".join(example.entry for example in examples)).hexdigest()
     plan = records.ShardPlan("train-0.arrayrecord", "train", inputs, COUNT, lambda: examples)
-    records.write_all(directory, records.Manifest("test", "CC0", "nobody", {}, {}), [plan])
+    records.write_all(directory, Manifest("test", "CC0", "nobody", {}, {}), [plan])
     return directory / plan.name
 
 
@@ -149,7 +151,7 @@ def test_damaged_headers(tmp_path, words, data):
     )
     index = data.draw(st.integers(0, COUNT - 1))
     example = dataclasses.replace(
-        records.Example(_image(index), (), columns={"re": data.draw(anything)}), captions=data.draw(anything)
+        Example(_image(index), (), columns={"re": data.draw(anything)}), captions=data.draw(anything)
     )
     try:
         entry = example.pack()

@@ -11,6 +11,8 @@ from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import pipeline, tokenizer
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
 
@@ -34,9 +36,9 @@ def _write(directory, columns, count=40):
 
     def examples():
         for index in range(count):
-            yield records.Example(b"image", (f"own {index}",), {}, {}, columns(index))
+            yield Example(b"image", (f"own {index}",), {}, {}, columns(index))
 
-    manifest = records.Manifest("test", "CC0", "nobody", {}, {})
+    manifest = Manifest("test", "CC0", "nobody", {}, {})
     records.write_all(directory, manifest, [records.ShardPlan("t-0.arrayrecord", "train", "1", count, examples)])
     return f"array_record:{directory}:train"
 

@@ -14,7 +14,9 @@ from mdc_jax.data.batch import EOS_ID
 from mdc_jax.data.length_buckets import LengthBuckets
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.lengths import Lengths
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord
 
@@ -178,10 +180,10 @@ def test_damaged_records_are_masked_rows_of_a_batch_like_any_other(words):
 def _records(directory, model, texts, columns=("caption",)):
     def examples():
         for text in texts:
-            yield records.Example(b"image", (text,), {}, {}, {"caption": (text,), "long": (f"{text} {text}",)})
+            yield Example(b"image", (text,), {}, {}, {"caption": (text,), "long": (f"{text} {text}",)})
 
     plans = [records.ShardPlan(f"train-{n}.arrayrecord", "train", "1", len(texts), examples) for n in range(2)]
-    manifest = records.Manifest("test", "CC0", "nobody", {}, {})
+    manifest = Manifest("test", "CC0", "nobody", {}, {})
     records.write_all(directory, manifest, plans, lengths=Lengths(str(model), columns))
     return f"array_record:{directory}:train"
 

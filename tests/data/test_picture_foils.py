@@ -3,6 +3,8 @@
 import itertools
 
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 
 TONES = ("light", "medium-dark")
@@ -24,13 +26,13 @@ OTHERS = (
 def write(directory, source="emojibase-data 17.0.0"):
     captions = [f"{label}: {tone} skin tone" for label in LABELS for tone in TONES] + list(OTHERS)
     examples = [
-        records.Example(f"{style} {caption}".encode(), (caption, "tags"), {}, {"file": f"emoji/{style}/x{number}.svg"})
+        Example(f"{style} {caption}".encode(), (caption, "tags"), {}, {"file": f"emoji/{style}/x{number}.svg"})
         for style in ("noto", "twemoji")
         for number, caption in enumerate(captions)
     ]
-    examples.append(records.Example(b"stamp", ("woman cook: light skin tone",), {}, {"file": "people/cook.png"}))
+    examples.append(Example(b"stamp", ("woman cook: light skin tone",), {}, {"file": "people/cook.png"}))
     plan = records.ShardPlan("t-0.arrayrecord", "test", "1", len(examples), lambda: examples)
-    records.write_all(directory, records.Manifest(source, "", "", {}, {}), [plan])
+    records.write_all(directory, Manifest(source, "", "", {}, {}), [plan])
     return open_source(f"pictures:{directory}:test")
 
 

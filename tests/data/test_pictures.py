@@ -10,8 +10,9 @@ import PIL.Image
 import pytest
 
 from mdc_jax.data import images
-from mdc_jax.data.prepare import collection, pictures, records, tuxpaint
+from mdc_jax.data.prepare import collection, pictures, tuxpaint
 from mdc_jax.data.prepare.collection import Picture
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.texts import words
 from tests import commands
@@ -57,7 +58,7 @@ def stamps(tmp_path, monkeypatch):
 
 
 def _all(out):
-    for split in records.Manifest.read(out).splits():
+    for split in Manifest.read(out).splits():
         source = open_source(f"pictures:{out}:{split}")
         yield from (source[index] for index in range(len(source)))
 

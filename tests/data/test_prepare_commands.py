@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from mdc_jax.data.prepare.records import Manifest
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 from tests import commands
 from tests.data.test_samples import picture, sample, write_tar

@@ -12,6 +12,7 @@ import pytest
 from mdc_jax.data import images
 from mdc_jax.data.prepare import coco, collection, files, folder, records
 from mdc_jax.data.prepare.encode import Encoding
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.folder import read_captions
 from tests.data.test_samples import picture, prepare
@@ -25,7 +26,7 @@ def _write(root, name, data):
 
 
 def _all(out):
-    for split in records.Manifest.read(out).splits():
+    for split in Manifest.read(out).splits():
         source = open_source(f"array_record:{out}:{split}")
         yield from (source[index] for index in range(len(source)))
 
@@ -45,7 +46,7 @@ def photos(tmp_path, monkeypatch):
 def _prepare(root, out, columns=("caption",), encoding=None):
     found = folder.read(root, columns)
     dropped = {reason: len(names) for reason, names in found.dropped.items()}
-    manifest = records.Manifest("test", "", "", found.families, {}, dropped)
+    manifest = Manifest("test", "", "", found.families, {}, dropped)
     return records.write_all(out, manifest, found.plans(encoding or Encoding()))
 
 
@@ -120,7 +121,7 @@ def test_equal_captions_are_on_one_side(photos, tmp_path):
         path.with_suffix(".txt").write_text(f"one of {int(path.stem) % 5}")
     _prepare(photos, tmp_path / "out")
     sides = {}
-    for split in records.Manifest.read(tmp_path / "out").splits():
+    for split in Manifest.read(tmp_path / "out").splits():
         source = open_source(f"array_record:{tmp_path / 'out'}:{split}")
         for index in range(len(source)):
             sides.setdefault(source[index].captions, set()).add(split)

@@ -14,6 +14,8 @@ from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import checksums, preview
 from mdc_jax.data.pipeline import make_tokenizer
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 from mdc_jax.report import tables
 from tests import commands
@@ -108,13 +110,13 @@ def prepared(tmp_path):
         for index in range(first, first + 16):
             image = io.BytesIO()
             PIL.Image.fromarray(np.full((8, 8, 3), 6 * index, np.uint8)).save(image, "BMP")
-            yield records.Example(image.getvalue(), (f"number {index}",))
+            yield Example(image.getvalue(), (f"number {index}",))
 
     plans = [
         records.ShardPlan(f"train-{n}.arrayrecord", "train", "1", 16, functools.partial(examples, 10 + 16 * n))
         for n in range(2)
     ]
-    records.write_all(tmp_path / "data", records.Manifest("test", "CC0", "nobody", {}, {}), plans)
+    records.write_all(tmp_path / "data", Manifest("test", "CC0", "nobody", {}, {}), plans)
     return tmp_path / "data"
 
 

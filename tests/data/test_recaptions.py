@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from mdc_jax.data.prepare import recaptions, records, samples
+from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord
 from tests.data.test_samples import picture, prepare, sample, write_tar
@@ -172,4 +173,4 @@ def test_the_entry_has_the_agreed_columns(tars, tmp_path):
     assert header["captions"] == header["columns"]["re_caption"] == ["a long description of 0"]
     assert header["columns"]["org_caption"] == ["alt 0"]
     assert header["about"]["url"] == "https://example.org/0"
-    assert records.Example.unpack(entry) == example
+    assert Example.unpack(entry) == example

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import pipeline, retries
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Family
 
@@ -20,11 +22,11 @@ FAMILIES = {"kind": Family("class", ("a", "b")), "parts": Family("presence", ("x
 
 def _example(index):
     labels = {"kind": index % 3 - 1, "parts": [index & 1, index >> 1 & 1, 1]}
-    return records.Example(b"image %d" % index, (f"caption {index}", "é"), labels, {"file": f"{index}.jpg"})
+    return Example(b"image %d" % index, (f"caption {index}", "é"), labels, {"file": f"{index}.jpg"})
 
 
 def _manifest():
-    return records.Manifest("test", "CC0", "nobody", FAMILIES, {"short_side": 4}, {"no caption": 2})
+    return Manifest("test", "CC0", "nobody", FAMILIES, {"short_side": 4}, {"no caption": 2})
 
 
 def _plans(counts, calls=None, fail_at=None):
@@ -56,8 +58,8 @@ def _bytes(directory):
     captions=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=4),
 )
 def test_an_entry_round_trips(image, captions):
-    example = records.Example(image, tuple(captions), {"kind": 1}, {"file": "x"})
-    assert records.Example.unpack(example.pack()) == example
+    example = Example(image, tuple(captions), {"kind": 1}, {"file": "x"})
+    assert Example.unpack(example.pack()) == example
 
 
 def test_the_layout_is_the_documented_one():
@@ -75,7 +77,7 @@ def test_damaged_entries_are_bad_records_or_other_examples(data):
     start = data.draw(st.integers(0, len(entry)))
     entry[start : start + data.draw(st.integers(0, 30))] = data.draw(st.binary(max_size=30))
     try:
-        record = records.Example.unpack(bytes(entry)).record(FAMILIES)
+        record = Example.unpack(bytes(entry)).record(FAMILIES)
     except BadRecord as fault:
         assert fault.reason in ("damaged entry", "damaged labels")
     else:
@@ -87,7 +89,7 @@ def test_damaged_entries_are_bad_records_or_other_examples(data):
 @pytest.mark.parametrize("labels", [{}, {"kind": 2, "parts": [0, 0, 0]}, {"kind": 0, "parts": [1]}, {"kind": "a"}])
 def test_labels_that_do_not_fit_are_damage(labels):
     with pytest.raises(BadRecord, match="damaged labels"):
-        records.Example(b"", (), labels).record(FAMILIES)
+        Example(b"", (), labels).record(FAMILIES)
 
 
 def test_a_prepared_folder_can_be_read(tmp_path):
@@ -213,7 +215,7 @@ def test_a_manifest_without_later_fields_is_read(tmp_path):
     for shard in content["shards"].values():
         del shard["lengths_sha256"], shard["named"]
     path.write_text(json.dumps(content))
-    read = records.Manifest.read(tmp_path)
+    read = Manifest.read(tmp_path)
     assert read.counts() == written.counts()
     assert (read.lengths, read.parts, read.audit) == ({}, [], {})
 

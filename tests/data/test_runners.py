@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from mdc_jax.data.prepare import records, runners
+from mdc_jax.data.prepare import runners
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import Manifest
 from tests.data.test_samples import prepare, sample, write_tar
 
 TARS = 6
@@ -35,7 +37,7 @@ class Plan:
         if self.kind == "sleeps":
             pathlib.Path(os.environ["PIDS"], str(os.getpid())).touch()
             time.sleep(60)
-        yield records.Example(b"image", (f"caption {self.number}",))
+        yield Example(b"image", (f"caption {self.number}",))
 
 
 def _content(directory):
@@ -105,7 +107,7 @@ def test_wrong_ways_are_explained(tmp_path):
         prepare(tmp_path / "out", Plan(0))
         with pytest.raises(ValueError, match=r"pip install -r requirements-beam\.txt"):
             prepare(tmp_path / "out", Plan(0), run=runners.runner(1, "DirectRunner"))
-        assert records.Manifest.read(tmp_path / "out").complete  # what was there is still whole
+        assert Manifest.read(tmp_path / "out").complete  # what was there is still whole
 
 
 @pytest.mark.skipif(

@@ -17,7 +17,9 @@ from mdc_jax.config import sections
 from mdc_jax.data import images, tokenizer
 from mdc_jax.data.prepare import records
 from mdc_jax.data.prepare.encode import Encoding
+from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.lengths import Lengths
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.prepare.samples import MAX_CAPTION, TarPlan, advice
 from mdc_jax.data.sources import open_source
 
@@ -48,12 +50,12 @@ def sample(key, caption="a caption", image=None, **about):
 
 
 def prepare(out, *plans, **more):
-    manifest = records.Manifest("test", "CC0", "", {}, {})
+    manifest = Manifest("test", "CC0", "", {}, {})
     return records.write_all(out, manifest, plans, **more)
 
 
 def examples(plan):
-    return [outcome for outcome in plan.examples() if isinstance(outcome, records.Example)]
+    return [outcome for outcome in plan.examples() if isinstance(outcome, Example)]
 
 
 def test_a_tar_becomes_a_shard(tmp_path):
@@ -273,7 +275,7 @@ def test_random_damage_drops_examples_and_never_crashes(tmp_path_factory, data):
     for example in examples(TarPlan(tar)):
         images.decode(example.image)
         assert example.captions[0].strip()
-        assert records.Example.unpack(example.pack()) == example
+        assert Example.unpack(example.pack()) == example
 
 
 def test_names_within_a_tar_are_labels_and_never_paths(tmp_path):

@@ -4,6 +4,8 @@ import pytest
 
 from mdc_jax.config import ConfigError
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord
 from tests.data.test_samples import picture
@@ -24,10 +26,10 @@ def test_a_source_without_records_is_refused_and_a_mixture_names_the_part(tmp_pa
         return records.ShardPlan(name, split, "1", 1, lambda: examples)
 
     plans = [
-        plan("train-0.arrayrecord", "train", records.Example(b"image", ("a caption",))),
+        plan("train-0.arrayrecord", "train", Example(b"image", ("a caption",))),
         plan("test-0.arrayrecord", "test", BadRecord("no bytes")),
     ]
-    records.write_all(tmp_path, records.Manifest("test", "CC0", "nobody", {}, {}), plans)
+    records.write_all(tmp_path, Manifest("test", "CC0", "nobody", {}, {}), plans)
     full, empty = (f"array_record:{tmp_path}:{split}" for split in ("train", "test"))
     assert len(open_source(full)) == 1
     for spec in (empty, f"mix:1*{full}+1*{empty}", f"columns:caption=1:{empty}", f"subset:1:{empty}"):

@@ -17,7 +17,9 @@ from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import images, tokenizer
 from mdc_jax.data.batch import EOS_ID
 from mdc_jax.data.prepare import coco, recaptions, records, samples
+from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.lengths import Lengths
+from mdc_jax.data.prepare.manifest import MANIFEST, SUFFIX, Manifest
 from mdc_jax.data.sources import folder, open_source
 from mdc_jax.data.sources.base import BadRecord, Family
 from mdc_jax.data.tokenizer import Tokenizer, sentence_piece
@@ -38,14 +40,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     folder.mkdir()
     (folder / "tokenizer.json").write_text(wordpiece().to_str())
     families = {"kind": Family("class", ("cat", "dog"))}
-    manifest = records.Manifest("x", "CC0", "nobody", families, {})
+    manifest = Manifest("x", "CC0", "nobody", families, {})
     plans = [
         records.ShardPlan(
-            f"{split}-0{records.SUFFIX}",
+            f"{split}-0{SUFFIX}",
             split,
             "x",
             3,
-            lambda: [records.Example(picture(), ("a red cat",), {"kind": 1}) for _ in range(3)],
+            lambda: [Example(picture(), ("a red cat",), {"kind": 1}) for _ in range(3)],
         )
         for split in ("train", "test")
     ]
@@ -56,11 +58,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_manifests(prepared: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for path in prepared.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    whole = json.loads((prepared / records.MANIFEST).read_text())
+    whole = json.loads((prepared / MANIFEST).read_text())
     words = Tokenizer.load(prepared / "tokenizer.json")
     before, read = tampering.peak_memory(), 0
     for number in range(300):
-        (tmp_path / records.MANIFEST).write_bytes(tampering.text(whole, random.Random(number)))
+        (tmp_path / MANIFEST).write_bytes(tampering.text(whole, random.Random(number)))
         try:
             source = open_source(f"array_record:{tmp_path}:train")
             assert source[len(source) - 1].captions == ("a red cat",)
@@ -78,7 +80,7 @@ def test_a_file_of_lengths_whose_header_claims_more_than_there_is(
     for path in prepared.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     file = tmp_path / "train-0.lengths.npy"
-    manifest, words = tmp_path / records.MANIFEST, Tokenizer.load(prepared / "tokenizer.json")
+    manifest, words = tmp_path / MANIFEST, Tokenizer.load(prepared / "tokenizer.json")
     before = hashlib.sha256(file.read_bytes()).hexdigest()
     file.write_bytes(file.read_bytes().replace(b"(3, 1), }          ", b"(3000000000000, 1)}"))
     assert b"3000000000000" in file.read_bytes()
@@ -92,11 +94,11 @@ def test_a_prepare_command_removes_nothing_outside_of_its_folder(
     prepared: pathlib.Path, tmp_path: pathlib.Path, name: str
 ) -> None:
     """Shards that a manifest lists, and that are not planned any more, are removed."""
-    content = json.loads((prepared / records.MANIFEST).read_text())
+    content = json.loads((prepared / MANIFEST).read_text())
     content["shards"][name] = content["shards"]["test-0.arrayrecord"]
     folder = tmp_path / "data"
     folder.mkdir()
-    (folder / records.MANIFEST).write_text(json.dumps(content))
+    (folder / MANIFEST).write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"no manifest of prepared records \(a shard is called"):
         records.finished(folder)
 
@@ -104,7 +106,7 @@ def test_a_prepare_command_removes_nothing_outside_of_its_folder(
 def test_a_damaged_journal_costs_its_shard(prepared: pathlib.Path, tmp_path: pathlib.Path) -> None:
     journal = tmp_path / ".finished"
     journal.mkdir()
-    shard = json.loads((prepared / records.MANIFEST).read_text())["shards"]["train-0.arrayrecord"]
+    shard = json.loads((prepared / MANIFEST).read_text())["shards"]["train-0.arrayrecord"]
     (journal / "train-0.arrayrecord.json").write_text(json.dumps(shard))
     for number, content in enumerate((b"", b"[]", b"{}", b"[" * 10**5)):
         (journal / f"train-{number + 1}.arrayrecord.json").write_bytes(content)

@@ -15,6 +15,8 @@ from mdc_jax.config import sections
 from mdc_jax.data.batch import padded_captions
 from mdc_jax.data.collage import layout
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
 from mdc_jax.evaluators import base
@@ -31,16 +33,16 @@ def write(folder: pathlib.Path) -> None:
     """Prepares pictures and, beside them, their cut-outs; pictures share captions."""
     rng = np.random.default_rng(0)
 
-    def example(index: int, *captions: str) -> records.Example:
+    def example(index: int, *captions: str) -> Example:
         file = io.BytesIO()
         pixels = rng.integers(0, 256, (24, 24, 4), np.uint8) | np.uint8([0, 0, 0, 255])
         PIL.Image.fromarray(pixels).save(file, "WEBP", lossless=True)
-        return records.Example(file.getvalue(), captions, {"kind": index // 4}, {})
+        return Example(file.getvalue(), captions, {"kind": index // 4}, {})
 
     pictures = [example(index % 8, f"a {TITLES[index % 8]}", f"thing {index // 4}") for index in range(COUNT)]
     cutouts = [example(index, title) for index, title in enumerate(TITLES)]
     for where, examples in ((folder, pictures), (folder / layout.CUTOUTS, cutouts)):
-        manifest = records.Manifest("test", "", "", {"kind": Family("class", KINDS)}, {})
+        manifest = Manifest("test", "", "", {"kind": Family("class", KINDS)}, {})
         plan = records.ShardPlan("test-0.arrayrecord", "test", "1", len(examples), lambda examples=examples: examples)
         records.write_all(where, manifest, [plan])
 

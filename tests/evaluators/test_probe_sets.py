@@ -15,6 +15,8 @@ from tensorflow_datasets.core import constants
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.prepare import records
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
 from mdc_jax.evaluators import base, build, probe_sets
@@ -106,12 +108,12 @@ def test_prepared_records_are_read(tmp_path):
     def examples(split):
         def read():
             for index in range(20):
-                yield records.Example(b"image", ("a plane",), {"kind": index})
+                yield Example(b"image", ("a plane",), {"kind": index})
 
         return read
 
     names = tuple(f"plane {index}" for index in range(100))
-    manifest = records.Manifest("test", "CC0", "nobody", {"kind": Family("class", names)}, {})
+    manifest = Manifest("test", "CC0", "nobody", {"kind": Family("class", names)}, {})
     plans = [
         records.ShardPlan(f"{split}-0.arrayrecord", split, "1", 20, examples(split))
         for split in ("train", "validation", "test")

@@ -14,7 +14,8 @@ from mdc_jax import command
 from mdc_jax.data.prepare import records, runners
 from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.lengths import CAPTION, Lengths
-from mdc_jax.data.prepare.records import Manifest, Plan
+from mdc_jax.data.prepare.manifest import Manifest
+from mdc_jax.data.prepare.records import Plan
 from mdc_jax.data.sources.base import Family
 
 flags.disclaim_key_flags()  # they are listed by --help of the command that has them defined

@@ -10,7 +10,8 @@ from typing import Any
 
 from mdc_jax.data import images
 from mdc_jax.data.prepare import encode, svg
-from mdc_jax.data.prepare.records import Example, ShardPlan
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.records import ShardPlan
 from mdc_jax.data.sources.base import BadRecord, Family
 
 SETTINGS = {"short_side": 256, "format": "JPEG", "quality": 95}

@@ -19,7 +19,7 @@ from mdc_jax.data.collage.grammar import as_title
 from mdc_jax.data.collage.layout import FAMILY, TITLE_LENGTHS
 from mdc_jax.data.prepare import collection, svg
 from mdc_jax.data.prepare.collection import Picture
-from mdc_jax.data.prepare.records import Example
+from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.sources.base import BadRecord
 
 SETTINGS = {"long_side": 128, "format": "WEBP", "quality": 90}

@@ -8,7 +8,7 @@ from typing import Any
 
 from mdc_jax.data.prepare import collection
 from mdc_jax.data.prepare.encode import Encoding
-from mdc_jax.data.prepare.records import Example
+from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.samples import MAX_CAPTION
 from mdc_jax.data.sources.base import BadRecord
 from mdc_jax.data.texts import has_words

@@ -40,6 +40,7 @@ from mdc_jax.data.prepare import (
     tuxpaint,
 )
 from mdc_jax.data.prepare.collection import Collection, Map, Picture
+from mdc_jax.data.prepare.manifest import MANIFEST, Manifest
 from mdc_jax.data.sources.base import Family
 
 SOURCES: dict[str, Callable[[str], contextlib.AbstractContextManager[Collection]]] = {
@@ -57,7 +58,7 @@ def prepare(
     given: Mapping[str, str] | None = None,
     join: bool | None = None,
     map_: Map = map,
-) -> records.Manifest:
+) -> Manifest:
     """Writes the shards and manifests of the pictures and of their cut-outs; the same input gives the same bytes.
 
     Args:
@@ -82,7 +83,7 @@ def prepare(
             after = near_duplicates.report(pictures, near)
             duplicates |= {f"{key}_after": after[key] for key in ("across_splits", "groups", "largest_group")}
         splits, labels = collection.split_by_concept(pictures), collection.families(pictures)
-        manifest = records.Manifest(
+        manifest = Manifest(
             source=", ".join(each.source for each in found),
             licence="; ".join(dict.fromkeys(each.licence for each in found)),
             attribution="; ".join(each.attribution for each in found if each.attribution),
@@ -108,17 +109,15 @@ def prepare(
         return done
 
 
-def _write_cutouts(
-    out: pathlib.Path, pictures: records.Manifest, splits: Mapping[str, Sequence[Picture]], map_: Map
-) -> None:
+def _write_cutouts(out: pathlib.Path, pictures: Manifest, splits: Mapping[str, Sequence[Picture]], map_: Map) -> None:
     """Writes the cut-outs for collages, or removes those of an earlier run where the pictures have too few."""
     choice = cutouts.choose(splits)
     if len(choice.kinds) < 2:
-        if (out / records.MANIFEST).exists():
+        if (out / MANIFEST).exists():
             shutil.rmtree(out)
         return
     labels = {FAMILY: Family("class", choice.kinds)}
-    manifest = records.Manifest(
+    manifest = Manifest(
         source=pictures.source,
         licence=pictures.licence,
         attribution=pictures.attribution,
@@ -191,7 +190,7 @@ def main(_: list[str]) -> None:
     _print(out, manifest)
 
 
-def _print(out: pathlib.Path, manifest: records.Manifest) -> None:
+def _print(out: pathlib.Path, manifest: Manifest) -> None:
     print(f"\n{out}: {manifest.source}\n  {manifest.licence}")
     _print_counts("pictures", str(out), manifest)
     duplicates = manifest.audit["near_duplicates"]
@@ -202,12 +201,12 @@ def _print(out: pathlib.Path, manifest: records.Manifest) -> None:
     )
     if (out / CUTOUTS).exists():
         print(f"\n{out}: cut-outs for collages")
-        _print_counts("collage", str(out), records.Manifest.read(out / CUTOUTS))
+        _print_counts("collage", str(out), Manifest.read(out / CUTOUTS))
     else:
         print("\nno collages: they need cut-outs of two kinds, with titles of one and of two words, in all splits")
 
 
-def _print_counts(source: str, out: str, manifest: records.Manifest) -> None:
+def _print_counts(source: str, out: str, manifest: Manifest) -> None:
     for split, count in manifest.counts().items():
         print(f"  {split:<13}{count:>7}    {source}:{out}:{split}")
     for reason, count in manifest.all_dropped().items():

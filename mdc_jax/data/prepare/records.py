@@ -1,16 +1,7 @@
-"""The files that `prepare` commands write: ArrayRecord shards and a manifest, the same bytes on every repetition.
+"""Writes prepared data: ArrayRecord shards and a manifest, the same bytes on every repetition.
 
-One ArrayRecord entry is one example:
-
-    bytes 0-3    "MDC1"
-    bytes 4-7    length of the header, unsigned, little endian
-    header       JSON: {"captions": [text, ...], "labels": {family: number or list}, "about": {...}}; with several
-                 columns of text also "columns": {name: [text, ...]}, "captions" being those of the default one
-    the rest     the image as it was encoded (JPEG, PNG ...)
-
-Beside NAME.arrayrecord lies NAME.lengths.npy: u16[records, columns], see `lengths.py`. `manifest.json` holds what
-`Manifest` lists, and says `complete` when all shards are there. Until then what is known of a finished shard stands in
-a journal, a file per shard, so that a second run keeps it.
+Until all of them are there, what is known of a finished shard stands in a journal, a file per shard, so that a second
+run keeps it.
 """
 
 import collections
@@ -22,30 +13,30 @@ import json
 import os
 import pathlib
 import shutil
-import struct
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
-from etils import epath
 
+from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.lengths import WORDS, Lengths
-from mdc_jax.data.sources.base import BadRecord, Family, Record, number
+from mdc_jax.data.prepare.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    UNFINISHED,
+    Manifest,
+    Shard,
+    lengths_path,
+    read_shard,
+    replace,
+    sha256,
+)
+from mdc_jax.data.sources.base import BadRecord
 
-_Path = TypeVar("_Path", pathlib.Path, epath.Path)
-
-MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
-
-_MAGIC = b"MDC1"
-_LENGTH = struct.Struct("<I")
-SUFFIX = ".arrayrecord"
-_LENGTHS_SUFFIX = ".lengths.npy"
-_TEMPORARY = ".unfinished"
 _JOURNAL = ".finished"  # folder of the journal
 NAMED_OF_A_REASON = 3  # dropped examples that a shard names, of every reason
 _NAMED = 1_000  # ... and all shards together
@@ -54,176 +45,6 @@ _NAME_LENGTH = 120  # characters; names come from the data
 _JUDGE_AFTER = 1_000  # examples before the share of dropped ones is judged, except at the end
 # Encoded images do not compress; one record a group makes reading at random as fast as in order.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """What is stored of one example.
-
-    `about` is free (file name, size, author ...) and JSON; its "id", where that is a number, is
-    `Record.published_id`. `columns` are the texts by name where there are several columns of them; `captions` are then
-    those of the default one.
-    """
-
-    image: bytes
-    captions: tuple[str, ...]
-    labels: Mapping[str, int | list[int]] = dataclasses.field(default_factory=dict)
-    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-
-    def pack(self) -> bytes:
-        """The entry of the module's docstring; raises UnicodeEncodeError for a text with half a character in it."""
-        header = {"captions": self.captions, "labels": self.labels, "about": self.about}
-        if self.columns:
-            header["columns"] = self.columns
-        header = json.dumps(header, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-        return b"".join((_MAGIC, _LENGTH.pack(len(header)), header, self.image))
-
-    @classmethod
-    def unpack(cls, entry: bytes) -> "Example":
-        """Inverse of `pack`; raises BadRecord("damaged entry") for anything else."""
-        start = len(_MAGIC) + _LENGTH.size
-        try:
-            if entry[: len(_MAGIC)] != _MAGIC:
-                raise ValueError("no magic bytes")
-            (length,) = _LENGTH.unpack_from(entry, len(_MAGIC))
-            header = json.loads(entry[start : start + length])
-            captions = _texts(header["captions"])
-            columns = {name: _texts(texts) for name, texts in dict(header.get("columns", {})).items()}
-            return cls(entry[start + length :], captions, dict(header["labels"]), dict(header["about"]), columns)
-        except (ValueError, TypeError, KeyError, struct.error, RecursionError) as error:
-            raise BadRecord("damaged entry") from error
-
-    def record(self, families: Mapping[str, Family]) -> Record:
-        """The example as a source gives it, with labels of `families`; raises BadRecord where one does not fit."""
-        try:
-            labels = {name: _label(self.labels[name], family) for name, family in families.items()}
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise BadRecord("damaged labels") from error
-        return Record(self.image, self.captions, labels, self.columns, published_id=number(self.about.get("id")))
-
-
-def _texts(texts: list[str]) -> tuple[str, ...]:
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise TypeError("a caption is no text")
-    return tuple(texts)
-
-
-def _label(value: int | list[int], family: Family) -> np.ndarray:
-    count = len(family.names)
-    if family.kind == "class":
-        label = np.int32(value)
-        fits = label.ndim == 0 and -1 <= label < count
-    else:
-        label = np.asarray(value, np.uint8)
-        fits = label.shape == (count,)
-    if not fits:
-        raise ValueError(f"label {value} does not fit {count} names")
-    return label
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """A finished file: what it was made from, what it holds, what was left out of it and why."""
-
-    split: str
-    inputs: str  # hash of everything that decides its content
-    records: int
-    bytes: int
-    sha256: str
-    dropped: Mapping[str, int]
-    lengths_sha256: str = ""  # of the file of lengths
-    named: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)  # some of the dropped ones, by reason
-
-
-@dataclasses.dataclass
-class Manifest:
-    """What a prepared folder holds."""
-
-    source: str
-    licence: str
-    attribution: str
-    families: Mapping[str, Family]
-    settings: Mapping[str, Any]
-    dropped: dict[str, int] = dataclasses.field(default_factory=dict)  # by reason, before any shard was written
-    named: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)  # some of these, by reason
-    shards: dict[str, Shard] = dataclasses.field(default_factory=dict)  # by file name
-    lengths: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # unit, columns and tokenizer
-    parts: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)  # of several sources: source, licence ...
-    audit: dict[str, Any] = dataclasses.field(default_factory=dict)  # what was measured of the whole, by name
-    complete: bool = False
-    format_version: int = FORMAT_VERSION
-
-    def splits(self) -> dict[str, list[str]]:
-        """File names of every split, in order."""
-        names: dict[str, list[str]] = {}
-        for name, shard in sorted(self.shards.items()):
-            names.setdefault(shard.split, []).append(name)
-        return names
-
-    def counts(self) -> dict[str, int]:
-        """Records of every split."""
-        return {split: sum(self.shards[name].records for name in names) for split, names in self.splits().items()}
-
-    def all_dropped(self) -> dict[str, int]:
-        """Everything left out, by reason."""
-        total = dict(self.dropped)
-        for shard in self.shards.values():
-            for reason, count in shard.dropped.items():
-                total[reason] = total.get(reason, 0) + count
-        return dict(sorted(total.items()))
-
-    def write(self, directory: pathlib.Path) -> None:
-        content = dataclasses.asdict(self) | {"records": self.counts(), "all_dropped": self.all_dropped()}
-        text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-        _replace(directory / MANIFEST, text.encode())
-
-    @classmethod
-    def read(cls, directory: pathlib.Path | epath.Path) -> "Manifest":
-        """Raises FileNotFoundError, or ValueError where the file is none of ours."""
-        path = directory / MANIFEST
-        try:
-            content = json.loads(path.read_bytes())
-            if content["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"format_version {content['format_version']}, expected {FORMAT_VERSION}")
-            content = {"lengths": {}, "parts": [], "audit": {}, "named": {}} | content  # later than the first manifests
-            fields = {field.name: content[field.name] for field in dataclasses.fields(cls)}
-            fields["families"] = {name: _read_family(family) for name, family in content["families"].items()}
-            fields["shards"] = {name: _read_shard(name, shard) for name, shard in content["shards"].items()}
-            lengths = content["lengths"]
-            columns = lengths["columns"] if lengths else [""]
-            if not isinstance(lengths, dict) or not columns or not all(isinstance(name, str) for name in columns):
-                raise ValueError(f"lengths are {lengths}")
-            return cls(**fields)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"{path} is no manifest of prepared records ({error}); remove it and prepare the data again"
-            ) from error
-
-
-def _read_family(content: dict[str, Any]) -> Family:
-    """Raises ValueError, KeyError or TypeError for what no family is."""
-    family = Family(**content | {"names": tuple(content["names"])})
-    if family.kind not in ("class", "presence") or not all(isinstance(name, str) for name in family.names):
-        raise ValueError(f"a family of labels is {family}")
-    return family
-
-
-def _read_shard(name: str, content: dict[str, Any]) -> Shard:
-    """Raises ValueError or TypeError for what no shard is: manifests may come from strangers.
-
-    Their names lead nowhere else, and no shard has more records than its bytes can hold.
-    """
-    shard = Shard(**content)
-    if pathlib.PurePath(name).name != name or name == "..":
-        raise ValueError(f"a shard is called {name}")
-    counts = (shard.records, shard.bytes, *shard.dropped.values())
-    texts = (shard.split, shard.inputs, shard.sha256, shard.lengths_sha256)
-    if not all(type(count) is int and count >= 0 for count in counts) or not all(isinstance(x, str) for x in texts):
-        raise ValueError(f"{name} is {shard}")
-    if shard.records * (len(_MAGIC) + _LENGTH.size) > shard.bytes:
-        raise ValueError(f"{name} has {shard.records} records in {shard.bytes} bytes")
-    return shard
 
 
 class TooManyDropped(RuntimeError):
@@ -275,7 +96,7 @@ class Task:
         shard = self.earlier
         if shard is None or shard.inputs != inputs or not _whole(path, shard):
             shard = write_shard(path, self.plan.split, inputs, self.plan.examples(), self.lengths)
-        _replace(self.journal, json.dumps(dataclasses.asdict(shard)).encode())
+        replace(self.journal, json.dumps(dataclasses.asdict(shard)).encode())
         return shard
 
     @property
@@ -340,7 +161,7 @@ def write_all(
     for name in earlier.keys() - manifest.shards.keys():
         (directory / name).unlink(missing_ok=True)
         lengths_path(directory / name).unlink(missing_ok=True)
-    for path in directory.glob(f"*{_TEMPORARY}"):  # of plans that a killed run had and this one has not
+    for path in directory.glob(f"*{UNFINISHED}"):  # of plans that a killed run had and this one has not
         path.unlink()
     manifest.shards = _bounded(manifest.shards)
     manifest.complete = True
@@ -366,7 +187,7 @@ def write_shard(
     Raises:
       OSError: the file cannot be written.
     """
-    unfinished = path.with_name(path.name + _TEMPORARY)
+    unfinished = path.with_name(path.name + UNFINISHED)
     dropped: dict[str, int] = {}
     named: dict[str, list[str]] = {}
     measured = []
@@ -389,7 +210,7 @@ def write_shard(
         raise OSError(f"{path} cannot be written: {error}") from error
     size, digest = unfinished.stat().st_size, sha256(unfinished)
     sidecar = lengths_path(path)
-    _replace(sidecar, _npy(np.array(measured, np.uint16).reshape(len(measured), len(lengths.columns))))
+    replace(sidecar, _npy(np.array(measured, np.uint16).reshape(len(measured), len(lengths.columns))))
     os.replace(unfinished, path)
     return Shard(split, inputs, len(measured), size, digest, dict(sorted(dropped.items())), sha256(sidecar), named)
 
@@ -407,7 +228,7 @@ def finished(directory: pathlib.Path) -> dict[str, Shard]:
     for path in (directory / _JOURNAL).glob("*.json"):
         name = path.name.removesuffix(".json")
         with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):  # it is written again
-            shards[name] = _read_shard(name, json.loads(path.read_bytes()))
+            shards[name] = read_shard(name, json.loads(path.read_bytes()))
     return shards
 
 
@@ -482,24 +303,7 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in name[:_NAME_LENGTH])
 
 
-def lengths_path(path: _Path) -> _Path:
-    """The file of lengths that lies beside a shard."""
-    return path.with_name(path.name.removesuffix(SUFFIX) + _LENGTHS_SUFFIX)
-
-
 def _npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
-
-
-def _replace(path: pathlib.Path, content: bytes) -> None:
-    unfinished = path.with_name(path.name + _TEMPORARY)
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
-
-
-def sha256(path: pathlib.Path | epath.Path) -> str:
-    """Of a file's bytes; raises OSError where it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

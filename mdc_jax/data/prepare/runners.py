@@ -10,7 +10,8 @@ import threading
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from mdc_jax.data.prepare.records import Runner, Shard, Task, in_process
+from mdc_jax.data.prepare.manifest import Shard
+from mdc_jax.data.prepare.records import Runner, Task, in_process
 
 
 def runner(workers: int, beam: str = "", beam_options: Sequence[str] = ()) -> Runner:

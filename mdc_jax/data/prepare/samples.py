@@ -14,8 +14,8 @@ import pyarrow
 from mdc_jax.data import parquet
 from mdc_jax.data.prepare import tar
 from mdc_jax.data.prepare.encode import Encoding
+from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.lengths import CAPTION
-from mdc_jax.data.prepare.records import Example
 from mdc_jax.data.sources.base import BadRecord
 from mdc_jax.data.sources.folder import SUFFIXES
 from mdc_jax.data.texts import has_words

@@ -17,7 +17,8 @@ from etils import epath
 
 from mdc_jax.config import ConfigError
 from mdc_jax.data.checksums import Written
-from mdc_jax.data.prepare.records import MANIFEST, SUFFIX, Example, Manifest, lengths_path
+from mdc_jax.data.prepare.example import Example
+from mdc_jax.data.prepare.manifest import MANIFEST, SUFFIX, Manifest, lengths_path
 from mdc_jax.data.sources.base import BadRecord, Record
 from mdc_jax.data.tokenizer import Tokenizer
 

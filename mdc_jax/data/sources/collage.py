@@ -20,7 +20,7 @@ from mdc_jax.data.checksums import Written
 from mdc_jax.data.collage import draw, grammar, labels, layout, parse
 from mdc_jax.data.collage.foils import CollageFoils
 from mdc_jax.data.foils import Drawn
-from mdc_jax.data.prepare.records import MANIFEST
+from mdc_jax.data.prepare.manifest import MANIFEST
 from mdc_jax.data.scenes import forms
 from mdc_jax.data.scenes.layout import LAYOUTS, stream
 from mdc_jax.data.sources import array_record, options
