@@ -23,7 +23,8 @@ from mdc_jax.training import memory
 
 KINDS = ("presence", "class")
 _CHUNK = 2048  # examples whose logits stay in the cache of a core
-_DEVICE_CHUNK = 16_384  # enough for products that fill a device; their logits are few beside the features of all
+_DEVICE_CHUNK = 16_384  # enough for products that fill a device
+_OF_LOGITS = 4  # arrays of their size that a chunk needs: themselves, probabilities, gradients and room to compute them
 _USABLE = 0.9  # of what is left of a device's memory
 
 # Parameters f64[D + 1, K], whose last row is the bias → the loss, and its gradient f64[D + 1, K].
@@ -47,10 +48,12 @@ def _fits(x_NxD: np.ndarray, y: np.ndarray, device: jax.Device) -> bool:
     if limit is None:
         return True
     left = _USABLE * (limit - (device.memory_stats() or {}).get("bytes_in_use", 0))
-    needed = 4 * x_NxD.size + y.nbytes
+    classes = y.shape[1] if y.ndim == 2 else int(y.max()) + 1
+    logits = min(len(x_NxD), _DEVICE_CHUNK) * classes
+    needed = 4 * (x_NxD.size + _OF_LOGITS * logits) + y.nbytes
     if needed > left:
         logging.warning(
-            "logistic regression runs on the processor: features of %.1f GB do not fit into the %.1f GB left of a %s",
+            "logistic regression runs on the processor: features and logits, %.1f GB, do not fit into %.1f GB left of a %s",
             needed / 1e9,
             left / 1e9,
             device.device_kind,

@@ -53,11 +53,15 @@ def test_a_fit_on_a_device_has_the_same_minimum(kind):
 def test_features_go_to_an_accelerator_where_it_has_room_for_them(monkeypatch, caplog):
     x, labels = problem()
     monkeypatch.setattr(logistic_loss, "OnDevice", lambda *_: "on the device")
-    bytes_ = x.nbytes + labels["class"].nbytes
-    assert logistic_loss.of(x, labels["class"], "class", accelerator(1000 + 2 * bytes_)) == "on the device"
+    features = x.nbytes + labels["class"].nbytes
+    logits = 4 * N * K
+    assert (
+        logistic_loss.of(x, labels["class"], "class", accelerator(1000 + 2 * features + 4 * logits)) == "on the device"
+    )
     assert not caplog.messages
-    on_processor = logistic_loss.of(x, labels["class"], "class", accelerator(1000 + bytes_))
-    assert on_processor.func is logistic_loss.mean_loss
+    for too_little in (features, int(1.2 * features)):  # also where the features alone would fit
+        on_processor = logistic_loss.of(x, labels["class"], "class", accelerator(1000 + too_little))
+        assert on_processor.func is logistic_loss.mean_loss
     assert "do not fit" in caplog.text and "a GPU" in caplog.text
 
 
