@@ -53,7 +53,7 @@ def _fits(x_NxD: np.ndarray, y: np.ndarray, device: jax.Device) -> bool:
     needed = 4 * (x_NxD.size + _OF_LOGITS * logits) + y.nbytes
     if needed > left:
         logging.warning(
-            "logistic regression runs on the processor: features and logits, %.1f GB, do not fit into %.1f GB left of a %s",
+            "logistic regression runs on the processor: features and logits of %.1f GB do not fit into %.1f GB of a %s",
             needed / 1e9,
             left / 1e9,
             device.device_kind,
