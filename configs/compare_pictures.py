@@ -59,5 +59,5 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     }
     if size == "ablations":
         entries = {name: Entry(settings=settings) for name, settings in ABLATIONS.items()}
-        return recipe.comparison(entries=entries, seeds=(0, 1, 2), notes=(recipe.NOT_TUNED,), **shared)
+        return recipe.comparison(entries=entries, seeds=(0, 1, 2), **shared)
     return recipe.of_size(size, probe=many, **shared)

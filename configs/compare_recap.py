@@ -49,5 +49,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "held_out": evaluator("held_out_loss", every="4000 steps", examples=10_000, batch_size=1024),
             "probe": recipe.probe(dataset="imagenet", train_examples=2_000_000, test_examples=50_000),
         },
-        notes=(recipe.NOT_TUNED,),
     )

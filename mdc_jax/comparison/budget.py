@@ -27,21 +27,26 @@ def steps(comparison: Comparison, workdir: epath.Path, names: Iterable[str]) -> 
     """The steps of the entries `names` (0: as the base config says); None where a signal stopped a short run."""
     entry = comparison.entries
     reference = next(iter(entry))
-    if comparison.equal == "steps":
-        return {name: entry[name].steps or comparison.steps for name in names}
-    measured = {}
     for name in dict.fromkeys([reference, *names]):  # in this order: the others are held against it
-        if not entry[name].steps or name == reference:
-            found = measure(comparison, workdir, name)
-            if found is None:
-                return None
-            measured[name] = found
-    key = "flops_per_step" if comparison.equal == "flops" else "step_seconds"
-    first = {name: found.get("reference", measured[reference]) for name, found in measured.items()}
-    return {
-        name: entry[name].steps or max(round(comparison.steps * first[name][key] / measured[name][key]), 1)
-        for name in names
-    }
+        is_held = comparison.equal != "steps" and (not entry[name].steps or name == reference)
+        if is_held and measure(comparison, workdir, name) is None:
+            return None
+    found = known(comparison, workdir)
+    return {name: found[name] for name in names}
+
+
+def known(comparison: Comparison, workdir: epath.Path) -> dict[str, int]:
+    """The steps of the entries of which nothing has to be measured any more."""
+    found = {}
+    for name, entry in comparison.entries.items():
+        path = workdir / "timing" / name / TIMING_FILE
+        if entry.steps or comparison.equal == "steps":
+            found[name] = entry.steps or comparison.steps
+        elif path.exists():
+            own = json.loads(path.read_text())
+            key = "flops_per_step" if comparison.equal == "flops" else "step_seconds"
+            found[name] = max(round(comparison.steps * own.get("reference", own)[key] / own[key]), 1)
+    return found
 
 
 def measure(comparison: Comparison, workdir: epath.Path, name: str) -> Mapping[str, Any] | None:

@@ -1,17 +1,23 @@
 """What the paper claims (Feng, Wei, Owens, arXiv 2510.26799), beside what was found here, whatever that is."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from mdc_jax.comparison import headlines, pairs
 from mdc_jax.comparison.findings import Findings, Values, setting
 from mdc_jax.comparison.significance import Difference
+from mdc_jax.config import sections
 from mdc_jax.report import tables
 from mdc_jax.report.document import Table
 from mdc_jax.report.intervals import mean_and_interval
 
-NOT_MEASURED = "not part of this comparison"
+NOT_MEASURED, NOT_YET = "not part of this comparison", "not measured yet"
 _PAIRS = "data.train"
+_TYPES = {
+    "probe.csv": sections.LinearProbe.type,
+    "position_signal.csv": sections.PositionSignal.type,
+    "foils.csv": sections.Compositionality.type,
+}
 
 
 class _PaperClaim(NamedTuple):
@@ -20,6 +26,7 @@ class _PaperClaim(NamedTuple):
     metrics: tuple[str, ...]  # (): the mean over the first task of that evaluator
     varies: str  # a setting of which entries have to have several values; "": none
     differs: str
+    beside: tuple[str, ...] = ()  # objectives of which an entry has to be there; (): any
 
 
 _CLAIMS = (
@@ -31,6 +38,7 @@ _CLAIMS = (
         "",
         "The paper probes ImageNet-1K and trains on CC3M, CC12M and Recap-DataComp; here the data and sizes below. "
         "Mean over families of labels.",
+        (sections.Autoregressive.name, sections.Clip.name),
     ),
     _PaperClaim(
         "Unlike in autoregressive captioning, the strength of the visual learning signal does not depend on a token's "
@@ -81,8 +89,12 @@ def _found(findings: Findings, claim: _PaperClaim) -> str:
         for name, values in _values(findings, claim).items()
     }
     found = {name: values for name, values in every.items() if values}
-    if not found or (claim.varies and not _varies(findings, claim.varies)):
+    names = {entry["name"] for entry in findings.plan["entries"]}
+    if not _is_of(findings, claim, names):
         return NOT_MEASURED
+    if not found or not _is_of(findings, claim, set(findings.entries)):
+        types = {section.get("type") for section in findings.plan.get("evaluators", {}).values()}
+        return NOT_YET if _TYPES[claim.file] in types else NOT_MEASURED
     if claim.varies == _PAIRS:
         (values,) = found.values()
         return _listed(pairs.growth(findings, values)) or NOT_MEASURED
@@ -114,7 +126,8 @@ def _values(findings: Findings, claim: _PaperClaim) -> Mapping[str, Values]:
     return {task.name: headlines.answers(findings, task) for task in tasks[:1]}
 
 
-def _varies(findings: Findings, key: str) -> bool:
-    """Whether entries that have results set a key to several values."""
-    entries = (entry for entry in findings.plan["entries"] if entry["name"] in findings.entries)
-    return len({setting(entry, key) for entry in entries} - {""}) > 1
+def _is_of(findings: Findings, claim: _PaperClaim, names: Collection[str]) -> bool:
+    """Whether entries of these names are what the claim is about."""
+    entries = [entry for entry in findings.plan["entries"] if entry["name"] in names and not entry["control"]]
+    varies = not claim.varies or len({setting(entry, claim.varies) for entry in entries} - {""}) > 1
+    return varies and (not claim.beside or any(entry["objective"] in claim.beside for entry in entries[1:]))

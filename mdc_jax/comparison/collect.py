@@ -38,7 +38,8 @@ def write(workdir: epath.Path) -> int:
     Where nothing was measured nothing is written.
     """
     rows = []
-    for folder in sorted(workdir.glob("runs/*/seed*"), key=_place):
+    folders = [folder for folder in workdir.glob("runs/*/seed*") if folder.name.removeprefix("seed").isdecimal()]
+    for folder in sorted(folders, key=_place):  # others were set aside by hand
         if (folder / loop.CONFIG_FILE).exists():
             rows += [[folder.parent.name, _seed(folder), *row] for row in _rows(folder)]
     if not rows:

@@ -22,14 +22,27 @@ def text(comparison: Comparison, runs: Sequence[Run], target: str, mfu: float) -
     rows, commands = [], []
     for name in dict.fromkeys(run.entry for run in runs):
         config = entries.config_of(
-            comparison, name, seed=0, steps=comparison.steps, lr=comparison.entries[name].lr, evaluators={}
+            comparison, name, seed=0, steps=_total(comparison, name), lr=_rate(comparison, name), evaluators={}
         )
         count = sum(run.entry == name for run in runs)
         rows.append([name, str(count), *_estimate(config, target, mfu, count)])
     for run in runs:
         commands.append(train_command(comparison, run))
     header = ["", "runs", "images a run", "EFLOP a run", f"device-hours of all at MFU {mfu:g}", target]
-    return "\n".join([*comparison.notes, "", *commands, "", tables.markdown(header, rows)])
+    left_out = []
+    if any(comparison.is_tuned(name) for name in comparison.entries):
+        left_out.append("learning rates are tuned first: neither these runs nor what they choose is in what follows")
+    if comparison.equal != "steps":
+        left_out.append(f"equal {comparison.equal} are measured first: steps of all but the first entry are a guess")
+    return "\n".join([*comparison.notes, *left_out, "", *commands, "", tables.markdown(header, rows)])
+
+
+def _total(comparison: Comparison, name: str) -> int:
+    return comparison.entries[name].steps or comparison.steps
+
+
+def _rate(comparison: Comparison, name: str) -> float:
+    return comparison.entries[comparison.rate_of(name)].lr
 
 
 def train_command(comparison: Comparison, run: Run) -> str:
@@ -38,11 +51,11 @@ def train_command(comparison: Comparison, run: Run) -> str:
     settings = {
         **entries.read_settings(comparison.settings, run.entry),
         **entries.read_settings(entry.settings, run.entry),
-        **({"optimizer.lr": entry.lr} if entry.lr else {}),
+        **({"optimizer.lr": rate} if (rate := _rate(comparison, run.entry)) else {}),
         "seed": run.seed,
     }
     shown = [f"--config.{key}={value}" for key, value in settings.items() if not key.startswith("evaluators.")]
-    base = entries.base_of(comparison, run.entry, steps=comparison.steps)
+    base = entries.base_of(comparison, run.entry, steps=_total(comparison, run.entry))
     return shlex.join(["python", "-m", "mdc_jax.main", f"--config={base}", *shown, f"--workdir=DIR/runs/{run.name}"])
 
 

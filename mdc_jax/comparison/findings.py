@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from mdc_jax.comparison import sequence
 from mdc_jax.comparison.collect import RESULTS_FILE
 from mdc_jax.comparison.entries import total_steps
 from mdc_jax.comparison.plan import PLAN_FILE
@@ -23,7 +24,7 @@ MEASURES: Mapping[str, re.Pattern[str]] = {
     for name, pattern in {
         "probe.csv": r"([^/]+(?:/[^/]+)?)",  # a family, and the kind of probe; what has more is of the table
         "captions.jsonl": r"(distinct|grammatical|right|right_without_repeats|shuffled/right"
-        r"|precision/.+|recall/.+)",
+        r"|precision/.+|recall/.+|(?:shuffled/)?(?:bleu_\d|meteor|rouge_l|cider))",
         "foils.csv": r"(?:(\w+)/)?\w+/(accuracy)",
         "perplexity.csv": r"\w+/(per_token|per_caption)",
         "retrieval.csv": r"\w+/(\w+/recall_\d+)",
@@ -118,7 +119,8 @@ def setting(entry: Mapping[str, Any], key: str) -> str:
 def read(workdir: epath.Path) -> Findings:
     """Reads the workdir of a comparison; raises ConfigError where it is none.
 
-    Runs that are not at the last step of their entry are left out: they were trained for less than the others.
+    Runs that are not at the last step of their entry are left out, and those whose evaluation was not ended there: they
+    were trained for less than the others, or measured in part.
     """
     for name in (PLAN_FILE, RESULTS_FILE):
         if not (workdir / name).exists():
@@ -134,7 +136,8 @@ def read(workdir: epath.Path) -> Findings:
     finished = [
         run
         for run in planned
-        if (step := steps.get((run.entry, run.seed))) and step == _last_step(plan, entries[run.entry], run.folder)
+        if (run.entry, run.seed) in steps
+        and sequence.ended_at(run.folder) == _last_step(plan, entries[run.entry], run.folder)
     ]
     places = list(entries)
     runs = tuple(sorted(finished, key=lambda run: (places.index(run.entry), run.seed)))

@@ -92,16 +92,19 @@ def claims(findings: Findings) -> list[Claim]:
 
 
 def _comparators(findings: Findings) -> Sequence[str]:
-    """One entry of each objective but the first entry's, the first of it; where that is the only one, its variants.
+    """One entry of each objective but the first entry's, the first of it that was run; where there is no more than one
+    other objective, all of its entries, and where there is none, variants of the first entry.
 
     The more claims are made together, the clearer each has to be.
     """
     objectives = {entry["name"]: entry["objective"] for entry in findings.plan["entries"]}
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for other in findings.others:
-        if objectives[other] != objectives[findings.entries[0]]:
-            found.setdefault(objectives[other], other)
-    return tuple(found.values()) or findings.others
+        if objectives[other] != objectives[findings.entries[0]] and other in findings.entries:
+            found.setdefault(objectives[other], []).append(other)
+    if len(found) > 1:
+        return tuple(others[0] for others in found.values())
+    return tuple(*found.values()) or findings.others
 
 
 def decisive(findings: Findings) -> list[Task]:

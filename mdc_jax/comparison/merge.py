@@ -26,9 +26,10 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
     for source in sources:
         if plans[source] is None:
             raise ConfigError(f"--merge: {source} has no {plan.PLAN_FILE}: give the --workdir of a comparison")
-    reference, compared = plans[workdir] or plans[sources[0]], ("base", "settings", "evaluators", "budget")
+    reference = plans[workdir] or plans[sources[0]]
+    terms = _terms(reference)
     for source in sources:
-        different = [key for key in compared if plans[source][key] != reference[key]]
+        different = [key for key, value in _terms(plans[source]).items() if value != terms[key]]
         # One may have entries that the other has not.
         ours, theirs = _entries(reference), _entries(plans[source])
         different += [f"entries.{name}" for name in theirs if ours.get(name, theirs[name]) != theirs[name]]
@@ -54,6 +55,18 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
                 shutil.copy2(choice, place)
                 copied.append(str(choice))
     return copied
+
+
+def _terms(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to be the same; one may have been trained on, for more steps, which say how often is evaluated."""
+    return {
+        **{key: found[key] for key in ("base", "settings")},
+        "evaluators": {
+            name: {key: value for key, value in section.items() if key != "every"}
+            for name, section in found["evaluators"].items()
+        },
+        "budget": {key: value for key, value in found["budget"].items() if key != "steps"},
+    }
 
 
 def _entries(found: Mapping[str, Any]) -> dict[str, tuple[str, list[str]]]:

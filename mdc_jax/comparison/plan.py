@@ -93,7 +93,7 @@ def blind_run(comparison: Comparison, run: Run) -> Run | None:
 def write(
     comparison: Comparison,
     workdir: epath.Path,
-    steps: Mapping[str, int],
+    steps: dict[str, int],
     *,
     config: str,
     overrides: Mapping[str, Any],
@@ -103,11 +103,11 @@ def write(
     Args:
       comparison: its settings.
       workdir: where it lies, with what has been tuned and measured so far.
-      steps: of each entry that is known here.
+      steps: of the entries that are trained here; others have theirs where they are known.
       config: as --config names it.
       overrides: settings that the command line changed, by key.
     """
-    described = []
+    described, steps = [], budget.known(comparison, workdir) | steps
     for name, entry in comparison.entries.items():
         rate, source = learning_rate(comparison, name, workdir)
         choice = workdir / "tuning" / name / tuning.CHOICE_FILE

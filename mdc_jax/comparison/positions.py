@@ -31,6 +31,7 @@ _SIGNALS = (
     "gradient/last_less_first",
 )
 _TIMES = {"early": 0, "at the end": -1}  # places in the course of the probe
+_Course = Mapping[str, Mapping[int, tuple[Point, ...]]]  # by entry and seed
 
 
 class Place(NamedTuple):
@@ -72,7 +73,7 @@ def shifts(every: Mapping[Place, Findings]) -> list[Shift]:
         if None in ends:
             continue
         for time, index in _TIMES.items():
-            values = _less(*(_at(_course(one), index) for one in reversed(ends)))
+            values = _less(*(_course(one) for one in reversed(ends)), index)
             own = values.get(first["name"], {})
             for other in others:
                 theirs = values.get(other["name"], {})
@@ -129,7 +130,7 @@ def _direction(entry: Mapping[str, Any]) -> int:
     return -1 if setting(entry, "objective.order") == "right_to_left" else 1
 
 
-def _course(found: Findings) -> Mapping[str, Mapping[int, tuple[Point, ...]]]:
+def _course(found: Findings) -> _Course:
     """The probe of the background, of the evaluator that watched it most often."""
     every = [
         curves
@@ -139,17 +140,19 @@ def _course(found: Findings) -> Mapping[str, Mapping[int, tuple[Point, ...]]]:
     return max(every, key=lambda curves: sum(len(c) for seeds in curves.values() for c in seeds.values()), default={})
 
 
-def _at(course: Mapping[str, Mapping[int, tuple[Point, ...]]], index: int) -> Values:
+def _at(course: _Course, index: int) -> Values:
     return {entry: {seed: points[index].value for seed, points in seeds.items()} for entry, seeds in course.items()}
 
 
-def _less(last: Values, first: Values) -> Values:
-    """By entry, of the seeds that both have."""
-    return {
-        entry: {seed: value - first[entry][seed] for seed, value in seeds.items() if seed in first[entry]}
-        for entry, seeds in last.items()
-        if entry in first
-    }
+def _less(last: _Course, first: _Course, index: int) -> Values:
+    """By entry and seed, at the first or the last step at which both were probed."""
+    found: dict[str, dict[int, float]] = {}
+    for entry, seeds in last.items():
+        for seed, points in seeds.items():
+            own, other = ({p.step: p.value for p in course} for course in (points, first.get(entry, {}).get(seed, ())))
+            if steps := sorted(own.keys() & other.keys()):
+                found.setdefault(entry, {})[seed] = own[steps[index]] - other[steps[index]]
+    return found
 
 
 def _verdict(difference: Difference, p: float, direction: int) -> str:

@@ -15,7 +15,7 @@ from mdc_jax.comparison import headlines
 from mdc_jax.comparison.findings import Findings, Values
 from mdc_jax.comparison.headlines import said
 from mdc_jax.comparison.significance import AS_GOOD, BETTER, MARGIN, Difference, NoSharedSeed, paired, verdict
-from mdc_jax.config import ConfigError
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.report import panels
 from mdc_jax.report.document import Block, Heading, Paragraph, Picture, Table
 
@@ -26,30 +26,41 @@ class Sweep(NamedTuple):
     """What ratios and schedules reached on one data set, by entry and seed."""
 
     ratios: Mapping[str, float]
-    schedules: tuple[str, ...]  # the first entry, and others that differ from it in their interval
+    schedules: tuple[str, ...]  # masked diffusion as it is configured, and on other intervals
     values: Values
 
     @property
+    def shared(self) -> Values:
+        """Of the seeds that all of them have: what lacks a seed that is hard for all would seem better than it is."""
+        names = (*self.ratios, *self.schedules)
+        seeds = set.intersection(*(set(self.values[name]) for name in names))
+        return {name: {seed: self.values[name][seed] for seed in sorted(seeds)} for name in names}
+
+    @property
     def best(self) -> str:
-        """The ratio with the highest mean over seeds."""
-        return max(self.ratios, key=lambda name: statistics.fmean(self.values[name].values()))
+        """The ratio with the highest mean over these seeds; raises NoSharedSeed where there are none."""
+        shared = self.shared
+        if not shared[self.schedules[0]]:
+            raise NoSharedSeed(f"no seed is finished for all of {', '.join(shared)}: train what is missing")
+        return max(self.ratios, key=lambda name: statistics.fmean(shared[name].values()))
 
 
 def sweep(found: Findings) -> Sweep | None:
     """The ratios of a comparison by the mean over its first probe; None where there are fewer than two."""
     tasks = [task for task in headlines.decisive(found) if task.measures[0].file == "probe.csv"]
     values = headlines.answers(found, tasks[0]) if tasks else {}
-    settings = {entry["name"]: entry["settings"] for entry in found.plan["entries"] if entry["name"] in values}
+    every = found.plan["entries"]
+    settings = {e["name"]: e["settings"] for e in every if e["name"] in values and e["name"] not in found.controls}
     ratios = {
         name: float(text.removeprefix(_RATIO))
         for name, texts in settings.items()
         for text in texts
         if text.startswith(_RATIO)
     }
+    first = [every[0]["name"]] if every[0]["objective"] == sections.MaskedDiffusion.name else []
     others = (name for name, texts in settings.items() if any(text.startswith(_INTERVAL) for text in texts))
-    schedules = dict.fromkeys((*found.entries[:1], *others))
-    usable = tuple(name for name in schedules if name in values and name not in ratios)
-    return Sweep(ratios, usable, values) if len(ratios) > 1 and usable else None
+    schedules = tuple(name for name in dict.fromkeys((*first, *others)) if name in settings)
+    return Sweep(ratios, schedules, values) if len(ratios) > 1 and schedules else None
 
 
 def cost_of_the_others_best(own: Sweep, other: Sweep) -> tuple[Difference, float]:
@@ -58,7 +69,7 @@ def cost_of_the_others_best(own: Sweep, other: Sweep) -> tuple[Difference, float
     The best one was chosen by the values that are compared, so p is multiplied by the number of those that it was
     chosen from (Bonferroni).
     """
-    difference = paired(own.values[own.best], own.values[other.best])
+    difference = paired(own.shared[own.best], own.shared[other.best])
     return difference, min(1.0, difference.p * (len(own.ratios) - 1))
 
 
@@ -103,7 +114,7 @@ def _claim(sweeps: Mapping[str, Sweep]) -> list[Block]:
         rows += [[label, f"{one.best}, the best here, less {two.best}, the other set's best", words]]
         for schedule in one.schedules:
             rows.append(
-                [label, f"{schedule} less {one.best}", said(paired(one.values[schedule], one.values[one.best]))]
+                [label, f"{schedule} less {one.best}", said(paired(one.shared[schedule], one.shared[one.best]))]
             )
     shared = [schedule for schedule in own.schedules if schedule in other.schedules]
     verdicts = [f"{s}: {'holds' if holds(own, other, s) else 'is not shown'}" for s in shared]
@@ -121,7 +132,7 @@ def _claim(sweeps: Mapping[str, Sweep]) -> list[Block]:
 
 
 def _is_enough(schedule: str, on: Sweep) -> bool:
-    difference = paired(on.values[schedule], on.values[on.best])
+    difference = paired(on.shared[schedule], on.shared[on.best])
     return verdict(difference, 1.0) == AS_GOOD
 
 

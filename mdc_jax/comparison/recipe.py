@@ -14,11 +14,10 @@ _NO_BASELINES = "evaluators.probe.baselines=False"
 THREE = ("masked_diffusion", "autoregressive", "clip")
 SEVEN = ("masked_diffusion", "autoregressive", "parallel", "cappa", "masked_lm_40", "clip", "siglip")
 LEARNING_RATES = (5e-4, 1.5e-3, 4.5e-3)
-NOT_TUNED = "learning rates are those that the config records, not tuned here"
 # Of entries whose objective learns no law of lengths: the captions that they write have lengths of training captions.
 GIVEN_LENGTHS = "evaluators.captions.decoding.length=training"
-NO_CONTROLS = "no controls: no permuted captions, no decoders without images, one seed and so no interval over seeds"
-ONE_SEED = "one seed, and so no interval over seeds; no decoders that were trained without images"
+NO_CONTROLS = "no controls: no permuted captions, no decoders without images"
+NO_BLIND = "no decoders that were trained without images"
 
 
 def comparison(
@@ -39,10 +38,10 @@ def of_size(
     """A comparison of the size "quick", three objectives of one seed; "cpu", the same with controls; or "full", seven
     objectives of three seeds with controls and tuned learning rates. `probe` are settings of the probe that tunes."""
     if size == "quick":
-        return comparison(entries=entries_of(THREE), evaluators=evaluators, notes=(NOT_TUNED, NO_CONTROLS), **settings)
+        return comparison(entries=entries_of(THREE), evaluators=evaluators, notes=(NO_CONTROLS,), **settings)
     if size == "cpu":
         entries = with_controls(entries_of(THREE))
-        return comparison(entries=entries, evaluators=evaluators, notes=(NOT_TUNED, ONE_SEED), **settings)
+        return comparison(entries=entries, evaluators=evaluators, notes=(NO_BLIND,), **settings)
     return comparison(
         entries=with_controls(entries_of(SEVEN), blind=SEVEN[:2]),
         seeds=(0, 1, 2),

@@ -7,6 +7,8 @@ reads WORKDIR and writes WORKDIR/report, of the runs that are finished, and WORK
 one more, or the places of words of several.
 """
 
+import contextlib
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -44,18 +46,30 @@ def write(workdir: epath.Path, beside: Sequence[epath.Path] = ()) -> epath.Path:
     `beside` are the workdirs of the same comparison on other data. Raises ConfigError for a workdir of none, and for
     comparisons that cannot be held against each other.
     """
-    found, folder, written = findings.read(workdir), workdir / FOLDER, workdir / f"{FOLDER}.partial"
-    others = [findings.read(other) for other in beside]
+    found, others = findings.read(workdir), [findings.read(other) for other in beside]
+    # Another folder first: what is no longer found would lie beside what is, and several processes may report.
+    written = workdir / f".{FOLDER}.{os.getpid()}"
     _remove(written)
     written.mkdir()
-    results = _results(found, others, written) if found.runs else []
-    document.write(written, "Objectives on equal terms", [*_introduction(found), *results])
-    _remove(folder)  # what is no longer found would lie beside what is
+    try:
+        results = _results(found, others, written) if found.runs else []
+        document.write(written, "Objectives on equal terms", [*_introduction(found), *results])
+        return _move(written, workdir / FOLDER)
+    finally:
+        _remove(written)
+
+
+def _move(written: epath.Path, folder: epath.Path) -> epath.Path:
+    for _ in range(2):
+        _remove(folder)
+        with contextlib.suppress(OSError):  # another process has put its own there at this moment
+            return written.rename(folder)
+    _remove(folder)
     return written.rename(folder)
 
 
 def _remove(folder: epath.Path) -> None:
-    if folder.exists():
+    with contextlib.suppress(FileNotFoundError):
         folder.rmtree()
 
 

@@ -35,8 +35,9 @@ def check(workdir: epath.Path, stored: Mapping[str, Any], config: sections.Confi
 def _matters(key: str, config: sections.Config) -> bool:
     if key.startswith("evaluators."):  # any resume may change them, but not what is compared
         path, _, setting = key.rpartition(".")
-        if setting == "untrained_seeds" and not config.evaluators[path.split(".")[1]].baselines:
-            return False  # of a row that is not there
+        if setting == "untrained_seeds":
+            own = config.evaluators.get(path.split(".")[1])
+            return own is None or own.baselines  # else it is of a row that is not there
         return setting not in _OF_EVALUATORS
     return key not in _OF_STEPS and not compatibility.is_free(key)
 

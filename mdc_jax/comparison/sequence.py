@@ -59,13 +59,18 @@ def is_finished(workdir: epath.Path, config: sections.Config) -> bool:
     """
     if not is_begun(workdir, config):
         return False
-    done, total = (_read(workdir / loop.RESULTS_FILE) or {}).get("step", 0), total_steps(config)
+    done, total = ended_at(workdir), total_steps(config)
     if done > total:
         raise ConfigError(
             f"{workdir} is at step {done:,} already, and the comparison ends at {total:,}: give more steps, or another "
             "--workdir"
         )
     return done == total
+
+
+def ended_at(workdir: epath.Path) -> int:
+    """The step at which the run of a workdir was evaluated to the end; 0 where it was not yet."""
+    return (_read(workdir / loop.RESULTS_FILE) or {}).get("step", 0)
 
 
 def diverged(workdir: epath.Path) -> str:

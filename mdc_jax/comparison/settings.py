@@ -9,6 +9,8 @@ import ml_collections
 from mdc_jax.config import ConfigError, parse_as, sections
 from mdc_jax.config.parse import did_you_mean
 
+_NOT_TUNED = "learning rates are those that the config records, not tuned here"
+
 
 def _field(default: object, choices: tuple[str, ...]) -> object:
     return dataclasses.field(default=default, metadata={"choices": choices})
@@ -80,7 +82,8 @@ def parse(config: ml_collections.ConfigDict) -> Comparison:
     if sorted(found.order) != sorted(entries):
         raise ConfigError(f"order={found.order}: name each of the entries {', '.join(entries)} once")
     entries = {name: entries[name] for name in found.order}
-    found = dataclasses.replace(found, entries=entries)
+    notes = found.notes if found.tuning.learning_rates else (_NOT_TUNED, *found.notes)
+    found = dataclasses.replace(found, entries=entries, notes=notes)
     _check(found)
     return found
 

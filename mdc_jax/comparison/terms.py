@@ -46,7 +46,7 @@ def _steps(findings: Findings, entry: Mapping[str, Any]) -> str:
         start for run in findings.plan["runs"] if run["entry"] == entry["name"] for start in run.get("starts", ())
     ]
     steps = entry.get("trained_steps")
-    first = sorted({start["steps"] for start in starts if "steps" in start} - {steps})
+    first = sorted({start["steps"] for start in starts if "steps" in start} - {steps}) if steps else []
     return str(steps or "") + (f" ({', '.join(map(str, first))} first)" if first else "")
 
 

@@ -104,6 +104,8 @@ def _files(folder, entry, seed):
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    (folder / "results.json").parent.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps({"step": STEPS[-1]}))
     if entry in SHAPE:
         common = {"features": "pooled", "probe": "logistic", "low": 0.4, "high": 0.99}
         lines = [

@@ -1,6 +1,7 @@
 """What is in `results.csv`: the log of a run, and what was evaluated since."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -55,6 +56,12 @@ def test_what_the_last_third_has_more_than_the_first_is_read_off_the_log(run):
     (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     found = _values(run.parents[2])
     assert found[100, "position_signal", "signal/last_less_first"] == -1.5 and len(found) == len(metrics) + 1
+
+
+def test_what_was_set_aside_is_no_run(run):
+    (run / "metrics.jsonl").write_text('{"step": 100, "probe/shape": 0.8}\n')
+    shutil.copytree(run, run.parent / "seed0.bak")
+    assert _values(run.parents[2]) == {(100, "probe", "shape"): 0.8}
 
 
 def test_where_nothing_was_measured_what_is_there_is_kept(tmp_path):

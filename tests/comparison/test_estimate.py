@@ -55,6 +55,20 @@ def test_epochs_of_data_that_is_not_there_are_not_zero_hours(monkeypatch):
         _text(steps=0, settings=(absent, "duration=2 epochs"))
 
 
+def test_controls_take_the_rate_of_what_they_control_and_entries_have_steps_of_their_own(monkeypatch):
+    monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
+    config = tiny.comparison(1000)
+    config.entries.masked_diffusion.lr_of = "autoregressive"
+    config.entries.autoregressive.update(lr=0.02, steps=777)
+    config.equal = "flops"
+    found = settings.parse(config)
+    text = estimate.text(found, execution.choose(found), "v5e:1x1", 0.5)
+    first, second = (line for line in text.splitlines() if line.startswith("python"))
+    assert "--config.optimizer.lr=0.02" in first and "steps=1000" in first
+    assert "--config.optimizer.lr=0.02" in second and "steps=777" in second
+    assert "equal flops are measured first" in text
+
+
 def test_the_commands_train_the_runs(monkeypatch):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
     commands = [shlex.split(line) for line in _text().splitlines() if line.startswith("python")]

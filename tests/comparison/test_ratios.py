@@ -8,6 +8,7 @@ import scipy.stats
 
 from mdc_jax.comparison import findings, ratios
 from mdc_jax.comparison.findings import Findings, Measure, Point, Run
+from mdc_jax.comparison.significance import NoSharedSeed
 from mdc_jax.config import ConfigError
 from mdc_jax.report import tables
 from tests.comparison import fakes
@@ -32,7 +33,12 @@ def found(tmp_path, name, means, seeds=3):
             curves.setdefault(entry, {})[seed] = (Point(100, 0.0, 0.0, 0.0, value),)
             runs.append(Run(entry, seed, folder, ""))
     entries = [
-        {"name": entry, "control": False, "settings": [f"objective.ratio={RATIOS[entry]}"] if entry in RATIOS else []}
+        {
+            "name": entry,
+            "objective": "masked_lm" if entry in RATIOS else "masked_diffusion",
+            "control": False,
+            "settings": [f"objective.ratio={RATIOS[entry]}"] if entry in RATIOS else [],
+        }
         for entry in ("mdc", *RATIOS)
         if entry in means
     ]
@@ -71,6 +77,33 @@ def test_p_is_that_of_a_paired_test_times_the_ratios_it_was_chosen_from(tmp_path
     assert p == pytest.approx(2 * scipy.stats.ttest_rel(*values).pvalue)
 
 
+def test_a_seed_that_one_of_them_lacks_counts_for_none(tmp_path):
+    """The third seed is easy: a ratio that lacks it would not be the best one by means of other seeds."""
+    short = found(tmp_path, "short", {**SHORT, "middle": 0.92})
+    (curves,) = short.curves.values()
+    for entry, seeds in curves.items():
+        if entry == "middle":
+            del seeds[2]
+        else:
+            seeds[2] = (seeds[2][0]._replace(value=0.99),)
+    own = ratios.sweep(short)
+    assert own.best == "middle" and all(sorted(seeds) == [0, 1] for seeds in own.shared.values())
+    assert not ratios.holds(own, ratios.sweep(found(tmp_path, "long", LONG)), "mdc")
+    for seed in (0, 1):
+        del curves["low"][seed]
+    with pytest.raises(NoSharedSeed, match="no seed is finished for all of low, middle, high, mdc"):
+        ratios.sweep(short).best  # noqa: B018
+
+
+def test_controls_are_no_ratios_and_nothing_but_masked_diffusion_is_a_schedule(tmp_path):
+    one = found(tmp_path, "one", SHORT)
+    one.plan["entries"][1]["control"] = True
+    assert set(ratios.sweep(one).ratios) == {"middle", "high"}
+    other = found(tmp_path, "other", SHORT)
+    other.plan["entries"][0]["objective"] = "autoregressive"
+    assert ratios.sweep(other) is None
+
+
 def test_one_seed_shows_nothing(tmp_path):
     sets = [ratios.sweep(found(tmp_path, name, means, 1)) for name, means in (("short", SHORT), ("long", LONG))]
     assert not ratios.holds(*sets, "mdc")
@@ -92,7 +125,7 @@ def test_a_comparison_that_is_not_finished_has_a_figure_and_no_verdict(tmp_path)
     (curves,) = short.curves.values()
     curves["high"], curves["low"] = {0: curves["high"][0]}, {1: curves["low"][1]}
     assert len(ratios.blocks(short, None, fakes.epath.Path(tmp_path))) == 2
-    with pytest.raises(ConfigError, match=r"--beside: no seed is in both \[0\] and \[1\]: run both for the same seeds"):
+    with pytest.raises(ConfigError, match="--beside: no seed is finished for all of low, middle, high, mdc: train"):
         ratios.blocks(short, long, fakes.epath.Path(tmp_path))
 
 

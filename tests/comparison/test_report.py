@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import types
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -74,8 +75,14 @@ def test_a_run_counts_where_it_is_at_the_last_step_of_its_entry(workdir, tmp_pat
     left = [line for line in lines if not line.startswith("ar,2,100,")]
     assert len(left) < len(lines)
     (copy / "results.csv").write_text("".join(left))
+    stopped, cut = (copy / "runs" / "ar" / f"seed{seed}" / "results.json" for seed in (2, 1))
+    stopped.write_text('{"step": 50}')
     found = findings.read(copy)
     assert [run.seed for run in found.runs if run.entry == "ar"] == [0, 1]
+    kept = cut.read_text()
+    cut.unlink()  # while it was evaluated at its end
+    assert [run.seed for run in findings.read(copy).runs if run.entry == "ar"] == [0]
+    cut.write_text(kept)
     assert all(2 not in by_entry.get("ar", {}) for by_entry in found.curves.values())
     assert "7 of 9 runs are finished" in (report.write(copy) / "report.md").read_text()
     planned = json.loads((copy / "plan.json").read_text())
@@ -97,6 +104,25 @@ def test_a_report_begins_with_what_diverged(workdir, tmp_path):
     introduction = (report.write(copy) / "report.md").read_text().partition("## What was found")[0]
     assert "stands in" not in introduction
     assert "8 of 9 runs are finished" in introduction and "diverged: contrast/seed1;" in introduction
+
+
+def test_reports_that_are_written_at_the_same_moment_leave_a_whole_one(tmp_path):
+    folder = fakes.epath.Path(tmp_path) / report.FOLDER
+
+    def put(number):
+        for turn in range(30):
+            written = fakes.epath.Path(tmp_path) / f"{number}_{turn}"
+            written.mkdir()
+            for name in "abc":
+                (written / name).write_text(f"{number}")
+            try:
+                report._move(written, folder)
+            except OSError:  # three times in a row: the other's is as new
+                shutil.rmtree(written)
+
+    with futures.ThreadPoolExecutor() as pool:
+        list(pool.map(put, range(2)))
+    assert len({path.read_text() for path in folder.iterdir()}) == 1 and len(list(folder.iterdir())) == 3
 
 
 def test_headings_over_nothing_are_left_out():
@@ -212,6 +238,18 @@ def test_the_papers_claims_are_not_held_against_controls_nor_a_single_ratio(foun
     assert "lm_70 " in ratios and "permuted" not in ratios
 
 
+def test_the_papers_claims_say_whether_they_are_not_asked_or_not_answered_yet(found):
+    ratios = [
+        {"name": f"lm_{ratio}", "objective": "masked_lm", "settings": [f"objective.ratio=.{ratio}"], "control": False}
+        for ratio in (40, 70)
+    ]
+    entries = [found.plan["entries"][0], *ratios]
+    plan = {**found.plan, "entries": entries, "evaluators": {"probe": {"type": "linear_probe"}}}
+    features, _, one_ratio, pairs, aro = (row[1] for row in claims.table(dataclasses.replace(found, plan=plan)).rows)
+    assert features == pairs == claims.NOT_MEASURED  # no autoregression and no CLIP here, and one number of pairs
+    assert one_ratio == claims.NOT_YET and "mdc" in aro
+
+
 def test_the_first_table_has_each_task_of_each_entry(folder):
     rows = {row[""]: row for row in tables.read_csv(folder / "tasks.csv")}
     half = scipy.stats.sem(fakes.SHAPE["mdc"]) * scipy.stats.t.ppf(0.975, 2)
@@ -275,7 +313,7 @@ def test_a_part_that_has_controls_alone_has_a_report_too(workdir, tmp_path):
     (part / report.FOLDER).mkdir(exist_ok=True)
     (part / report.FOLDER / "figure_of_before.svg").touch()
     folder = report.write(part)
-    assert not (folder / "figure_of_before.svg").exists() and not list(part.glob(f"{report.FOLDER}.*"))
+    assert not (folder / "figure_of_before.svg").exists() and not list(part.glob(f".{report.FOLDER}*"))
     text = (folder / "report.md").read_text()
     assert "blind, and beside it nothing." in text
     assert "mdc, which is to be the first, has no finished run: blind stands in." in text

@@ -1,5 +1,6 @@
 """Runs one after the other: none is taken for another one, and one that diverges is noted once."""
 
+import dataclasses
 import json
 
 import pytest
@@ -64,6 +65,14 @@ def test_another_run_is_refused_finished_or_not(tmp_path, changed, words, done):
     _begin(workdir, _config(), done)
     with pytest.raises(ConfigError, match=words):
         sequence.is_finished(workdir, _config(**changed))
+
+
+def test_a_run_with_an_evaluator_that_is_not_asked_for_any_more_is_another(tmp_path):
+    workdir, config = epath.Path(tmp_path), _config()
+    _begin(workdir, config, done=100)
+    left = {name: section for name, section in config.evaluators.items() if name != "probe"}
+    with pytest.raises(ConfigError, match=r"holds another run:(.|\n)*evaluators\.probe"):
+        sequence.is_finished(workdir, dataclasses.replace(config, evaluators=left))
 
 
 def test_what_lies_elsewhere_is_the_same_run(tmp_path):

@@ -84,15 +84,33 @@ def test_tuning_reads_no_test_example():
 
 
 @pytest.mark.parametrize(("equal", "expected"), [("steps", 100), ("flops", 50), ("seconds", 40)])
-def test_entries_have_in_equal_amounts_what_is_asked_for(monkeypatch, equal, expected):
-    costs = {
-        "masked_diffusion": {"flops_per_step": 1e6, "step_seconds": 0.2},
-        "autoregressive": {"flops_per_step": 2e6, "step_seconds": 0.5},
-    }
-    monkeypatch.setattr(budget, "measure", lambda comparison, workdir, name: costs[name])
+def test_entries_have_in_equal_amounts_what_is_asked_for(tmp_path, monkeypatch, equal, expected):
+    workdir, costs = (
+        epath.Path(tmp_path),
+        {
+            "masked_diffusion": {"flops_per_step": 1e6, "step_seconds": 0.2},
+            "autoregressive": {"flops_per_step": 2e6, "step_seconds": 0.5},
+        },
+    )
+
+    def measure(comparison, workdir, name):
+        folder = workdir / "timing" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        reference = {} if name == "masked_diffusion" else {"reference": costs["masked_diffusion"]}
+        (folder / budget.TIMING_FILE).write_text(json.dumps(costs[name] | reference))
+        return costs[name]
+
+    monkeypatch.setattr(budget, "measure", measure)
     found = _comparison(equal=equal)
-    assert budget.steps(found, WORKDIR, found.order) == {"masked_diffusion": 100, "autoregressive": expected}
-    assert budget.steps(found, WORKDIR, ["autoregressive"]) == {"autoregressive": expected}
+    assert budget.known(found, workdir) == ({} if equal != "steps" else dict.fromkeys(found.order, 100))
+    assert budget.steps(found, workdir, ["autoregressive"]) == {"autoregressive": expected}
+    both = {"masked_diffusion": 100, "autoregressive": expected}
+    assert budget.steps(found, workdir, found.order) == both
+    # The plan of a part says what is known of the others.
+    plan.write(found, workdir, {"autoregressive": expected}, config="", overrides={})
+    planned = json.loads((workdir / plan.PLAN_FILE).read_text())
+    assert {entry["name"]: entry["trained_steps"] for entry in planned["entries"]} == both
+    assert f"steps={expected}" in planned["runs"][1]["base"] and "steps=100" in planned["runs"][0]["base"]
 
 
 def test_an_entry_is_held_against_the_first_one_of_its_own_machine(tmp_path, monkeypatch):
@@ -273,6 +291,19 @@ def test_what_got_further_is_taken_by_a_second_merge_too(tmp_path):
     merge.merge([part], whole)
     assert json.loads(choice.read_text())["steps"] == 18
     assert merge.merge([part], whole) == []
+
+
+def test_a_part_that_was_trained_on_is_merged_with_what_was_not(tmp_path):
+    for name, steps in (("short", 9), ("long", 18)):
+        _tuned(tmp_path / name, steps, ended=True, steps=steps)
+        terms = {"evaluators": {"probe": {"every": f"{steps // 3} steps", "examples": 5}}}
+        terms |= {"base": "", "settings": [], "budget": {"equal": "steps", "steps": steps}}
+        (tmp_path / name / plan.PLAN_FILE).write_text(json.dumps(terms))
+    assert len(merge.merge([tmp_path / "long"], tmp_path / "short")) == 2
+    terms["evaluators"]["probe"]["examples"] = 6
+    (tmp_path / "long" / plan.PLAN_FILE).write_text(json.dumps(terms))
+    with pytest.raises(ConfigError, match="its evaluators differ"):
+        merge.merge([tmp_path / "long"], tmp_path / "short")
 
 
 def test_other_comparisons_are_not_merged(tmp_path):
