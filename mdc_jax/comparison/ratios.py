@@ -145,7 +145,7 @@ def _picture(sweeps: Mapping[str, Sweep], folder: epath.Path) -> Picture:
         ends = one.ratios[ordered[0]], one.ratios[ordered[-1]]
         for schedule in one.schedules:
             lines[schedule] = [np.array([[x, value] for x in ends]) for value in one.values[schedule].values()]
-        figures[f"masking ratio; {name}"] = lines
+        figures[f"masking ratio\n{name}"] = lines
     svg = panels.save(panels.curves(figures, "mean over the labels of the probe"), folder / "ratios.svg")
     return Picture("ratios", svg, "Fixed ratios against schedules, which are drawn as level lines")
 

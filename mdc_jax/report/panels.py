@@ -30,7 +30,7 @@ def curves(panels: Mapping[str, Curves], y: str) -> "Figure":
         for name, runs in panel.items():
             for run in runs:
                 axis.plot(*run.T, marker=".", linewidth=1, color=colours[names.index(name) % len(colours)])
-        axis.set_xlabel(x)
+        axis.set_xlabel(x, fontsize=_FONT)
         axis.ticklabel_format(axis="x", scilimits=(-3, 4))
         axis.locator_params(axis="x", nbins=4)
         axis.spines[["top", "right"]].set_visible(False)
