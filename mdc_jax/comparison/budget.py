@@ -27,25 +27,27 @@ def steps(comparison: Comparison, workdir: epath.Path, names: Iterable[str]) -> 
     """The steps of the entries `names` (0: as the base config says); None where a signal stopped a short run."""
     entry = comparison.entries
     reference = next(iter(entry))
-    for name in dict.fromkeys([reference, *names]):  # in this order: the others are held against it
-        is_held = comparison.equal != "steps" and (not entry[name].steps or name == reference)
-        if is_held and measure(comparison, workdir, name) is None:
-            return None
+    if comparison.equal != "steps":
+        for name in dict.fromkeys([reference, *names]):  # in this order: the others are held against it
+            unknown = not entry[name].steps or name == reference
+            if unknown and measure(comparison, workdir, name) is None:
+                return None
     found = known(comparison, workdir)
     return {name: found[name] for name in names}
 
 
 def known(comparison: Comparison, workdir: epath.Path) -> dict[str, int]:
     """The steps of the entries of which nothing has to be measured any more."""
-    found = {}
+    found, reference = {}, next(iter(comparison.entries))
     for name, entry in comparison.entries.items():
         path = workdir / "timing" / name / TIMING_FILE
         if entry.steps or comparison.equal == "steps":
             found[name] = entry.steps or comparison.steps
         elif path.exists():
             own = json.loads(path.read_text())
+            first = own if name == reference else own["reference"]
             key = "flops_per_step" if comparison.equal == "flops" else "step_seconds"
-            found[name] = max(round(comparison.steps * own.get("reference", own)[key] / own[key]), 1)
+            found[name] = max(round(comparison.steps * first[key] / own[key]), 1)
     return found
 
 

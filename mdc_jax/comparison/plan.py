@@ -93,7 +93,7 @@ def blind_run(comparison: Comparison, run: Run) -> Run | None:
 def write(
     comparison: Comparison,
     workdir: epath.Path,
-    steps: dict[str, int],
+    steps: Mapping[str, int],
     *,
     config: str,
     overrides: Mapping[str, Any],
@@ -107,7 +107,7 @@ def write(
       config: as --config names it.
       overrides: settings that the command line changed, by key.
     """
-    described, steps = [], budget.known(comparison, workdir) | steps
+    described, steps = [], {**budget.known(comparison, workdir), **steps}
     for name, entry in comparison.entries.items():
         rate, source = learning_rate(comparison, name, workdir)
         choice = workdir / "tuning" / name / tuning.CHOICE_FILE

@@ -49,28 +49,23 @@ def write(workdir: epath.Path, beside: Sequence[epath.Path] = ()) -> epath.Path:
     found, others = findings.read(workdir), [findings.read(other) for other in beside]
     # Another folder first: what is no longer found would lie beside what is, and several processes may report.
     written = workdir / f".{FOLDER}.{os.getpid()}"
-    _remove(written)
+    written.rmtree(missing_ok=True)
     written.mkdir()
     try:
         results = _results(found, others, written) if found.runs else []
         document.write(written, "Objectives on equal terms", [*_introduction(found), *results])
         return _move(written, workdir / FOLDER)
     finally:
-        _remove(written)
+        written.rmtree(missing_ok=True)
 
 
 def _move(written: epath.Path, folder: epath.Path) -> epath.Path:
     for _ in range(2):
-        _remove(folder)
+        folder.rmtree(missing_ok=True)
         with contextlib.suppress(OSError):  # another process has put its own there at this moment
             return written.rename(folder)
-    _remove(folder)
+    folder.rmtree(missing_ok=True)
     return written.rename(folder)
-
-
-def _remove(folder: epath.Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        folder.rmtree()
 
 
 def _results(found: Findings, others: Sequence[Findings], folder: epath.Path) -> list[Block]:

@@ -92,7 +92,7 @@ def test_a_seed_that_one_of_them_lacks_counts_for_none(tmp_path):
     for seed in (0, 1):
         del curves["low"][seed]
     with pytest.raises(NoSharedSeed, match="no seed is finished for all of low, middle, high, mdc"):
-        ratios.sweep(short).best  # noqa: B018
+        ratios.holds(ratios.sweep(short), own, "mdc")
 
 
 def test_controls_are_no_ratios_and_nothing_but_masked_diffusion_is_a_schedule(tmp_path):
