@@ -29,6 +29,9 @@ _SCALES = (8, 4, 2)
 # A JPEG is decoded small only where more than this is left to shrink: the last bit is what smooths. With 1.2 sharp
 # photographs are 2.5 grey levels from Pillow's.
 _SPARE = 1.35
+# Colours that were stored for 2 x 2 pixels are given to all four where the image shrinks by more than this, which
+# smooths them: at 1.14 photographs are up to .3 grey levels further from Pillow's, of a size that stays up to .9.
+_SMOOTHED = 1.1
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # nothing that runs another program, as EPS does
 _ORIENTATION = 0x0112  # EXIF tag
@@ -115,12 +118,29 @@ def _decode_jpeg(data: bytes, needed: tuple[float, float]) -> _Decoded | None:
         if colors in ("CMYK", "YCCK") or (_may_have_exif(data) and _is_rotated(data)):
             return None
         scale = next((s for s in _SCALES if height >= s * needed[0] and width >= s * needed[1]), 1)
-        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=-(-height // scale), min_width=-(-width // scale))
+        rows, columns = -(-height // scale), -(-width // scale)
+        pixels = simplejpeg.decode_jpeg(
+            data,
+            "RGB",
+            fastupsample=_SPARE * min(height / needed[0], width / needed[1]) > _SMOOTHED,
+            min_height=rows,
+            min_width=columns,
+            buffer=_uneven(rows * columns * 3),
+        )
         return _Decoded(pixels, height, width, scale)
     except BadImage:
         raise
     except ValueError:  # some faults are harmless, and Pillow knows which
         return None
+
+
+def _uneven(size: int) -> np.ndarray:
+    """u8[size] at an odd address.
+
+    To multiples of 32, which are a matter of luck, libjpeg-turbo writes past the caches, and resizing then waits for
+    the memory, a seventh of the time that a photograph of 512 x 384 takes.
+    """
+    return np.empty(size + 1, np.uint8)[1:]
 
 
 def _may_have_exif(data: bytes) -> bool:

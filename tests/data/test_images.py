@@ -344,6 +344,21 @@ def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_enough(shape, needed, d
     assert images.decode(_encode(_photo(*shape), "JPEG"), needed).shape[:2] == decoded
 
 
+@pytest.mark.parametrize("width", [512, 640])  # rows of a multiple of 32 bytes
+def test_a_jpeg_is_decoded_to_where_the_caches_keep_it(width):
+    """Which libjpeg-turbo does only at addresses that are no multiples of 32; else what comes next waits for memory."""
+    for _ in range(8):
+        assert images.decode(_encode(_photo(64, width), "JPEG")).ctypes.data % 32
+
+
+@pytest.mark.parametrize(("size", "fast"), [(128, True), (240, False), (300, False)])
+def test_colours_are_interpolated_where_shrinking_does_not_smooth_them(size, fast):
+    data = _encode(PIL.Image.fromarray(load_sample_image("flower.jpg")).resize((256, 256)), "JPEG", quality=92)
+    found = images.prepare(data, sections.Image(size=size))
+    interpolated = images.prepare(images.decode(data), sections.Image(size=size))
+    assert (found != interpolated).any() == fast
+
+
 def test_an_array_of_the_right_size_passes_untouched():
     pixels = _photo(48, 48)
     assert images.prepare(pixels, sections.Image(size=48)) is pixels or np.shares_memory(
