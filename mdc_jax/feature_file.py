@@ -4,7 +4,6 @@ Shapes: N images, in all or of a part.
 """
 
 import json
-import os
 import pathlib
 import shutil
 import zipfile
@@ -12,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 
+from mdc_jax import files
 from mdc_jax.config import ConfigError
-from mdc_jax.training import files
 
 NAMES, FEATURES, SKIPPED, MADE_OF = "names", "features", "skipped", "made_of"
 
@@ -72,11 +70,10 @@ class Parts:
         part = self._part(self.done)
         self._folder.mkdir(parents=True, exist_ok=True)
         if not self._described.exists():
-            files.write(epath.Path(self._described), json.dumps(self._description, indent=2))
-        temporary = part.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            np.savez(file, **{NAMES: np.array(names, str), FEATURES: features, SKIPPED: np.array(skipped, str)})
-        temporary.replace(part)
+            files.write(self._described, json.dumps(self._description, indent=2))
+        arrays = {NAMES: np.array(names, str), FEATURES: features, SKIPPED: np.array(skipped, str)}
+        with files.whole(part) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, **arrays)
 
     def finish(self, **about: Any) -> tuple[int, int]:
         """Joins the parts and removes them; returns how many images have features, and how many were skipped.
@@ -108,7 +105,7 @@ class Parts:
                 np.lib.format.write_array_header_1_0(file, header)
                 for part in parts:
                     file.write(np.ascontiguousarray(_read(part, FEATURES)).data)
-        os.replace(whole, self._out)
+        whole.replace(self._out)
         shutil.rmtree(self._folder)
         return len(names), len(skipped)
 

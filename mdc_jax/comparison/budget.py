@@ -13,11 +13,11 @@ from typing import Any
 
 from etils import epath
 
+from mdc_jax import files
 from mdc_jax.comparison import costs, entries, provenance, sequence
 from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import sections
 from mdc_jax.report.metrics_file import read
-from mdc_jax.training import files
 
 TIMING_FILE = "timing.json"
 _SEED, _REPORTS = 999, 10

@@ -11,6 +11,7 @@ from typing import Any
 
 from etils import epath
 
+from mdc_jax import files
 from mdc_jax.comparison import costs
 from mdc_jax.config import parse, sections
 from mdc_jax.evaluate import VALUES_FILE
@@ -44,9 +45,8 @@ def write(workdir: epath.Path) -> int:
             rows += [[folder.parent.name, _seed(folder), *row] for row in _rows(folder)]
     if not rows:
         return 0
-    temporary = workdir / f"{RESULTS_FILE}.tmp"
-    tables.write_csv(temporary, HEADER, rows)
-    temporary.replace(workdir / RESULTS_FILE)
+    with files.whole(workdir / RESULTS_FILE) as unfinished:
+        tables.write_csv(unfinished, HEADER, rows)
     return len(rows)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from etils import epath
 
+from mdc_jax import files
 from mdc_jax.comparison import budget, entries, provenance, sequence, tuning
 from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import sections, to_dict
 from mdc_jax.report import tables
-from mdc_jax.training import files
 
 PLAN_FILE = "plan.json"
 

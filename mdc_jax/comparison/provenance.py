@@ -12,10 +12,10 @@ import jax
 from etils import epath
 
 import mdc_jax
+from mdc_jax import files
 from mdc_jax.comparison.entries import total_steps
 from mdc_jax.config import sections
 from mdc_jax.data.sources import open_source
-from mdc_jax.training import files
 
 FILE = "provenance.jsonl"  # of a run; a line for each of its starts
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")

@@ -9,10 +9,11 @@ from typing import Any
 import jax
 from etils import epath
 
+from mdc_jax import files
 from mdc_jax.comparison import provenance, same_run
 from mdc_jax.comparison.entries import total_steps
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.training import files, loop
+from mdc_jax.training import loop
 from mdc_jax.training.metric_writer import clock
 from mdc_jax.training.train_log import NonFiniteError
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from etils import epath
 
+from mdc_jax import files
 from mdc_jax.comparison import entries, sequence
 from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluators.base import spec_of
 from mdc_jax.report import tables
-from mdc_jax.training import files, loop
+from mdc_jax.training import loop
 from mdc_jax.training.train_log import NonFiniteError
 
 CHOICE_FILE = "choice.json"

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from mdc_jax import evaluators
+from mdc_jax import evaluators, files
 from mdc_jax.config import ConfigError, dumps, duration, sections, steps, to_dict
 from mdc_jax.data import caption_safety
 from mdc_jax.data.pipeline import TrainBatches, make_tokenizer
@@ -39,7 +39,6 @@ from mdc_jax.training import (
     compatibility,
     distributed,
     failures,
-    files,
     label_families,
     lock,
     memory,

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 from etils import epath
 
+from mdc_jax import files
 from mdc_jax.config import ConfigError
 from mdc_jax.report.metrics_file import METRICS_FILE, read, without_nan
-from mdc_jax.training import files
 
 
 class MetricWriter:

@@ -29,7 +29,9 @@ class Strike(NamedTuple):
 STRIKES = (
     Strike("no_space_for_a_checkpoint", 15, 1, 10, ("a checkpoint could not be written to {workdir}: ", FREE)),
     Strike("read_only", 35, 1, 30, ("a checkpoint could not be written to {workdir}: ", FREE)),
-    Strike("read_only", 35, 1, 30, ("{workdir}/config.json.tmp cannot be opened: Permission denied. ", FORBIDDEN)),
+    Strike(
+        "read_only", 35, 1, 30, ("{workdir}/config.json.unfinished cannot be opened: Permission denied. ", FORBIDDEN)
+    ),
     Strike("no_space_for_the_log", 55, 1, 50, ("{workdir} cannot be written: File too large. ", FULL)),
     Strike("out_of_memory", 75, 1, 70, ("Lower data.batch_size, ", "model.remat=on", CONTINUES)),
     Strike("ctrl_c", 95, 143, 96, ("stopped at step 96 of 200, saved; the same command continues",)),

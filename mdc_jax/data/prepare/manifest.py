@@ -7,13 +7,13 @@ Beside NAME.arrayrecord lies NAME.lengths.npy: u16[records, columns], see `lengt
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from etils import epath
 
+from mdc_jax import files
 from mdc_jax.data.prepare import example
 from mdc_jax.data.sources.base import Family
 
@@ -23,7 +23,6 @@ MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 SUFFIX = ".arrayrecord"
 _LENGTHS_SUFFIX = ".lengths.npy"
-UNFINISHED = ".unfinished"  # at the end of a name, until the file is whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Manifest:
     def write(self, directory: pathlib.Path) -> None:
         content = dataclasses.asdict(self) | {"records": self.counts(), "all_dropped": self.all_dropped()}
         text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-        replace(directory / MANIFEST, text.encode())
+        files.write(directory / MANIFEST, text)
 
     @classmethod
     def read(cls, directory: pathlib.Path | epath.Path) -> "Manifest":
@@ -133,13 +132,6 @@ def read_shard(name: str, content: dict[str, Any]) -> Shard:
 def lengths_path(path: _Path) -> _Path:
     """The file of lengths that lies beside a shard."""
     return path.with_name(path.name.removesuffix(SUFFIX) + _LENGTHS_SUFFIX)
-
-
-def replace(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file that is whole at every moment: the new one, or the one before."""
-    unfinished = path.with_name(path.name + UNFINISHED)
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
 
 
 def sha256(path: pathlib.Path | epath.Path) -> str:

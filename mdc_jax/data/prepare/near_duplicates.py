@@ -5,7 +5,6 @@ Shapes: N pictures.
 
 import collections
 import dataclasses
-import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 import tqdm
 
+from mdc_jax import files
 from mdc_jax.data import images
 from mdc_jax.data.prepare import collection, svg
 from mdc_jax.data.prepare.collection import Map, Picture
@@ -131,6 +131,5 @@ def _load(path: pathlib.Path) -> dict[bytes, np.ndarray]:
 def _save(path: pathlib.Path, known: dict[bytes, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [np.concatenate((np.frombuffer(key, np.uint8), known[key])) for key in sorted(known)]
-    unfinished = path.with_suffix(".unfinished.npy")
-    np.save(unfinished, np.stack(rows))
-    os.replace(unfinished, path)
+    with files.whole(path) as unfinished, unfinished.open("wb") as file:
+        np.save(file, np.stack(rows))

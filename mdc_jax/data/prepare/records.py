@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import pathlib
 import shutil
 import sys
@@ -22,17 +21,16 @@ import numpy as np
 import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from mdc_jax import files
 from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.lengths import WORDS, Lengths
 from mdc_jax.data.prepare.manifest import (
     FORMAT_VERSION,
     MANIFEST,
-    UNFINISHED,
     Manifest,
     Shard,
     lengths_path,
     read_shard,
-    replace,
     sha256,
 )
 from mdc_jax.data.sources.base import BadRecord
@@ -96,7 +94,7 @@ class Task:
         shard = self.earlier
         if shard is None or shard.inputs != inputs or not _whole(path, shard):
             shard = write_shard(path, self.plan.split, inputs, self.plan.examples(), self.lengths)
-        replace(self.journal, json.dumps(dataclasses.asdict(shard)).encode())
+        files.write(self.journal, json.dumps(dataclasses.asdict(shard)))
         return shard
 
     @property
@@ -161,7 +159,7 @@ def write_all(
     for name in earlier.keys() - manifest.shards.keys():
         (directory / name).unlink(missing_ok=True)
         lengths_path(directory / name).unlink(missing_ok=True)
-    for path in directory.glob(f"*{UNFINISHED}"):  # of plans that a killed run had and this one has not
+    for path in directory.glob(f"*{files.UNFINISHED}"):  # of plans that a killed run had and this one has not
         path.unlink()
     manifest.shards = _bounded(manifest.shards)
     manifest.complete = True
@@ -187,31 +185,27 @@ def write_shard(
     Raises:
       OSError: the file cannot be written.
     """
-    unfinished = path.with_name(path.name + UNFINISHED)
     dropped: dict[str, int] = {}
     named: dict[str, list[str]] = {}
     measured = []
-    try:
-        writer = ArrayRecordWriter(str(unfinished), _WRITER_OPTIONS)
-        try:
-            for example in examples:
-                if isinstance(example, Example):
-                    example, entry = _packed(example)
-                if isinstance(example, BadRecord):
-                    dropped[example.reason] = dropped.get(example.reason, 0) + 1
-                    if example.name and len(named.setdefault(example.reason, [])) < NAMED_OF_A_REASON:
-                        named[example.reason].append(printable(example.name))
-                else:
-                    writer.write(entry)
-                    measured.append(lengths(example))
-        finally:
-            writer.close()
-    except RuntimeError as error:  # what the writer says to a full disk
-        raise OSError(f"{path} cannot be written: {error}") from error
-    size, digest = unfinished.stat().st_size, sha256(unfinished)
     sidecar = lengths_path(path)
-    replace(sidecar, _npy(np.array(measured, np.uint16).reshape(len(measured), len(lengths.columns))))
-    os.replace(unfinished, path)
+    with files.whole(path) as unfinished:
+        try:
+            with contextlib.closing(ArrayRecordWriter(str(unfinished), _WRITER_OPTIONS)) as writer:
+                for example in examples:
+                    if isinstance(example, Example):
+                        example, entry = _packed(example)
+                    if isinstance(example, BadRecord):
+                        dropped[example.reason] = dropped.get(example.reason, 0) + 1
+                        if example.name and len(named.setdefault(example.reason, [])) < NAMED_OF_A_REASON:
+                            named[example.reason].append(printable(example.name))
+                    else:
+                        writer.write(entry)
+                        measured.append(lengths(example))
+        except RuntimeError as error:  # what the writer says to a full disk
+            raise OSError(f"{path} cannot be written: {error}") from error
+        size, digest = unfinished.stat().length, sha256(unfinished)
+        files.write(sidecar, _npy(np.array(measured, np.uint16).reshape(len(measured), len(lengths.columns))))
     return Shard(split, inputs, len(measured), size, digest, dict(sorted(dropped.items())), sha256(sidecar), named)
 
 

@@ -14,7 +14,7 @@ import tqdm
 from absl import app, flags
 from etils import epath
 
-from mdc_jax import command
+from mdc_jax import command, files
 from mdc_jax.config import sections
 from mdc_jax.data import tokenizer
 from mdc_jax.data.pipeline import read_captions
@@ -38,9 +38,7 @@ def prepare(source: str, out: epath.PathLike, settings: sections.Tokenizer) -> T
     trained = tokenizer.train(_shown(captions, min(len(opened), settings.train_captions)), settings)
     out = epath.Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f"{out.name}.unfinished")
-    unfinished.write_bytes(trained.model_bytes)
-    unfinished.replace(out)
+    files.write(out, trained.model_bytes)
     return trained
 
 
