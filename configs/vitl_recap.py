@@ -55,5 +55,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = recipe.web(arg.objective, variant="L/14", data=arg.data, seed=arg.seed)
     recipe.recap(config, subset=arg.subset, original=arg.original)
     config.duration = f"{arg.examples:.0f} examples"
-    config.model.remat = "on"  # activations of 24 layers are computed again, not kept
     return applicable(recipe.web_local(config) if arg.runlocal else config)

@@ -117,7 +117,8 @@ class Model:
     # A loop over layers: compiles faster than layers one after the other, for the same parameters. `auto`: but on GPUs,
     # where a step takes half as long again, and more memory, with the loop.
     scan: str = _field("auto", ("auto", "on", "off"))
-    # Computes the activations of a layer again instead of keeping them. `auto`: where a step would not fit without.
+    # Computes whole layers again in the backward pass instead of keeping their activations. `auto`: where a step would
+    # not fit without. A loop over layers keeps what matrix products and attention give, and computes the rest again.
     remat: str = _field("auto", ("auto", "on", "off"))
 
 

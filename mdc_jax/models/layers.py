@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
 
@@ -80,6 +81,9 @@ class Dense(nn.Module):
         return y.reshape(*x.shape[:-1], self.features)
 
 
+_ATTENDED = "attended"  # the name of what attention gives, for those who choose what to keep
+
+
 class KeysValues(NamedTuple):
     """What queries look at: [B, S, H, D / H] each."""
 
@@ -116,7 +120,7 @@ class Attention(nn.Module):
         keys = memory.keys.shape[1]
         implementation = attention_implementation(query.dtype, query.shape[-1], keys, masked=mask is not None)
         attended = jax.nn.dot_product_attention(query, *memory, mask=mask, implementation=implementation)
-        return self.out(attended.reshape(queries.shape))
+        return self.out(checkpoint_name(attended, _ATTENDED).reshape(queries.shape))
 
     def weights(self, queries: jax.Array, memory: KeysValues) -> jax.Array:
         """How much each query of `attend` looks at each part of the memory, f32[B, H, Q, S]; sums to 1."""
@@ -165,6 +169,13 @@ class Mlp(nn.Module):
         return Dense(x.shape[-1], self.use_bias, self.dtype, name="down")(y)
 
 
+# All products with kernels, and of attention not the products of queries and keys, which are many.
+_KEPT = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(_ATTENDED),
+)
+
+
 def stack(
     block: type[nn.Module],
     depth: int,
@@ -179,12 +190,16 @@ def stack(
     (`scan`: deep models compile faster) or one after the other: checkpoints are the same. So all models
     are initialised in a loop, which compiles in a quarter of the time.
 
+    With `remat` the backward pass computes whole layers again. Without, a loop keeps what matrix products and attention
+    give, and computes norms, GELU and softmax again: they would keep four times as much, which a loop copies into
+    stacks and back.
+
     Args:
       methods: of the block, with that signature → how layers take the inputs, as `nn.scan` has it:
         `nn.broadcast`: all take the same; 0: each its own slice of the leading axis; a tuple, by input.
     """
-    if remat:
-        block = nn.remat(block, prevent_cse=not scan)
+    if remat or scan:
+        block = nn.remat(block, prevent_cse=not scan, policy=None if remat else _KEPT)
     shared = {
         "variable_axes": {"params": 0},
         "split_rngs": {"params": True},

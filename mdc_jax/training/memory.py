@@ -48,11 +48,11 @@ def with_remat(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh
     device = next(device for device in mesh.devices.flat if device.process_index == jax.process_index())
     limit = capacity(device)
     if limit is None:
-        return _set(config, "off"), f"remat off: the memory of a {device.device_kind} is not known"
+        return _set(config, remat="off"), f"remat off: the memory of a {device.device_kind} is not known"
     without, with_ = estimate(config, vocab_size, mesh)
     # Hosts whose memory differs by a little must run the same program.
     choice = "on" if distributed.any_process(without > _USABLE * limit) else "off"
-    return _set(config, choice), (
+    return _set(config, remat=choice), (
         f"remat {choice}: a step takes about {without / 1e9:.1f} GB a device without, {with_ / 1e9:.1f} GB with, "
         f"of {limit / 1e9:.1f} GB"
     )
@@ -62,17 +62,19 @@ def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) 
     """Bytes of a device in a training step (without, with) rematerialisation.
 
     They are the state, the gradients of what is not frozen, with accumulation also their sum, and what the backward
-    pass of a micro-batch keeps; with rematerialisation, also what it keeps of one layer, and the parameters in the
-    dtype of the computation, which compilers make once for all layers. The activations are counted as if `mesh.tensor`
-    split none of them, and the pairs that contrastive objectives compare as if they were those of a device's
-    micro-batch, not of its rows with the whole batch.
+    pass of a micro-batch keeps; where it computes activations of a layer again, also what one layer keeps without that,
+    and the parameters in the dtype of the computation, which compilers make once for all layers. The activations are
+    counted as if `mesh.tensor` split none of them, and the pairs that contrastive objectives compare as if they were
+    those of a device's micro-batch, not of its rows with the whole batch.
 
-    The compiler of TPUs plans -2 to 7% more (of the rows of configs/results/dry_compile.csv: 15.1 GB for 14.5 of
-    `cappa`, 10.9 for 10.6 of `vitl_recap`, 6.0 for 6.1 of `vitb_recap`, 8.3 for 7.8 of `vits_cc3m` with fsdp), except
-    10.7 for 8.7 of `vits_cc3m` without fsdp: see launch/README.md.
+    The compiler of TPUs plans up to 7% more (of the rows of configs/results/dry_compile.csv: 12.8 GB for 12.0 of
+    `vitb_recap`, 12.6 for 11.8 of `vitl_recap`, 3.3 for 3.2 of `vits_cc3m`, 5.8 for 5.9 of `cappa`).
     """
     one = sharding.make_mesh(sections.Mesh(), jax.local_devices()[:1])
-    off, on = (build.objective(_set(config, remat), vocab_size, one) for remat in ("off", "on"))
+    off, on, unrolled = (
+        build.objective(_set(config, **settings), vocab_size, one)
+        for settings in ({"remat": "off"}, {"remat": "on"}, {"remat": "off", "scan": "off"})
+    )
     optimizer = make_optimizer(config.optimizer, lambda _: config.optimizer.lr)
     init = train_state.make_init(off, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
     state = train_state.sharded(init, mesh)
@@ -84,14 +86,15 @@ def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) 
     fixed = bytes_on_a_device(state) + gradients * bytes_on_a_device(trained) - bytes_on_a_device(head)
     rows = config.data.batch_size // (sharding.batch_ways(mesh) * config.optimizer.accumulation)
     batch = batch_shapes(config, rows)
-    all_, inputs = (kept_bytes(objective, batch, rules) for objective in (off, on))
+    kept, inputs, all_ = (kept_bytes(objective, batch, rules) for objective in (off, on, unrolled))
     # Beside towers there may be scalars, as the temperature of contrastive objectives.
     towers = [part["blocks"] for part in trained.values() if isinstance(part, Mapping) and "blocks" in part]
     stacks = [leaves[0] for leaves in map(jax.tree.leaves, towers) if leaves]  # one of each that is not frozen
-    layers = max(sum(leaf.shape[0] for leaf in stacks), 1)
+    layers = max((leaf.shape[0] for leaf in stacks), default=1)  # as if the deepest tower kept all of it
     dtype = compute_dtype(config.model.dtype)
     cast = 0 if dtype == "float32" else bytes_on_a_device(state.params) * dtype.itemsize / 4
-    return fixed + all_, fixed + inputs + cast + (all_ - inputs) / layers
+    with_ = fixed + inputs + cast + (all_ - inputs) / layers
+    return fixed + kept + ((all_ - kept) / layers + cast if kept < all_ else 0), with_
 
 
 def kept_bytes(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = ()) -> int:
@@ -155,5 +158,5 @@ def _label(rows: int, kind: str, names: int) -> jax.ShapeDtypeStruct:
     )
 
 
-def _set(config: sections.Config, remat: str) -> sections.Config:
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, remat=remat))
+def _set(config: sections.Config, **settings: str) -> sections.Config:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **settings))

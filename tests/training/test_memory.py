@@ -23,8 +23,9 @@ def config(remat: str = "auto", **settings) -> sections.Config:
     return sections.Config(image=sections.Image(size=64), data=data, model=model, **settings)
 
 
-def build(remat: str) -> objectives.Objective:
+def build(remat: str, scan: str = "on") -> objectives.Objective:
     settings = config(remat)
+    settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, scan=scan))
     return objectives.build(
         settings.objective, model=settings.model, image=settings.image, vocab_size=VOCAB, max_tokens=8
     )
@@ -48,6 +49,18 @@ def test_activations_grow_with_the_batch_and_remat_keeps_what_enters_the_layers(
     assert large == pytest.approx(2 * small, rel=0.02)
     inputs = memory.kept_bytes(build("on"), memory.batch_shapes(config(), 32))
     assert 4 * 32 * 64 * 48 * 4 < inputs < large / 4  # layers, rows, tokens, width, bytes
+
+
+@pytest.mark.slow
+def test_layers_in_a_loop_keep_what_is_costly_and_compute_the_rest_again():
+    batch = memory.batch_shapes(config(), 32)
+    in_a_loop, unrolled = (
+        memory.kept_bytes(build("off", scan=scan), batch) / (4 * 32 * 64 * 48 * 4)  # layers, rows, tokens, width, bytes
+        for scan in ("on", "off")
+    )
+    # What enters a layer, queries, keys, values, and what attention, its output layer and both of the MLP give: 11.
+    assert 11 < in_a_loop < 13.5
+    assert unrolled > 2 * in_a_loop
 
 
 @pytest.mark.slow
