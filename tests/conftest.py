@@ -17,6 +17,9 @@ os.environ |= {
     "JAX_NUMPY_RANK_PROMOTION": "raise",
     # Threads of BLAS that wait for each other on shared cores make small products many times slower.
     "OPENBLAS_NUM_THREADS": "1",
+    # XLA's threads. Each device waits in one of them for every collective that is under way: with no more threads than
+    # devices, those that the others wait for may never get one, and after 40 seconds XLA aborts the process.
+    "NPROC": "64",
     # Programs are compiled for longer than they run.
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     # Compilations are kept, so that a second run of the tests is fast.

@@ -115,10 +115,10 @@ class Model:
     # Ampere, else float32.
     dtype: str = _field("auto", ("auto", "float32", "bfloat16"))
     # A loop over layers: compiles faster than layers one after the other, for the same parameters. `auto`: but on GPUs,
-    # where a step takes half as long again, and more memory, with the loop.
+    # where it made a step half as long again while it kept more than it does now.
     scan: str = _field("auto", ("auto", "on", "off"))
     # Computes whole layers again in the backward pass instead of keeping their activations. `auto`: where a step would
-    # not fit without. A loop over layers keeps what matrix products and attention give, and computes the rest again.
+    # not fit without. A loop keeps what attention and the products with kernels give, and computes the rest again.
     remat: str = _field("auto", ("auto", "on", "off"))
 
 

@@ -30,7 +30,7 @@ _SCALES = (8, 4, 2)
 # photographs are 2.5 grey levels from Pillow's.
 _SPARE = 1.35
 # Colours that were stored for 2 x 2 pixels are given to all four where the image shrinks by more than this, which
-# smooths them: at 1.14 photographs are up to .3 grey levels further from Pillow's, of a size that stays up to .9.
+# smooths them: at 1.14 photographs are up to .3 grey levels further from Pillow's, and up to .9 where the size stays.
 _SMOOTHED = 1.1
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # nothing that runs another program, as EPS does
@@ -65,7 +65,7 @@ def prepare(
     if isinstance(image, np.ndarray):
         decoded = _Decoded(_checked(image), *image.shape[:2])
     else:
-        decoded = _decode(image, window.needed(settings.size))
+        decoded = _decode(image, window.needed(settings.size), smoothed=True)
     box = (length / decoded.scale for length in window.box(decoded.height, decoded.width))
     return resize(decoded.pixels, Box(*box), settings.size, out)
 
@@ -93,11 +93,12 @@ class _Decoded(NamedTuple):
     scale: int = 1
 
 
-def _decode(data: bytes, needed: tuple[float, float]) -> _Decoded:
+def _decode(data: bytes, needed: tuple[float, float], smoothed: bool = False) -> _Decoded:
+    """See `decode`; what is `smoothed`, to 1 / _SPARE of what it needs, may come with colours in blocks."""
     if not data:
         raise BadImage("no bytes")
     if data.startswith(b"\xff\xd8"):
-        decoded = _decode_jpeg(data, needed)
+        decoded = _decode_jpeg(data, needed, smoothed)
         if decoded is not None:
             return decoded
     pixels = _decode_any(data)
@@ -109,7 +110,7 @@ def pixels_needed(settings: sections.Image) -> tuple[float, float]:
     return _window(settings, None).needed(settings.size)
 
 
-def _decode_jpeg(data: bytes, needed: tuple[float, float]) -> _Decoded | None:
+def _decode_jpeg(data: bytes, needed: tuple[float, float], smoothed: bool) -> _Decoded | None:
     """The fast way, for upright RGB and grey JPEGs without any fault; None leaves it to Pillow."""
     try:
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
@@ -122,7 +123,7 @@ def _decode_jpeg(data: bytes, needed: tuple[float, float]) -> _Decoded | None:
         pixels = simplejpeg.decode_jpeg(
             data,
             "RGB",
-            fastupsample=_SPARE * min(height / needed[0], width / needed[1]) > _SMOOTHED,
+            fastupsample=smoothed and _SPARE * min(height / needed[0], width / needed[1]) > _SMOOTHED,
             min_height=rows,
             min_width=columns,
             buffer=_uneven(rows * columns * 3),

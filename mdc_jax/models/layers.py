@@ -190,9 +190,9 @@ def stack(
     (`scan`: deep models compile faster) or one after the other: checkpoints are the same. So all models
     are initialised in a loop, which compiles in a quarter of the time.
 
-    With `remat` the backward pass computes whole layers again. Without, a loop keeps what matrix products and attention
-    give, and computes norms, GELU and softmax again: they would keep four times as much, which a loop copies into
-    stacks and back.
+    With `remat` the backward pass computes whole layers again. Without, a loop keeps what attention and products with
+    kernels give, and computes norms, GELU and the weights of attention again (cuDNN: all of attention): all that the
+    backward pass reads would be nearly five times as much, which a loop copies into stacks and back.
 
     Args:
       methods: of the block, with that signature → how layers take the inputs, as `nn.scan` has it:

@@ -11,11 +11,14 @@ import numpy as np
 from mdc_jax.config import sections
 from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.objectives.base import Objective
-from mdc_jax.objectives.sizes import compute_dtype
+from mdc_jax.objectives.sizes import compute_dtype, loops_over_layers
 from mdc_jax.training import build, distributed, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.optimizer import Rules, make_optimizer, trainable
 
+# What GPUs' compiler keeps of layers one after the other, as a multiple of what a loop keeps: 1.77 of B/16 with 128
+# images, 1.81 with 1,024, and 1.85 of L/14 with 128 (benchmarks/README.md), all without cuDNN's workspace.
+_UNROLLED = 1.85
 _USABLE = 0.9  # of the memory; the rest is for batches, the workspace of kernels, and fragments
 
 
@@ -62,18 +65,19 @@ def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) 
     """Bytes of a device in a training step (without, with) rematerialisation.
 
     They are the state, the gradients of what is not frozen, with accumulation also their sum, and what the backward
-    pass of a micro-batch keeps; where it computes activations of a layer again, also what one layer keeps without that,
-    and the parameters in the dtype of the computation, which compilers make once for all layers. The activations are
+    pass of a micro-batch keeps; in a loop over layers, or with rematerialisation, also about what one layer holds while
+    it is computed again, and the parameters in the dtype of the computation, which compilers make once. Activations are
     counted as if `mesh.tensor` split none of them, and the pairs that contrastive objectives compare as if they were
     those of a device's micro-batch, not of its rows with the whole batch.
 
-    The compiler of TPUs plans up to 7% more (of the rows of configs/results/dry_compile.csv: 12.8 GB for 12.0 of
-    `vitb_recap`, 12.6 for 11.8 of `vitl_recap`, 3.3 for 3.2 of `vits_cc3m`, 5.8 for 5.9 of `cappa`).
+    The compiler of TPUs plans up to 7.5% more, and less with fsdp and of small models (configs/results/dry_compile.csv:
+    12.8 GB for 12.0 of `vitb_recap`, 12.6 for 11.8 of `vitl_recap`, 3.3 for 3.2 of `vits_cc3m`, 2.0 for 2.3 with fsdp,
+    5.8 for 5.9 of `cappa`); that of GPUs 14.6 for 15.1 of B/16 with 128 images.
     """
     one = sharding.make_mesh(sections.Mesh(), jax.local_devices()[:1])
     off, on, unrolled = (
         build.objective(_set(config, **settings), vocab_size, one)
-        for settings in ({"remat": "off"}, {"remat": "on"}, {"remat": "off", "scan": "off"})
+        for settings in ({"remat": "off", "scan": "on"}, {"remat": "on"}, {"remat": "off", "scan": "off"})
     )
     optimizer = make_optimizer(config.optimizer, lambda _: config.optimizer.lr)
     init = train_state.make_init(off, optimizer, seed=config.seed, ema=config.optimizer.ema > 0)
@@ -90,11 +94,13 @@ def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) 
     # Beside towers there may be scalars, as the temperature of contrastive objectives.
     towers = [part["blocks"] for part in trained.values() if isinstance(part, Mapping) and "blocks" in part]
     stacks = [leaves[0] for leaves in map(jax.tree.leaves, towers) if leaves]  # one of each that is not frozen
-    layers = max((leaf.shape[0] for leaf in stacks), default=1)  # as if the deepest tower kept all of it
+    layers = max((leaf.shape[0] for leaf in stacks), default=1)  # the deepest tower has nearly all
     dtype = compute_dtype(config.model.dtype)
     cast = 0 if dtype == "float32" else bytes_on_a_device(state.params) * dtype.itemsize / 4
     with_ = fixed + inputs + cast + (all_ - inputs) / layers
-    return fixed + kept + ((all_ - kept) / layers + cast if kept < all_ else 0), with_
+    if not loops_over_layers(config.model.scan):
+        return fixed + _UNROLLED * kept, with_
+    return fixed + kept + cast + (all_ - kept) / layers, with_
 
 
 def kept_bytes(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = ()) -> int:

@@ -355,7 +355,7 @@ def test_a_jpeg_is_decoded_to_where_the_caches_keep_it(width):
 def test_colours_are_interpolated_where_shrinking_does_not_smooth_them(size, fast):
     data = _encode(PIL.Image.fromarray(load_sample_image("flower.jpg")).resize((256, 256)), "JPEG", quality=92)
     found = images.prepare(data, sections.Image(size=size))
-    interpolated = images.prepare(images.decode(data), sections.Image(size=size))
+    interpolated = images.prepare(images.decode(data), sections.Image(size=size))  # which interpolates always
     assert (found != interpolated).any() == fast
 
 

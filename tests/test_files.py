@@ -1,0 +1,27 @@
+"""A file is whole at every moment."""
+
+import pytest
+from etils import epath
+
+from mdc_jax import files
+
+
+def test_a_file_is_written_under_another_name_until_it_is_whole(tmp_path):
+    path = tmp_path / "notes.txt"
+    files.write(path, "old \N{SNOWMAN}")
+    with files.whole(str(path)) as unfinished:
+        unfinished.write_text("ne")
+        assert path.read_text(encoding="utf-8") == "old \N{SNOWMAN}"
+        assert unfinished == epath.Path(f"{path}{files.UNFINISHED}")
+        unfinished.write_text("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "notes.txt"
+    files.write(path, b"old")
+    with pytest.raises(OSError, match="full"), files.whole(path) as unfinished:
+        unfinished.write_text("ne")
+        raise OSError("full")
+    assert path.read_text() == "old"
