@@ -16,8 +16,8 @@ from mdc_jax.training import build, distributed, sharding
 from mdc_jax.training import state as train_state
 from mdc_jax.training.optimizer import Rules, make_optimizer, trainable
 
-# What GPUs' compiler keeps of layers one after the other, as a multiple of what a loop keeps: 1.77 of B/16 with 128
-# images, 1.81 with 1,024, and 1.85 of L/14 with 128 (benchmarks/README.md), all without cuDNN's workspace.
+# What layers one after the other keep on a GPU, as a multiple of what a loop keeps, by the compiler's account on an
+# H200 (benchmarks/README.md): 1.77 of B/16 with 128 images, 1.81 with 1,024, and 1.85 of L/14 with 128.
 _UNROLLED = 1.85
 _USABLE = 0.9  # of the memory; the rest is for batches, the workspace of kernels, and fragments
 
@@ -94,7 +94,7 @@ def estimate(config: sections.Config, vocab_size: int, mesh: jax.sharding.Mesh) 
     # Beside towers there may be scalars, as the temperature of contrastive objectives.
     towers = [part["blocks"] for part in trained.values() if isinstance(part, Mapping) and "blocks" in part]
     stacks = [leaves[0] for leaves in map(jax.tree.leaves, towers) if leaves]  # one of each that is not frozen
-    layers = max((leaf.shape[0] for leaf in stacks), default=1)  # the deepest tower has nearly all
+    layers = max((leaf.shape[0] for leaf in stacks), default=1)  # about: as if the deepest tower kept all
     dtype = compute_dtype(config.model.dtype)
     cast = 0 if dtype == "float32" else bytes_on_a_device(state.params) * dtype.itemsize / 4
     with_ = fixed + inputs + cast + (all_ - inputs) / layers
