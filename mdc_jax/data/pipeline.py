@@ -317,6 +317,7 @@ class _Assembler:
                 if reason is not None:
                     faults.append(_Fault(read.row.record, reason))
                     self._erase(batch, read.index)
+        batch["image"][~batch["_mask"]] = 0
         return batch, faults
 
     def close(self) -> None:
@@ -336,9 +337,10 @@ class _Assembler:
         return _Reading(index, row, record, texts)
 
     def _empty(self, size: int, canvas: int) -> dict[str, np.ndarray]:
+        """A batch of no examples, whose pixels may be anything: to write zeros first takes time."""
         data, pixels = self._config.data, self._config.image.size
         batch = {
-            "image": np.zeros((size, pixels, pixels, 3), np.uint8),
+            "image": np.empty((size, pixels, pixels, 3), np.uint8),
             "text": np.full((size, data.captions_per_image, canvas), PAD_ID, np.int32),
             "length": np.zeros((size, data.captions_per_image), np.int32),
             "id": np.full(size, _NO_ID, np.int32),
@@ -373,9 +375,9 @@ class _Assembler:
         return None
 
     def _erase(self, batch: dict[str, np.ndarray], index: int) -> None:
-        """Makes row `index` what it was in the empty batch, but for its id."""
+        """Makes row `index` what it was in the empty batch, but for its id and its pixels."""
         for key, empty in self._empty(1, batch["text"].shape[-1]).items():
-            if key != "id":
+            if key not in ("id", "image"):
                 batch[key][index] = empty[0]
 
     def _choose(self, text: Record, row: _Row) -> Sequence[str]:

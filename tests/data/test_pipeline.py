@@ -220,7 +220,13 @@ def test_only_the_keys_asked_for(words):
     assert batch.keys() == {"image", "_mask"}
 
 
-def test_bad_examples_are_masked_rows_of_zeros_and_counted(words):
+@pytest.fixture
+def used_memory(monkeypatch):
+    """New arrays hold what was there before, as after some batches."""
+    monkeypatch.setattr(np, "empty", lambda shape, dtype=float, **_: np.full(shape, 77, dtype))
+
+
+def test_bad_examples_are_masked_rows_of_zeros_and_counted(words, used_memory):
     records = _good(8)
     records[2] = Record(b"no image", (_caption(2),))
     records[4] = Record(_jpeg(4), ("", "\n"))
@@ -346,7 +352,7 @@ def _labelled(count, captions=1):
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])
-def test_evaluation_reads_in_order_and_pads_the_end(words, hosts):
+def test_evaluation_reads_in_order_and_pads_the_end(words, hosts, used_memory):
     source = _labelled(12)
     config = _config(random_crop=0.3)
     options = {"count": 9, "batch_size": 8, "labels": tuple(FAMILIES), "process_count": hosts}
@@ -361,6 +367,7 @@ def test_evaluation_reads_in_order_and_pads_the_end(words, hosts):
     for row in range(9):
         np.testing.assert_array_equal(batch["image"][row], images.prepare(_jpeg(row), config.image))
         assert words.decode(batch["text"][row, 0]) == _caption(row)
+    assert not batch["image"][9:].any()
 
 
 def test_evaluation_without_captions(words):
