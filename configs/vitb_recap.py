@@ -20,11 +20,11 @@ https://huggingface.co/datasets/UCSC-VLAA/Recap-DataComp-1B.
     mv tars/train/00000000.* tars/validation && mv tars/train/00000001.* tars/test
     for split in train validation test; do
       python -m mdc_jax.data.prepare.recap --from=tars/$split --captions=captions/data/train_data \
-          --verify=download --short_side=256 --out=data/recap/$split
+          --verify=download --short_side=256 --max_bad_share=0.5 --out=data/recap/$split
     done
 
-Pairs whose address is dead, or whose image is another one by now, are left out; the manifests say how many there are
-in the end. The first two tars are held out. The folder may lie in a bucket, as in data=gs://BUCKET/recap.
+Pairs whose address is dead, or whose image is another one by now, are left out, and images without a row of captions,
+by these numbers one in three (so the share that may be dropped); the manifests say how many there are in the end. The first two tars are held out. The folder may lie in a bucket, as in data=gs://BUCKET/recap.
 
 Disk for 10M pairs: 350 GB for the tars (DataComp states 450 GB for 12.8 million addresses, images of at most 512
 pixels) and about 560 GB for the records (28 November 2026: 10M by 56 kB, the mean of scikit-learn's two sample

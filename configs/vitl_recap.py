@@ -18,13 +18,14 @@ script would download about 1.4 billion images: end it when there are enough tar
     mv tars/train/00000000.* tars/validation && mv tars/train/00000001.* tars/test
     for split in train validation test; do
       python -m mdc_jax.data.prepare.recap --from=tars/$split --captions=captions/data/train_data \
-          --verify=download --short_side=256 --out=data/recap/$split
+          --verify=download --short_side=256 --max_bad_share=0.5 --out=data/recap/$split
     done
 
 Disk for 30M pairs: 1.1 TB for the tars (DataComp states 450 GB for 12.8 million addresses) and about 1.7 TB for the
 records (28 November 2026: 30M by 56 kB, the mean of scikit-learn's two sample photographs as the converter writes
-them; 1.1 TB with --quality=90, 38 kB an image), beside the files of captions. The first two tars are held out; the
-manifests say how many pairs there are in the end.
+them; 1.1 TB with --quality=90, 38 kB an image), beside the files of captions. The first two tars are held out. About
+one image in three has no row of captions (hence the share that may be dropped); the manifests say how many pairs there
+are in the end.
 
 Arguments, as in configs/vitl_recap.py:objective=autoregressive,subset=20M
     objective     masked_diffusion | masked_lm | parallel | autoregressive | cappa | clip | siglip

@@ -181,4 +181,6 @@ def load(file: str) -> ml_collections.ConfigDict:
 
 
 def _plain(error: Exception) -> str:
-    return str(error).strip("\"'")
+    """What an error says, without the quotes that a KeyError puts around it."""
+    text = str(error)
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text

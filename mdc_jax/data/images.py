@@ -6,6 +6,8 @@ Shapes: H x W pixels of an image, S = settings.size.
 import dataclasses
 import io
 import math
+import os
+import stat
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,8 @@ from mdc_jax.data.sources.base import BadRecord
 # Pillow's decoder of WebP, made for animations, holds the picture four times with its alpha.
 MAX_PIXELS = 50_000_000
 _MAX_WEBP_PIXELS = 25_000_000
+MAX_BYTES = 2**26  # of an encoded image; larger files are not read
+TOO_LARGE = "huge image"
 _STRIP = 2**20  # pixels that are converted at once
 MAX_ASPECT = 4 / 3  # of random crops, relative to the uncropped image
 
@@ -82,6 +86,22 @@ def decode(data: bytes, needed: tuple[float, float] = (math.inf, math.inf)) -> n
       BadImage: see `prepare`.
     """
     return _decode(data, needed).pixels
+
+
+def read(path: os.PathLike[str]) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+      BadImage: it is no regular file (a pipe would be waited for), or larger than MAX_BYTES.
+      OSError: it is not there, or cannot be read.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise BadImage("no regular file")
+    if found.st_size > MAX_BYTES:
+        raise BadImage(TOO_LARGE)
+    with open(path, "rb") as file:
+        return file.read()
 
 
 class _Decoded(NamedTuple):

@@ -23,7 +23,7 @@ from mdc_jax.data.plan import plan_of
 from mdc_jax.data.readers import Readers, read_ahead
 from mdc_jax.data.retries import ReadError, Retries
 from mdc_jax.data.sources.base import BadRecord, Record, Source
-from mdc_jax.data.texts import has_words
+from mdc_jax.data.texts import MAX_CAPTION, has_words
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.data.tokenizer import train as train_tokenizer
 
@@ -329,6 +329,8 @@ class _Assembler:
         try:
             record = self.retries(self._source.__getitem__, self._source.spec, row.record)
             text = record if row.caption == row.record else _text(self._source, row.caption, self.retries)
+            if any(len(caption) > MAX_CAPTION for caption in text.captions):
+                raise BadRecord("huge caption")
             texts = self._tokenize(self._choose(text, row))
         except BadRecord as fault:
             return _Reading(index, row, fault=fault.reason)

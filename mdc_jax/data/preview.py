@@ -210,6 +210,7 @@ def main(argv: list[str]) -> None:
         raise ConfigError(
             "name at least one source, as in: python -m mdc_jax.data.preview scenes:train --out=page.html"
         )
+    out = command.place("out", flags.FLAGS.out)
     config = parse(flags.FLAGS.config) if flags.FLAGS.config is not None else _DEFAULTS
     sources = [open_source(spec) for spec in specs]
     if flags.FLAGS.checksums:
@@ -222,7 +223,6 @@ def main(argv: list[str]) -> None:
         print(source.spec)
         for name, value in counts(found[-1], config):
             print(f"  {name:<26}{value}")
-    out = epath.Path(flags.FLAGS.out)
     write(out, found, config)
     print(f"\npage: {out}")
     if leakage_rows(found):

@@ -1,5 +1,7 @@
 """Plain texts: compared, and whether they say anything."""
 
+MAX_CAPTION = 10_000  # characters; longer ones are no captions
+
 
 def words(text: str) -> str:
     """A text without case and punctuation, to compare titles."""

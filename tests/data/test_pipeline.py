@@ -231,7 +231,8 @@ def test_bad_examples_are_masked_rows_of_zeros_and_counted(words, used_memory):
     records[2] = Record(b"no image", (_caption(2),))
     records[4] = Record(_jpeg(4), ("", "\n"))
     records[5] = BadRecord("damaged entry")
-    reasons = {2: "unknown format", 4: "no caption", 5: "damaged entry"}
+    records[7] = Record(_jpeg(7), ("a cat " * 2_000,))
+    reasons = {2: "unknown format", 4: "no caption", 5: "damaged entry", 7: "huge caption"}
     with pipeline.TrainBatches(Fixed(records), words, _config(), position=0) as batches:
         taken = _joined(list(itertools.islice(batches, 4)))
         assert batches.bad == {reason: 2 for reason in reasons.values()}

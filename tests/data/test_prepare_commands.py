@@ -43,6 +43,9 @@ def test_webdataset_says_what_is_wrong(tmp_path):
     write_tar(tmp_path / "0.tar", [sample("a", ""), sample("b")])
     (tmp_path / "more").mkdir()
     write_tar(tmp_path / "more" / "0.tar", [sample("a")])
+    (tmp_path / "cut").mkdir()
+    whole = write_tar(tmp_path / "cut" / "0.tar", [sample(f"{number}") for number in range(30)]).read_bytes()
+    (tmp_path / "cut" / "1.tar").write_bytes(whole[: len(whole) // 2])  # of 45 examples 1 fault is below the limit
     halves = [("a", {"jpg": picture()}), ("b", {"jpg": picture()}), ("a", {"txt": b"a"}), ("b", {"txt": b"b"})]
     write_tar(tmp_path / "apart.tar", halves)
     for arguments, message in (
@@ -58,6 +61,10 @@ def test_webdataset_says_what_is_wrong(tmp_path):
         ),
         ([f"--from={tmp_path}/0.tar", "--columns=nosuch", "--workers=1"], "Check --columns: every example needs"),
         ([f"--from={tmp_path}/0.tar", "--out=gs://bucket/a"], "error: --out=gs://bucket/a: shards are written to"),
+        ([f"--from={tmp_path}/cut", f"--out={tmp_path}/cut_out"], "1 of 2 inputs cannot be read to their end (1 x tar"),
+        ([f"--from={tmp_path}/0.tar", "--split=../evil"], '--split="../evil": give a name of letters'),
+        ([f"--from={tmp_path}/0.tar", "--max_bad_share=nan"], "--max_bad_share=nan: give a share"),
+        ([f"--from={tmp_path}/0.tar", f"--out={tmp_path}/0.tar"], "0.tar: this is a file; name a folder"),
         ([f"--from={tmp_path}/0.tar", "--split=test"], "holds 1 shards that this run does not write, as train-0"),
     ):
         done = _run("webdataset", f"--out={tmp_path}/out", *arguments)

@@ -1,5 +1,6 @@
 """Folders and COCO as records."""
 
+import collections
 import json
 import os
 import pathlib
@@ -9,11 +10,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from mdc_jax.config import sections
 from mdc_jax.data import images
 from mdc_jax.data.prepare import coco, collection, files, folder, records
 from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources.base import BadRecord
 from mdc_jax.data.sources.folder import read_captions
 from tests.data.test_samples import picture, prepare
 
@@ -103,6 +106,32 @@ def test_what_is_left_out_is_named_with_its_folder(photos, tmp_path):
         "cat/5.jpg",
         "dog/broken.png",
     ]
+
+
+def test_images_that_cannot_be_read_are_counted_not_lost(tmp_path):
+    """Formats that are not read, pipes, and files that would not fit in memory, in both ways to read a folder."""
+    root = tmp_path / "photos"
+    reasons = {
+        "b.heic": "unknown format",
+        "c.avif": "unknown format",
+        "d.jpg": "no regular file",
+        "e.jpg": "huge image",
+    }
+    for name in ("a.jfif", "b.heic", "c.avif"):
+        _write(root, name, picture() if name == "a.jfif" else b"\0\0\0\x18ftyp")
+    os.mkfifo(root / "d.jpg")
+    with (root / "e.jpg").open("wb") as file:
+        file.truncate(images.MAX_BYTES + 1)
+    for name in ("a", *reasons):
+        (root / name).with_suffix(".txt").write_text(f"picture {name}")
+    manifest = _prepare(root, tmp_path / "out")
+    assert manifest.all_dropped() == dict(collections.Counter(reasons.values()))
+    assert sum(manifest.counts().values()) == 1
+    source = open_source(f"folder:{root}")
+    assert source[0].image == picture()
+    for index, reason in enumerate(reasons.values(), 1):
+        with pytest.raises(BadRecord, match=reason):
+            images.prepare(source[index].image, sections.Image(size=8))
 
 
 def test_files_that_a_table_names_and_that_are_not_there_are_dropped(photos, tmp_path):
@@ -219,6 +248,21 @@ def test_coco_keeps_all_captions_of_an_image(tmp_path):
     assert about == {"file": "9.jpg", "id": 9, "licence": "Attribution License"}
 
 
+def test_names_in_coco_that_are_no_image_cost_no_others(tmp_path):
+    _write(tmp_path / "images", "1.jpg", picture())
+    names = ["1.jpg", ".", "a" * 5000 + ".jpg", "1.jpg/a.jpg"]
+    content = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
+        "annotations": [{"id": number, "image_id": number, "caption": "a"} for number in range(len(names))],
+        "licenses": None,
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    entries, _ = coco.read(tmp_path / "captions.json", tmp_path / "images")
+    manifest = prepare(tmp_path / "out", *files.plans("train", entries, Encoding()))
+    assert manifest.all_dropped() == {"no image file": 2, "no regular file": 1}
+    assert manifest.counts() == {"train": 1}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -228,6 +272,8 @@ def test_coco_keeps_all_captions_of_an_image(tmp_path):
         ('{"images": [{"id": 1, "file_name": "../../etc/passwd"}], "annotations": []}', "lies outside"),
         ('{"images": [{"id": 1, "file_name": "/etc/passwd"}], "annotations": []}', "lies outside"),
         ('{"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], "annotations": []}', "the same id"),
+        ('{"images": [{"id": 7, "file_name": "a\\u0000.jpg"}], "annotations": []}', "no file can be called .*image 7"),
+        ('{"images": [{"id": 7, "file_name": "\\ud800.jpg"}], "annotations": []}', "no file can be called .*image 7"),
         ('{"images": [], "annotations": [{"id": 1, "image_id": 4, "caption": "x"}]}', "names no images"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"id": 1, "image_id": 1, "caption": 3}]}', "text"),
     ],

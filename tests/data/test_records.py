@@ -235,6 +235,10 @@ def test_wrong_folders_are_explained(tmp_path):
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"train-0.* bytes, it was written with"):
         open_source(f"pictures:{tmp_path / 'a'}:train")
+    newer = json.loads((tmp_path / "a" / "manifest.json").read_text()) | {"format_version": 1_000}
+    (tmp_path / "a" / "manifest.json").write_text(json.dumps(newer))
+    with pytest.raises(ValueError, match=r"format_version 1000, expected .*; update mdc_jax"):
+        open_source(f"pictures:{tmp_path / 'a'}:test")
     (tmp_path / "a" / "manifest.json").write_text("[]")
     with pytest.raises(ValueError, match=r"manifest.json is no manifest"):
         open_source(f"pictures:{tmp_path / 'a'}:test")

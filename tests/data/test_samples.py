@@ -20,8 +20,9 @@ from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.lengths import Lengths
 from mdc_jax.data.prepare.manifest import Manifest
-from mdc_jax.data.prepare.samples import MAX_CAPTION, TarPlan, advice
+from mdc_jax.data.prepare.samples import TarPlan, advice
 from mdc_jax.data.sources import open_source
+from mdc_jax.data.texts import MAX_CAPTION
 
 
 def picture(width=40, height=30, kind="JPEG", shade=100):

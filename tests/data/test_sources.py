@@ -35,3 +35,17 @@ def test_a_source_without_records_is_refused_and_a_mixture_names_the_part(tmp_pa
     for spec in (empty, f"mix:1*{full}+1*{empty}", f"columns:caption=1:{empty}", f"subset:1:{empty}"):
         with pytest.raises(ConfigError, match=f'"{empty}" has no records'):
             open_source(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("array_record:s3://bucket/d:train", "s3:// cannot be read: copy the data to this machine, or to gs://"),
+        ("folder:https://example.org/photos", "https:// cannot be read"),
+        ("FOLDER", "did you mean folder:FOLDER"),
+    ],
+)
+def test_places_that_are_no_sources_are_explained(spec, message, tmp_path):
+    spec, message = (text.replace("FOLDER", str(tmp_path)) for text in (spec, message))
+    with pytest.raises(ConfigError, match=message):
+        open_source(spec)

@@ -4,8 +4,9 @@ import collections
 import glob
 import os
 import pathlib
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from absl import app, flags
@@ -29,10 +30,23 @@ def define(given: str, licence: str) -> None:
     flags.DEFINE_integer("short_side", 0, "Bound of the shorter side in pixels; 0 keeps every image.", lower_bound=0)
     flags.DEFINE_integer("quality", Encoding.quality, "JPEG quality of images that are made smaller.", 1, 100)
     flags.DEFINE_string("tokenizer", "", "SentencePiece model that measures captions; without it words are counted.")
-    flags.DEFINE_float("max_bad_share", 0.05, "Share of examples that may be dropped.", 0, 1)
+    flags.DEFINE_float("max_bad_share", 0.05, "Share of examples that may be dropped, and of tars cut short.", 0, 1)
     flags.DEFINE_string("licence", licence, "Noted in the manifest.")
     flags.DEFINE_string("attribution", "", "Noted in the manifest.")
     flags.DEFINE_string("runner", "", "Apache Beam runner, as DirectRunner; its options follow after --.")
+
+
+def define_split() -> None:
+    """Defines --split, for data that comes in splits."""
+    flags.DEFINE_string("split", "train", "Name of the split.")
+
+
+def split() -> str:
+    """The name in --split, with which names of files begin; raises ValueError for one that could not."""
+    name = flags.FLAGS.split
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(f'--split="{name}": give a name of letters, digits, _ and -')
+    return name
 
 
 def encoding() -> Encoding:
@@ -72,9 +86,11 @@ def paths(flag: str, suffix: str) -> list[pathlib.Path]:
 
 
 def local(out: str) -> pathlib.Path:
-    """The folder in --out; raises ValueError for one in a bucket, which would become a folder called "gs:" here."""
+    """The folder in --out; raises ValueError for a file or a bucket, which would become a folder called "gs:"."""
     if "://" in out:
         raise ValueError(f"--out={out}: shards are written to a folder of this machine; copy that one to the bucket")
+    if pathlib.Path(out).is_file():
+        raise ValueError(f"--out={out}: this is a file; name a folder")
     return pathlib.Path(out)
 
 
@@ -87,12 +103,13 @@ def write(
     settings: Mapping[str, Any] | None = None,
     families: Mapping[str, Family] | None = None,
     dropped: Mapping[str, Sequence[str]] | None = None,
+    unread: Collection[str] = (),
     unit: str = " examples",
     replace: bool = False,
 ) -> None:
     """Writes what the flags ask for, and prints what was written.
 
-    `dropped` are names of what is in none of the plans, by reason.
+    `dropped` are names of what is in none of the plans, by reason; `unread` is of `records.write_all`.
 
     Raises:
       ValueError: two shards have one name; the folder has other shards, which only `replace` may remove; or --tokenizer
@@ -100,6 +117,8 @@ def write(
     """
     values, dropped = flags.FLAGS, dropped or {}
     out = local(values.out)
+    if not 0 <= values.max_bad_share <= 1:  # the bounds of a flag let nan pass
+        raise ValueError(f"--max_bad_share={values.max_bad_share}: give a share, from 0 to 1")
     for name, count in collections.Counter(plan.name for plan in plans).items():
         if count > 1:
             raise ValueError(
@@ -134,6 +153,7 @@ def write(
         plans,
         lengths=lengths,
         max_dropped=values.max_bad_share,
+        unread=unread,
         unit=unit,
         run=runners.runner(values.workers, values.runner, argv[1:]),
     )

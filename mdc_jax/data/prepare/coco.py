@@ -11,6 +11,7 @@ from typing import Any
 from absl import flags
 
 from mdc_jax.data.prepare import arguments, files
+from mdc_jax.data.sources import folder
 
 
 def read(annotations: pathlib.Path, root: pathlib.Path) -> tuple[list[files.Entry], int]:
@@ -34,7 +35,7 @@ def read(annotations: pathlib.Path, root: pathlib.Path) -> tuple[list[files.Entr
                 others += 1
             else:
                 of_image.append(annotation["caption"])
-        licences = {licence["id"]: licence.get("name", "") for licence in content.get("licenses", ())}
+        licences = {licence["id"]: licence.get("name", "") for licence in content.get("licenses") or ()}
         entries = [_entry(root, image, captions[identity], licences) for identity, image in sorted(images.items())]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(
@@ -52,6 +53,8 @@ def _entry(
     path = pathlib.PurePath(image["file_name"])
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{image['file_name']} lies outside of the folder of images")
+    if not folder.can_be(path):
+        raise ValueError(f"no file can be called {image['file_name']!r}, as image {image['id']} is")
     about = {"file": path.as_posix(), "id": image["id"], "licence": licences.get(image.get("license"), "")}
     return files.Entry(root / path, tuple(captions), {}, about)
 
@@ -61,7 +64,7 @@ def main(argv: list[str]) -> None:
     entries, others = read(pathlib.Path(values.annotations), arguments.folder())
     if others:
         print(f"{others} captions are of images that {values.annotations} does not list; they are left out")
-    plans = files.plans(values.split, entries, arguments.encoding())
+    plans = files.plans(arguments.split(), entries, arguments.encoding())
     settings = {"captions_of_other_images": others}
     arguments.write(argv, f"coco {pathlib.Path(values.annotations).name}", plans, settings=settings)
 
@@ -69,5 +72,5 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     arguments.define("The folder of images.", "annotations CC-BY-4.0; images as stated by their owners")
     flags.DEFINE_string("annotations", None, "JSON file of captions.", required=True)
-    flags.DEFINE_string("split", "train", "Name of the split.")
+    arguments.define_split()
     arguments.run(main)

@@ -1,19 +1,22 @@
 """Image files with captions from elsewhere, as plans of shards."""
 
 import dataclasses
+import errno
 import hashlib
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mdc_jax.data import images
 from mdc_jax.data.prepare import collection
 from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.example import Example
-from mdc_jax.data.prepare.samples import MAX_CAPTION
 from mdc_jax.data.sources.base import BadRecord
-from mdc_jax.data.texts import has_words
+from mdc_jax.data.texts import MAX_CAPTION, has_words
 
 SHARD_SIZE = 4_096  # images
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +53,9 @@ class FilesPlan:
         for entry in self.entries:
             known = dataclasses.replace(entry, path=pathlib.Path(entry.path.name))
             digest.update(repr(known).encode(errors="surrogatepass"))
-            if entry.path.exists():
-                digest.update(hashlib.sha256(entry.path.read_bytes()).digest())
+            if os.path.isfile(entry.path):  # others are not read: a pipe would be waited for
+                with entry.path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
     def examples(self) -> Iterator[Example | BadRecord]:
@@ -70,12 +74,15 @@ class FilesPlan:
             raise BadRecord("huge caption")
         try:
             image = self._image(entry.path)
-        except FileNotFoundError as error:
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
             raise BadRecord("no image file") from error
         return Example(image, captions, entry.labels, entry.about, dict(zip(entry.columns, others, strict=True)))
 
     def _image(self, path: pathlib.Path) -> bytes:
-        return collection.render(path) if path.suffix.lower() == ".svg" else self.encoding(path.read_bytes())
+        content = images.read(path)
+        return collection.render(path) if path.suffix.lower() == ".svg" else self.encoding(content)
 
 
 def plans(split: str, entries: Sequence[Entry], encoding: Encoding) -> list[FilesPlan]:

@@ -88,7 +88,8 @@ class Manifest:
         try:
             content = json.loads(path.read_bytes())
             if content["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"format_version {content['format_version']}, expected {FORMAT_VERSION}")
+                kind = _Newer if content["format_version"] > FORMAT_VERSION else ValueError
+                raise kind(f"format_version {content['format_version']}, expected {FORMAT_VERSION}")
             content = {"lengths": {}, "parts": [], "audit": {}, "named": {}} | content  # later than the first manifests
             fields = {field.name: content[field.name] for field in dataclasses.fields(cls)}
             fields["families"] = {name: _read_family(family) for name, family in content["families"].items()}
@@ -99,9 +100,12 @@ class Manifest:
                 raise ValueError(f"lengths are {lengths}")
             return cls(**fields)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"{path} is no manifest of prepared records ({error}); remove it and prepare the data again"
-            ) from error
+            fix = "update mdc_jax" if isinstance(error, _Newer) else "remove it and prepare the data again"
+            raise ValueError(f"{path} is no manifest of prepared records ({error}); {fix}") from error
+
+
+class _Newer(ValueError):
+    """The data is fine, and this code too old for it."""
 
 
 def _read_family(content: dict[str, Any]) -> Family:

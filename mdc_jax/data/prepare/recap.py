@@ -9,7 +9,7 @@ smaller or encoded them anew, which it does unless told otherwise, its own note 
 
 from absl import flags
 
-from mdc_jax.data.prepare import arguments, recaptions
+from mdc_jax.data.prepare import arguments, recaptions, tar
 from mdc_jax.data.prepare.records import TooManyDropped
 
 
@@ -17,7 +17,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     captions = recaptions.Captions.open(arguments.paths("captions", ".parquet"))
     plans = [
-        recaptions.RecapPlan(path, values.split, arguments.encoding(), captions=captions, verify=values.verify)
+        recaptions.RecapPlan(path, arguments.split(), arguments.encoding(), captions=captions, verify=values.verify)
         for path in arguments.paths("from", ".tar")
     ]
     try:
@@ -27,6 +27,7 @@ def main(argv: list[str]) -> None:
             plans,
             columns=recaptions.COLUMNS,
             settings={"verify": values.verify},
+            unread=tar.UNREAD,
             unit="B",
         )
     except TooManyDropped as error:
@@ -40,5 +41,5 @@ if __name__ == "__main__":
     arguments.define("Folders of tars, or globs of them.", "captions CC-BY-4.0; images as stated by their owners")
     flags.DEFINE_list("captions", None, "Folders of parquet files, or globs of them.", required=True)
     flags.DEFINE_enum("verify", "image", recaptions.VERIFY, "Whose sha256: of the tar's bytes, or noted at download.")
-    flags.DEFINE_string("split", "train", "Name of the split.")
+    arguments.define_split()
     arguments.run(main)

@@ -13,7 +13,7 @@ import json
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
@@ -40,6 +40,7 @@ NAMED_OF_A_REASON = 3  # dropped examples that a shard names, of every reason
 _NAMED = 1_000  # ... and all shards together
 _SHOWN = 20  # ... and the terminal
 _NAME_LENGTH = 120  # characters; names come from the data
+_KEPT = "What is finished is kept: repair the data, or allow more (--max_bad_share), and run again."
 _JUDGE_AFTER = 1_000  # examples before the share of dropped ones is judged, except at the end
 # Encoded images do not compress; one record a group makes reading at random as fast as in order.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
@@ -119,6 +120,7 @@ def write_all(
     *,
     lengths: Lengths = WORDS,
     max_dropped: float = 1.0,
+    unread: Collection[str] = (),
     unit: str = " examples",
     run: Runner = in_process,
 ) -> Manifest:
@@ -132,7 +134,8 @@ def write_all(
       manifest: what is known of the data beforehand.
       plans: a shard each, with different names.
       lengths: measures captions.
-      max_dropped: the share of examples that may be dropped, of those which the plans try.
+      max_dropped: the share of examples that may be dropped, of those which the plans try, and of plans with `unread`.
+      unread: reasons to drop something that stand for the rest of a plan's input, whatever that held.
       unit: of the plans' sizes.
       run: where the work is done.
 
@@ -146,7 +149,7 @@ def write_all(
     (directory / _JOURNAL).mkdir(parents=True, exist_ok=True)
     manifest = dataclasses.replace(manifest, shards={}, lengths=lengths.describe(), complete=False)
     dataclasses.replace(manifest, shards=earlier).write(directory)
-    tally = _Tally(manifest, max_dropped)
+    tally = _Tally(manifest, max_dropped, len(plans), unread)
     bar = tqdm.tqdm(total=sum(plan.size for plan in plans), unit=unit, unit_scale=unit == "B")
     with bar, contextlib.closing(run(tasks)) as done:
         for task, shard in done:
@@ -236,8 +239,10 @@ def _whole(path: pathlib.Path, shard: Shard) -> bool:
 class _Tally:
     """What was kept and dropped so far; names the first dropped examples on the terminal."""
 
-    def __init__(self, manifest: Manifest, max_dropped: float) -> None:
+    def __init__(self, manifest: Manifest, max_dropped: float, plans: int, unread: Collection[str]) -> None:
         self._max_dropped = max_dropped
+        self._plans, self._unread = plans, frozenset(unread)
+        self._not_to_the_end = 0  # plans
         self._records = 0
         self._dropped = collections.Counter(manifest.dropped)
         self._first: dict[str, str] = {}  # dropped example of every reason
@@ -247,6 +252,7 @@ class _Tally:
     def add(self, shard: Shard) -> None:
         self._records += shard.records
         self._dropped.update(shard.dropped)
+        self._not_to_the_end += not self._unread.isdisjoint(shard.dropped)
         self._name(shard.named)
 
     def _name(self, dropped: Mapping[str, Sequence[str]]) -> None:
@@ -258,13 +264,18 @@ class _Tally:
             self._shown += 1
 
     def judge(self, after: int) -> None:
-        """Raises TooManyDropped where that is so, from `after` examples on."""
+        """Raises TooManyDropped where that is so: of examples from `after` of them on, of inputs at once."""
+        if self._not_to_the_end > self._max_dropped * self._plans:
+            raise TooManyDropped(
+                f"{self._not_to_the_end} of {self._plans} inputs cannot be read to their end ({self._reasons()}), more "
+                f"than the allowed share of {self._max_dropped:g}, and what they held is not known. {_KEPT}",
+                self._dropped,
+            )
         dropped = self._dropped.total()
         if self._records + dropped >= after and dropped > self._max_dropped * (self._records + dropped):
             raise TooManyDropped(
                 f"{dropped} of {self._records + dropped} examples cannot be used ({self._reasons()}), more than the "
-                f"allowed share of {self._max_dropped:g}. What is finished is kept: repair the data, or allow more "
-                "(--max_bad_share), and run again.",
+                f"allowed share of {self._max_dropped:g}. {_KEPT}",
                 self._dropped,
             )
 

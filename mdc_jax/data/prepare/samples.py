@@ -11,20 +11,17 @@ from typing import Any, BinaryIO
 
 import pyarrow
 
-from mdc_jax.data import parquet
+from mdc_jax.data import images, parquet
 from mdc_jax.data.prepare import tar
 from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.lengths import CAPTION
 from mdc_jax.data.sources.base import BadRecord
 from mdc_jax.data.sources.folder import SUFFIXES
-from mdc_jax.data.texts import has_words
-
-MAX_CAPTION = 10_000  # characters; longer ones are no captions
+from mdc_jax.data.texts import MAX_CAPTION, has_words
 
 _TXT, _JSON = "txt", "json"
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in SUFFIXES)
-_MAX_IMAGE = 2**26  # bytes
 _MAX_TEXT = 2**17  # bytes of a caption or of metadata
 _CHUNK = 10_000  # keys that are looked up together
 _NO_IMAGE, _NO_CAPTION = "no image member", "no caption member"
@@ -206,7 +203,7 @@ def _image(file: BinaryIO, sample: tar.Sample) -> bytes:
         raise BadRecord("member twice")
     if not found:
         raise BadRecord(_NO_IMAGE)
-    return _read(file, found[0], _MAX_IMAGE, "huge image")
+    return _read(file, found[0], images.MAX_BYTES, images.TOO_LARGE)
 
 
 def _caption(file: BinaryIO, sample: tar.Sample) -> str:

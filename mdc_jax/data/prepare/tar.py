@@ -13,6 +13,9 @@ from mdc_jax.data.sources.base import BadRecord
 
 MAX_HEADER = 2**16  # bytes of an extended header
 
+CUT, DAMAGED, NONE, HEADER = "tar cut short", "damaged tar", "no tar archive", "tar header too large"
+UNREAD = frozenset((CUT, DAMAGED, NONE, HEADER))  # reasons of a BadTar, behind which any number of examples may be lost
+
 _BLOCK = 512
 _CHUNK = 2**16  # bytes that are read at once behind the end
 _MOST_PADDING = 2**20  # bytes; tar pads to 10 KiB unless it is told otherwise
@@ -112,7 +115,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
             _check_end(file, position)
             return
         if not _checks(header):
-            raise BadTar("damaged tar" if position else "no tar archive")
+            raise BadTar(DAMAGED if position else NONE)
         kind, start = header[156:157], position + _BLOCK
         size = _decimal(pax[b"size"]) if b"size" in pax else 0 if kind in _WITHOUT_DATA else _number(header[124:136])
         more = kind == _SPARSE and header[482]
@@ -121,9 +124,9 @@ def members(file: BinaryIO) -> Iterator[Member]:
             start += _BLOCK
         extended = kind == _LONG_NAME or kind in _PAX
         if extended and size > MAX_HEADER:
-            raise BadTar("tar header too large")
+            raise BadTar(HEADER)
         if start + size > length:
-            raise BadTar("tar cut short")
+            raise BadTar(CUT)
         position = start + -(-size // _BLOCK) * _BLOCK
         if extended:
             content = file.read(size)
@@ -148,7 +151,7 @@ def _check_end(file: BinaryIO, position: int) -> None:
     while rest:
         zeros += len(rest)
         if rest.strip(b"\0") or zeros > _MOST_PADDING:
-            raise BadTar("damaged tar")
+            raise BadTar(DAMAGED)
         rest = file.read(_CHUNK)
 
 
@@ -156,7 +159,7 @@ def _block(file: BinaryIO, position: int) -> bytes:
     file.seek(position)
     block = file.read(_BLOCK)
     if len(block) < _BLOCK:
-        raise BadTar("tar cut short")
+        raise BadTar(CUT)
     return block
 
 
@@ -183,13 +186,13 @@ def _number(field: bytes) -> int:
         return int.from_bytes(field[1:], "big")
     digits = _text(field).strip() or b"0"
     if not digits.isdigit() or b"8" in digits or b"9" in digits:
-        raise BadTar("damaged tar")
+        raise BadTar(DAMAGED)
     return int(digits, 8)
 
 
 def _decimal(field: bytes) -> int:
     if not field.isdigit() or len(field) > 20:
-        raise BadTar("damaged tar")
+        raise BadTar(DAMAGED)
     return int(field)
 
 
@@ -201,7 +204,7 @@ def _pax(content: bytes) -> dict[bytes, bytes]:
         end = position + (_decimal(digits) if space else 0)
         key, equals, value = content[position + len(digits) + 1 : end].partition(b"=")
         if not equals or not value.endswith(b"\n"):
-            raise BadTar("damaged tar")
+            raise BadTar(DAMAGED)
         records[key] = value[:-1]
         position = end
     return records

@@ -66,6 +66,7 @@ def _shown(captions: Iterable[str], total: int) -> Iterator[str]:
 
 def main(_: list[str]) -> None:
     values = flags.FLAGS
+    command.place("out", values.out)
     settings = sections.Tokenizer(
         algorithm=values.algorithm,
         vocab_size=values.vocab_size,

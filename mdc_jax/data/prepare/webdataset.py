@@ -7,7 +7,7 @@ columns of text are kept apart by name: --columns=caption,alt takes KEY.txt and 
 
 from absl import flags
 
-from mdc_jax.data.prepare import arguments, samples
+from mdc_jax.data.prepare import arguments, samples, tar
 from mdc_jax.data.prepare.lengths import CAPTION
 from mdc_jax.data.prepare.records import TooManyDropped
 
@@ -16,16 +16,16 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     columns = arguments.columns()
     paths = arguments.paths("from", ".tar")
-    plans = [samples.TarPlan(path, values.split, arguments.encoding(), columns) for path in paths]
+    plans = [samples.TarPlan(path, arguments.split(), arguments.encoding(), columns) for path in paths]
     source = f"webdataset {' '.join(values['from'].value)}"
     try:
-        arguments.write(argv, source, plans, columns=columns, unit="B")
+        arguments.write(argv, source, plans, columns=columns, unread=tar.UNREAD, unit="B")
     except TooManyDropped as error:
         raise TooManyDropped(f"{error}\n{samples.advice(error.dropped)}".strip(), error.dropped) from error
 
 
 if __name__ == "__main__":
     arguments.define("Folders of tars, or globs of them.", "as stated by the owners of the images")
-    flags.DEFINE_string("split", "train", "Name of the split.")
+    arguments.define_split()
     flags.DEFINE_list("columns", [CAPTION], "Columns of text: caption is KEY.txt, others are fields of KEY.json.")
     arguments.run(main)

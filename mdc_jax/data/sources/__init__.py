@@ -1,6 +1,8 @@
 """Sources by short spec: "NAME" or "NAME:REST", for example "scenes:train,size=48" or "pictures:DIR:train"."""
 
 import importlib
+import os
+import re
 
 from mdc_jax.config import ConfigError
 from mdc_jax.config.parse import did_you_mean
@@ -34,7 +36,10 @@ def open_source(spec: str) -> Source:
     """
     name, _, rest = spec.partition(":")
     if name not in _NAMES:
-        raise ConfigError(f'"{spec}": unknown source "{name}"{did_you_mean(name, _NAMES)}')
+        meant = f"; did you mean folder:{spec}?" if os.path.isdir(spec) else did_you_mean(name, _NAMES)
+        raise ConfigError(f'"{spec}": unknown source "{name}"{meant}')
+    if elsewhere := re.search(r"\b(?!gs://)\w+://", rest):
+        raise ConfigError(f'"{spec}": {elsewhere[0]} cannot be read: copy the data to this machine, or to gs://')
     try:
         source = importlib.import_module(f"mdc_jax.data.sources.{name}").open(rest)
     except (ValueError, OSError, *buckets.errors()) as error:

@@ -21,10 +21,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
+from mdc_jax.data import images
 from mdc_jax.data.sources.base import BadRecord, Family, Record
 from mdc_jax.data.tokenizer import Tokenizer
 
-SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+_READ = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Images too, which are counted as of an unknown format: nobody is to lose them without a word.
+_NOT_READ = (".avif", ".heic", ".heif", ".jp2", ".jxl")
+SUFFIXES = frozenset((*_READ, *_NOT_READ))
 _MOST_CAPTIONS = 1_000  # of an image
 _MACOS_FOLDER, _MACOS_FILE = "__MACOSX", "._"
 _SHOWN = 200  # characters of what is wrong
@@ -37,15 +41,15 @@ class FolderSource:
     def __init__(self, root: pathlib.Path) -> None:
         self.spec = f"folder:{root}"
         self._root = root
-        images = image_files(root)
-        if not images:
-            raise FileNotFoundError(f"{root} has no images ({', '.join(sorted(SUFFIXES))})")
-        self._captions = read_captions(root, images)
+        found = image_files(root)
+        if not found:
+            raise FileNotFoundError(f"{root} has no images ({', '.join(_READ)})")
+        self._captions = read_captions(root, found)
         self._files = sorted(self._captions)
-        names = tuple(sorted({readable(file.parts[0]) for file in images if len(file.parts) > 1}))
+        names = tuple(sorted({readable(file.parts[0]) for file in found if len(file.parts) > 1}))
         self.families: Mapping[str, Family] = {FAMILY: Family("class", names)} if len(names) > 1 else {}
         # Those that only the table names, and links to nowhere.
-        self._missing = frozenset(self._captions.keys() - {file for file in images if (root / file).exists()})
+        self._missing = frozenset(self._captions.keys() - {file for file in found if (root / file).exists()})
         sizes = {file: (root / file).stat().st_size for file in self._files if file not in self._missing}
         content = ((str(file), sizes.get(file), self._captions[file]) for file in self._files)
         self.fingerprint = hashlib.sha256(repr(list(content)).encode(errors="surrogatepass")).hexdigest()
@@ -63,7 +67,7 @@ class FolderSource:
         if self.families:
             names = self.families[FAMILY].names
             labels[FAMILY] = np.int32(names.index(readable(file.parts[0])) if len(file.parts) > 1 else -1)
-        return Record((self._root / file).read_bytes(), captions, labels)
+        return Record(images.read(self._root / file), captions, labels)
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of record `index`, whose file is not read; raises BadRecord where they cannot be."""
@@ -203,16 +207,17 @@ class _BadName(ValueError):
 def _check_name(name: pathlib.Path, table: pathlib.Path, suffixes: frozenset[str]) -> None:
     """Lets the name of an image pass that may lie below the table's folder; raises _BadName."""
     is_image = name.suffix.lower() in suffixes
-    if is_image and not name.is_absolute() and ".." not in name.parts and _can_be(name):
+    if is_image and not name.is_absolute() and ".." not in name.parts and can_be(name):
         return
     why = f"is not below {table.parent}"
-    # Any text may stand where a name should: `os.path.exists` knows that nothing can have it.
-    if not is_image and os.path.exists(table.parent / name):
-        why = f"is there, but is not read as an image; these are: {', '.join(sorted(suffixes))}"
+    if not is_image:
+        # Any text may stand where a name should: `os.path.exists` knows that nothing can have it.
+        there = "is there, but is not read as an image" if os.path.exists(table.parent / name) else "is no image's name"
+        why = f"{there}; these end in {', '.join(sorted(suffixes - {*_NOT_READ}))}"
     raise _BadName(f"{table} names {str(name)[:_SHOWN]}, which {why}")
 
 
-def _can_be(name: pathlib.Path) -> bool:
+def can_be(name: pathlib.PurePath) -> bool:
     """Whether a file can have the name: there is no zero in it, and no half of a character."""
     try:
         return b"\0" not in os.fsencode(name)
@@ -222,9 +227,13 @@ def _can_be(name: pathlib.Path) -> bool:
 
 def _csv_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
     # Strict, since a quote that is not closed would take in all rows behind it.
-    rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{error}: save it as UTF-8") from error
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     if not {"file", column} <= set(rows.fieldnames or ()):
-        raise ValueError(f"its columns are {rows.fieldnames}")
+        raise ValueError(f"its columns are {', '.join(rows.fieldnames)}" if rows.fieldnames else "it is empty")
     try:
         for row in rows:
             if None in row:  # a comma within a caption would cut it short

@@ -108,26 +108,35 @@ def train(captions: Iterable[str], settings: sections.Tokenizer) -> SentencePiec
     except RuntimeError as error:
         if sentences.fault is not None:
             raise sentences.fault from None
+        if not sentences.any:
+            raise ValueError("the source has no captions that a tokenizer could be trained on") from error
         # Its messages are a place in its code, what is wrong, and options of its own command.
         reason = str(error).rpartition("] ")[2].partition(" Increase ")[0].removesuffix(".")
         raise ValueError(
             f"no tokenizer of {settings.vocab_size} pieces could be trained on these captions: {reason}. "
-            "Check that the source has captions, or change tokenizer.vocab_size."
+            "Change tokenizer.vocab_size."
         ) from error
     return SentencePiece(model.getvalue())
 
 
 class _Sentences:
-    """At most `limit` captions with a word in them; `fault` is what they raised, which the library swallows."""
+    """At most `limit` captions with a word in them; `fault` is what they raised, which the library swallows.
+
+    `any` says whether there was one.
+    """
 
     def __init__(self, captions: Iterable[str], limit: int) -> None:
         self._captions = captions
         self._limit = limit
         self.fault: Exception | None = None
+        self.any = False
 
     def __iter__(self) -> Iterator[str]:
         try:
-            yield from itertools.islice(filter(None, (" ".join(text.split()) for text in self._captions)), self._limit)
+            sentences = filter(None, (" ".join(text.split()) for text in self._captions))
+            for sentence in itertools.islice(sentences, self._limit):
+                self.any = True
+                yield sentence
         except Exception as error:
             self.fault = error
             raise
