@@ -15,14 +15,19 @@ from mdc_jax.data.sources.base import Source
 _READ = 1_000  # records whose captions are looked at
 _TOLERATED = 0.01  # share of the captions
 _WORDS = {
-    "flip": "left right clockwise anticlockwise counterclockwise letter letters text word words writing says reads",
+    "flip": (
+        "left right leftmost rightmost leftwards rightwards east west eastern western eastbound westbound "
+        "clockwise anticlockwise counterclockwise letter letters text word words writing says reads"
+    ),
     "random_crop": (
-        "and with two three four five six seven eight nine ten both pair couple several many group row "
+        r"and with \d+ two three four five six seven eight nine ten eleven twelve dozen dozens both pair couple trio "
+        "some several many few all group row crowd "
         "left right top bottom above below beside between behind next corner edge middle center centre background"
     ),
     "color_jitter": (
         "red orange yellow green blue purple violet pink brown black white gray grey silver gold golden beige tan "
-        "turquoise teal maroon navy dark light bright pale color colour colors colours colorful colourful"
+        "turquoise teal maroon navy crimson scarlet cyan magenta olive ivory lavender amber blond blonde "
+        "dark light bright pale color colour colors colours colorful colourful"
     ),
 }
 _WHAT = {

@@ -111,7 +111,10 @@ def test_scenes_allow_none(spec, name):
         ("The house on the left.", "flip"),
         ("A cat and a dog.", "random_crop"),
         ("Two cats.", "random_crop"),
+        ("Players, 11 of them.", "random_crop"),
         ("A RED ball.", "color_jitter"),
+        ("A crimson dress.", "color_jitter"),
+        ("The westbound train.", "flip"),
     ],
 )
 def test_captions_decide_for_other_sources(tmp_path, caption, name):

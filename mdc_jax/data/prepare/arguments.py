@@ -80,7 +80,10 @@ def paths(flag: str, suffix: str) -> list[pathlib.Path]:
         inside = sorted(pathlib.Path(pattern).glob(f"*{suffix}")) if pathlib.Path(pattern).is_dir() else None
         named = sorted(map(pathlib.Path, glob.glob(pattern))) if inside is None else inside
         if not named:
-            raise FileNotFoundError(f"--{flag}={pattern}: no {suffix} file is there; name files, globs or folders")
+            raise FileNotFoundError(
+                f"--{flag}={pattern}: no {suffix} file is there; name files (unpacked where they end in .gz), globs, "
+                "or the folders that they lie in"
+            )
         found |= dict.fromkeys(named)
     return list(found)
 
