@@ -5,9 +5,9 @@
 The same command goes on where it was stopped; --only=1/3 does a part of the entries. See mdc_jax/comparison/README.md.
 
 Hardware: 2 CPU cores, but for full, which is meant for a GPU. quick was run to its end (16 minutes, 28 November
-2026, 2 cores of an Intel Xeon with AVX-512), cpu, padding, position, ratios and pairs in part (configs/results has their
-tables). Other hours are of one core, estimated from runs x steps at the speed of configs/scenes.py (10,000 steps in 6
-minutes) and 5 minutes to evaluate a run.
+2026, 2 cores of an Intel Xeon with AVX-512), cpu, padding, position, ratios and pairs in part (configs/results has
+their tables). Other hours are of one core, estimated from runs x steps at the speed of configs/scenes.py (10,000
+steps in 6 minutes) and 5 minutes to evaluate a run.
 
 Sizes and lists of entries, one of them, as in configs/compare_scenes.py:cpu,prior=.5
     quick         masked diffusion, autoregressive, CLIP; one seed, no controls, no tuning (default; 16 minutes)

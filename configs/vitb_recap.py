@@ -24,7 +24,8 @@ https://huggingface.co/datasets/UCSC-VLAA/Recap-DataComp-1B.
     done
 
 Pairs whose address is dead, or whose image is another one by now, are left out, and images without a row of captions,
-by these numbers one in three (so the share that may be dropped); the manifests say how many there are in the end. The first two tars are held out. The folder may lie in a bucket, as in data=gs://BUCKET/recap.
+by these numbers one in three (so the share that may be dropped); the manifests say how many there are in the end. The
+first two tars are held out. The folder may lie in a bucket, as in data=gs://BUCKET/recap.
 
 Disk for 10M pairs: 350 GB for the tars (DataComp states 450 GB for 12.8 million addresses, images of at most 512
 pixels) and about 560 GB for the records (28 November 2026: 10M by 56 kB, the mean of scikit-learn's two sample
