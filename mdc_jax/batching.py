@@ -10,7 +10,6 @@ import concurrent.futures
 import io
 import math
 import os
-import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -42,7 +41,7 @@ def prepare(image: Image, settings: sections.Image, out: np.ndarray | None = Non
     else.
     """
     if isinstance(image, str | os.PathLike):
-        image = pathlib.Path(image).read_bytes()
+        image = pixels.read(image)
     elif isinstance(image, PIL.Image.Image):
         image = _as_png(image)
     elif isinstance(image, jax.Array):

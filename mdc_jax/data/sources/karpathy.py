@@ -20,6 +20,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from mdc_jax.data import images as pixels
 from mdc_jax.data.sources import options, published
 from mdc_jax.data.sources.base import Family, Record, number
 
@@ -59,7 +60,7 @@ class KarpathySource:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.spec} has {len(self)} records, no {index}")
         entry = self._entries[index]
-        return Record(entry.file.read_bytes(), entry.captions, published_id=entry.published_id)
+        return Record(pixels.read(entry.file), entry.captions, published_id=entry.published_id)
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of record `index`, whose file is not read."""
