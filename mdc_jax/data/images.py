@@ -88,18 +88,23 @@ def decode(data: bytes, needed: tuple[float, float] = (math.inf, math.inf)) -> n
     return _decode(data, needed).pixels
 
 
-def read(path: os.PathLike[str]) -> bytes:
-    """The bytes of an image file.
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Lets a file pass that can be read in a moment and into memory.
 
     Raises:
       BadImage: it is no regular file (a pipe would be waited for), or larger than MAX_BYTES.
-      OSError: it is not there, or cannot be read.
+      OSError: it is not there.
     """
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise BadImage("no regular file")
     if found.st_size > MAX_BYTES:
         raise BadImage(TOO_LARGE)
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of an image file; raises as `check_file`, and OSError where it cannot be read."""
+    check_file(path)
     with open(path, "rb") as file:
         return file.read()
 

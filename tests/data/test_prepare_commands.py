@@ -49,7 +49,10 @@ def test_webdataset_says_what_is_wrong(tmp_path):
     halves = [("a", {"jpg": picture()}), ("b", {"jpg": picture()}), ("a", {"txt": b"a"}), ("b", {"txt": b"b"})]
     write_tar(tmp_path / "apart.tar", halves)
     for arguments, message in (
-        ([f"--from={tmp_path}/none"], "none: no .tar file is there; name files"),
+        (
+            [f"--from={tmp_path}/none"],
+            "none: no .tar file is there; name files (unpacked where they end in .gz), globs, or the folders",
+        ),
         ([f"--from={tmp_path},{tmp_path}/more"], "2 inputs would give"),
         ([f"--from={tmp_path}/0.tar", "--workers=1"], "1 of 2 examples cannot be used (1 x empty caption, as 0.tar a)"),
         ([f"--from={tmp_path}/0.tar", f"--tokenizer={tmp_path}/model"], f"--tokenizer={tmp_path}/model: "),

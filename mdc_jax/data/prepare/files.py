@@ -81,8 +81,10 @@ class FilesPlan:
         return Example(image, captions, entry.labels, entry.about, dict(zip(entry.columns, others, strict=True)))
 
     def _image(self, path: pathlib.Path) -> bytes:
-        content = images.read(path)
-        return collection.render(path) if path.suffix.lower() == ".svg" else self.encoding(content)
+        if path.suffix.lower() == ".svg":
+            images.check_file(path)
+            return collection.render(path)
+        return self.encoding(images.read(path))
 
 
 def plans(split: str, entries: Sequence[Entry], encoding: Encoding) -> list[FilesPlan]:

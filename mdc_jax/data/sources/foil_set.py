@@ -83,7 +83,7 @@ class FoilSet:
 
 
 def _image(case: Case, side: int) -> bytes | np.ndarray:
-    content = case.files[side].read_bytes()
+    content = images.read(case.files[side])
     if case.box is None:
         return content
     left, top, width, height = case.box
