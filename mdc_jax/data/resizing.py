@@ -46,11 +46,7 @@ def resize(pixels: np.ndarray, box: Box, size: int, out: np.ndarray | None = Non
         pixels = cv2.resize(pixels, shape[::-1], interpolation=cv2.INTER_AREA)
         down, right = shape[0] / height, shape[1] / width
         box = Box(box.top * down, box.left * right, box.height * down, box.width * right)
-    rows, columns = _smoothing(box.height / size), _smoothing(box.width / size)
-    if rows is columns is _ONE_TWO_ONE:
-        pixels = cv2.GaussianBlur(pixels, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)  # the same, in half the time
-    elif len(rows) > 1 or len(columns) > 1:
-        pixels = cv2.sepFilter2D(pixels, -1, columns, rows, borderType=cv2.BORDER_REPLICATE)
+    pixels = _smoothed(pixels, _smoothing(box.height / size), _smoothing(box.width / size))
     if whole:
         return cv2.resize(pixels, (size, size), dst=out, interpolation=cv2.INTER_LINEAR)
     # Pixels have their centres at one half.
@@ -60,6 +56,21 @@ def resize(pixels: np.ndarray, box: Box, size: int, out: np.ndarray | None = Non
     return cv2.warpAffine(pixels, to_pixels, (size, size), dst=out, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
+def _smoothed(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """By the fastest of three filters that give the same: two are for 1 2 1, and for three taps in one direction."""
+    taps = len(columns), len(rows)
+    if taps == (1, 1):
+        return pixels
+    if rows is columns is _ONE_TWO_ONE:
+        return cv2.GaussianBlur(pixels, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)
+    if taps in ((1, 3), (3, 1)):
+        side, middle, _ = max(rows, columns, key=len)
+        sigma = math.sqrt(0.5 / math.log(middle / side))  # of the Gaussian through these
+        return cv2.GaussianBlur(pixels, taps, sigma, borderType=cv2.BORDER_REPLICATE)
+    return cv2.sepFilter2D(pixels, -1, columns, rows, borderType=cv2.BORDER_REPLICATE)
+
+
+_NOTHING = np.ones(1, np.float32)
 _ONE_TWO_ONE = np.asarray([0.25, 0.5, 0.25], np.float32)
 
 
@@ -68,12 +79,14 @@ def _smoothing(ratio: float) -> np.ndarray:
     """The kernel f32[taps] that linear interpolation needs before it where an image shrinks by `ratio`.
 
     A triangle of half width r has the variance r^2 / 6, and three taps can have what is missing up to r = 2; around it
-    they are 1 2 1, for speed. Beyond, the kernel is the triangle itself at whole pixels.
+    they are 1 2 1, for speed. A quarter more than is missing comes nearer to Pillow's, on photographs at every r. Up to
+    1.15 the two differ by one grey level at most without any smoothing. Beyond 2.5 the kernel is the triangle itself at
+    whole pixels.
     """
-    if ratio <= 1:
-        return np.ones(1, np.float32)
+    if ratio <= 1.15:
+        return _NOTHING
     if ratio <= 1.71:
-        variance = (ratio**2 - 1) / 6
+        variance = 1.25 * (ratio**2 - 1) / 6
         return np.asarray([variance / 2, 1 - variance, variance / 2], np.float32)
     if ratio <= 2.5:
         return _ONE_TWO_ONE

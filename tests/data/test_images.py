@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_sample_image
 
 from mdc_jax.config import sections
-from mdc_jax.data import images
+from mdc_jax.data import images, resizing
 
 
 def _photo(height, width, seed=0):
@@ -284,6 +284,15 @@ def test_resizing_is_antialiased(shape, mode):
 
     stripes = np.tile(np.asarray([[0], [255]], np.uint8)[:, :, None], (128, 256, 3))
     assert images.prepare(stripes, sections.Image(size=64, resize=mode)).std() < 20  # grey, no pattern
+
+
+@pytest.mark.parametrize("shape", [(90, 120), (90, 90), (150, 80), (80, 150), (80, 130)])
+def test_faster_filters_are_the_general_one(shape):
+    """Which of them smooths, a matter of how far each side shrinks, is a matter of speed alone."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    rows, columns = (resizing._smoothing(side / 80) for side in shape)
+    general = cv2.sepFilter2D(pixels, -1, columns, rows, borderType=cv2.BORDER_REPLICATE).astype(int)
+    assert abs(resizing._smoothed(pixels, rows, columns) - general).max() <= 2
 
 
 _SHAPES = [
