@@ -230,7 +230,10 @@ def test_wrong_folders_are_explained(tmp_path):
         open_source(f"pictures:{tmp_path}:train")
     with pytest.raises(ValueError, match="no file matches"):
         open_source(f"array_record:{tmp_path}/*.arrayrecord")
-    assert len(open_source(f"array_record:{tmp_path / 'a'}/t*-*")) == sum(written.counts().values())
+    with pytest.raises(ValueError, match=r"t\*-\* matches shards of the splits test, train; name one, as in DIR:test"):
+        open_source(f"array_record:{tmp_path / 'a'}/t*-*")
+    both = open_source(f"array_record:{tmp_path / 'a'}/train-*,{tmp_path / 'a'}/test-*")
+    assert len(both) == sum(written.counts().values())
     shard = tmp_path / "a" / "train-0.arrayrecord"
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"train-0.* bytes, it was written with"):

@@ -80,9 +80,10 @@ def paths(flag: str, suffix: str) -> list[pathlib.Path]:
         inside = sorted(pathlib.Path(pattern).glob(f"*{suffix}")) if pathlib.Path(pattern).is_dir() else None
         named = sorted(map(pathlib.Path, glob.glob(pattern))) if inside is None else inside
         if not named:
+            deeper = next(pathlib.Path(pattern).glob(f"*/**/*{suffix}"), None) if inside is not None else None
             raise FileNotFoundError(
                 f"--{flag}={pattern}: no {suffix} file is there; name files (unpacked where they end in .gz), globs, "
-                "or the folders that they lie in"
+                f"or the folders that they lie in{f', as {deeper.parent}' if deeper else ''}"
             )
         found |= dict.fromkeys(named)
     return list(found)

@@ -148,20 +148,24 @@ def open(rest: str, kind: type[_Opened] = ArrayRecordSource) -> _Opened:
 
     Raises:
       FileNotFoundError: there is no such folder, manifest or shard.
-      ValueError: the split is not there, the folder was not finished, or a shard has not the size it was written with.
+      ValueError: the split is not there, the folder was not finished, a glob matches several splits, or a shard has not
+        the size it was written with.
     """
     directory, split = _directory(rest)
     if directory is not None:
         manifest = _manifest(directory)
         paths = [directory / name for name in _split_names(manifest, directory, split)]
     else:
-        paths = [path for pattern in rest.split(",") for path in _matching(epath.Path(pattern))]
+        matching = {pattern: _matching(epath.Path(pattern)) for pattern in rest.split(",")}
+        paths = [*itertools.chain(*matching.values())]
         if not paths:
             raise FileNotFoundError(f"no file matches {rest!r}, and it is no prepared folder with a {MANIFEST}")
         directories = {path.parent for path in paths}
         if len(directories) > 1:
             raise ValueError(f"{rest!r} matches shards in {len(directories)} folders; name shards of one")
         manifest = _manifest(directories.pop())
+        for pattern, found in matching.items():
+            _check_split(pattern, {path.name for path in found}, manifest)
     _check(paths, manifest)
     return kind(f"array_record:{rest}", paths, manifest)
 
@@ -170,6 +174,16 @@ def _matching(pattern: epath.Path) -> list[epath.Path]:
     """The shards that a glob names, without the lengths beside them."""
     paths = pattern.parent.glob(pattern.name) if pattern.parent.exists() else ()
     return sorted(path for path in paths if path.suffix == SUFFIX)
+
+
+def _check_split(pattern: str, names: set[str], manifest: Manifest) -> None:
+    """Raises ValueError for a glob that joins splits, which trains on what is tested; who wants that names both."""
+    splits = [split for split, shards in manifest.splits().items() if names & {*shards}]
+    if len(splits) > 1:
+        raise ValueError(
+            f"{pattern} matches shards of the splits {', '.join(splits)}; name one, as in DIR:{splits[0]}, or the "
+            "shards of each by a glob of their own, separated by commas"
+        )
 
 
 def _check(paths: list[epath.Path], manifest: Manifest) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 
 def read_json(path: pathlib.Path, fields: str) -> Any:
-    """The content of a JSON file, or of the lines of a .jsonl; raises ValueError, which names `fields`, for another."""
+    """The content of a JSON file, or of the lines of a .jsonl.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it has other content; names `fields`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is {'no file' if path.exists() else 'not there'}; it should have {fields}")
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jsonl":
