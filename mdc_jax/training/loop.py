@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from mdc_jax import evaluators, files
+from mdc_jax import evaluators, files, lock
 from mdc_jax.config import ConfigError, dumps, duration, sections, steps, to_dict
 from mdc_jax.data import caption_safety
 from mdc_jax.data.pipeline import TrainBatches, make_tokenizer
@@ -40,7 +40,6 @@ from mdc_jax.training import (
     distributed,
     failures,
     label_families,
-    lock,
     memory,
     sharding,
 )

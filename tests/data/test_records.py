@@ -206,6 +206,17 @@ def test_a_shard_that_vanishes_is_a_read_error_until_it_is_back(tmp_path):
     assert source[0].captions[0].startswith("caption")
 
 
+def test_a_second_run_into_a_folder_is_refused_until_the_first_ends(tmp_path):
+    def run(tasks):
+        with pytest.raises(ConfigError, match=r"another run is at work in .*process \d+ on .*another --out"):
+            records.write_all(tmp_path, _manifest(), _plans(COUNTS))
+        yield from records.in_process(tasks)
+
+    first = records.write_all(tmp_path, _manifest(), _plans(COUNTS), run=run)
+    assert records.write_all(tmp_path, _manifest(), _plans(COUNTS)) == first
+    assert not [path for path in tmp_path.rglob("*") if "lock" in path.name]
+
+
 def test_a_manifest_without_later_fields_is_read(tmp_path):
     written = records.write_all(tmp_path, _manifest(), _plans(COUNTS))
     path = tmp_path / "manifest.json"

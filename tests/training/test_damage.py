@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from etils import epath
 
+from mdc_jax import lock
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.training import checkpoint, lock, loop
+from mdc_jax.training import checkpoint, loop
 from tests import tampering
 from tests.training.test_checkpoint import FORMAT_1, make_state
 from tests.training.test_loop import losses, tiny

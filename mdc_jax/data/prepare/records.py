@@ -20,8 +20,9 @@ from typing import Protocol
 import numpy as np
 import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
 
-from mdc_jax import files
+from mdc_jax import files, lock
 from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.lengths import WORDS, Lengths
 from mdc_jax.data.prepare.manifest import (
@@ -143,13 +144,27 @@ def write_all(
       TooManyDropped: see there, or nothing is left; what was finished is kept.
       ValueError: no example has a text of one of the columns.
       OSError: something could not be read or written.
+      ConfigError: another process is writing there.
     """
+    (directory / _JOURNAL).mkdir(parents=True, exist_ok=True)
+    with lock.hold(epath.Path(directory), "out", f"{_JOURNAL}/{lock.FILE}"):
+        tally = _Tally(manifest, max_dropped, len(plans), unread)
+        return _write_all(directory, manifest, plans, lengths, tally, unit, run)
+
+
+def _write_all(
+    directory: pathlib.Path,
+    manifest: Manifest,
+    plans: Sequence[Plan],
+    lengths: Lengths,
+    tally: "_Tally",
+    unit: str,
+    run: Runner,
+) -> Manifest:
     earlier = finished(directory)
     tasks = [Task(directory, plan, lengths, earlier.get(plan.name)) for plan in plans]
-    (directory / _JOURNAL).mkdir(parents=True, exist_ok=True)
     manifest = dataclasses.replace(manifest, shards={}, lengths=lengths.describe(), complete=False)
     dataclasses.replace(manifest, shards=earlier).write(directory)
-    tally = _Tally(manifest, max_dropped, len(plans), unread)
     bar = tqdm.tqdm(total=sum(plan.size for plan in plans), unit=unit, unit_scale=unit == "B")
     with bar, contextlib.closing(run(tasks)) as done:
         for task, shard in done:

@@ -9,8 +9,8 @@ import textwrap
 import pytest
 from etils import epath
 
+from mdc_jax import lock
 from mdc_jax.config import ConfigError
-from mdc_jax.training import lock
 
 
 def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
@@ -25,7 +25,7 @@ def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
 def test_a_killed_run_lets_go(tmp_path):
     program = f"""
         from etils import epath
-        from mdc_jax.training import lock
+        from mdc_jax import lock
         with lock.hold(epath.Path({str(tmp_path)!r})):
             print("held", flush=True)
             input()
