@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdc_jax.models.layers import attention_implementation
+from mdc_jax.models.layers import KeysValues, attend, attention_implementation
 from mdc_jax.objectives.captioner import Captioner
 
 Weights = Mapping[str, Any]
@@ -149,7 +149,5 @@ def _attend(
 
     query = by_head(queries, "query")
     implementation = attention_implementation(query.dtype, query.shape[-1], keys.shape[1], masked=masked)
-    attended = jax.nn.dot_product_attention(
-        query, by_head(keys, "key"), by_head(values, "value"), implementation=implementation
-    )
+    attended = attend(query, KeysValues(by_head(keys, "key"), by_head(values, "value")), None, implementation)
     return attended.reshape(queries.shape) @ layer["out"]

@@ -4,6 +4,7 @@ Parameters are float32; `dtype` is that of the computation. Kernels are [in, out
 together. Shapes: B batch, Q queries, S keys, D width, H heads.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -116,10 +117,9 @@ class Attention(nn.Module):
 
     def attend(self, queries: jax.Array, memory: KeysValues, mask: jax.Array | None = None) -> jax.Array:
         """As a call, of a memory that `project` made ready."""
-        query = self._by_head(self.query(queries))
-        keys = memory.keys.shape[1]
+        query, keys = self._by_head(self.query(queries)), memory.keys.shape[1]
         implementation = attention_implementation(query.dtype, query.shape[-1], keys, masked=mask is not None)
-        attended = jax.nn.dot_product_attention(query, *memory, mask=mask, implementation=implementation)
+        attended = attend(query, memory, mask, implementation)
         return self.out(checkpoint_name(attended, _ATTENDED).reshape(queries.shape))
 
     def weights(self, queries: jax.Array, memory: KeysValues) -> jax.Array:
@@ -130,6 +130,30 @@ class Attention(nn.Module):
 
     def _by_head(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:2], self.heads, self.width // self.heads)
+
+
+# Of more bytes of attention weights a CPU, whose caches they do not fit in, computes those of one image after another:
+# B/16 takes .8 of the time with 196 patches and .6 with 784, the weights' second computation included.
+_WEIGHTS_AT_ONCE = 2**23
+
+
+def attend(query: jax.Array, memory: KeysValues, mask: jax.Array | None, implementation: str) -> jax.Array:
+    """Means of values [B, S, H, D / H], weighted by the attention of queries [B, Q, H, D / H] to keys; as the queries.
+
+    Args:
+      query, memory: of B images.
+      mask: as `Attention` takes it.
+      implementation: see `attention_implementation`.
+    """
+    whole = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
+    images, queries, heads, _ = query.shape
+    weights = query.dtype.itemsize * images * heads * queries * memory.keys.shape[1]
+    alone = jax.device_count() == 1 and jax.devices()[0].platform == "cpu"  # several share the images
+    if weights <= _WEIGHTS_AT_ONCE or not alone:
+        return whole(query, *memory, mask=mask)
+    masks = None if mask is None else jnp.broadcast_to(mask, (images, *mask.shape[1:]))
+    one = jax.checkpoint(lambda image: whole(*image[:3], mask=image[3]))
+    return jax.lax.map(one, (query, *memory, masks))
 
 
 def attention_implementation(dtype: jnp.dtype, head_dim: int, keys: int, *, masked: bool) -> str:

@@ -65,6 +65,28 @@ def test_what_is_computed_in_bfloat16(monkeypatch, one, expected):
     assert sizes.compute_dtype("bfloat16") == "bfloat16"
 
 
+@pytest.mark.parametrize("shape", [None, (3, 1, 5, 7), (1, 1, 5, 7), (3, 1, 1, 7)])
+def test_a_cpu_that_takes_one_image_after_another_gets_the_same(monkeypatch, shape):
+    """Attention whose weights are large, and its gradients."""
+    given = tuple(jax.random.normal(jax.random.key(n), (3, size, 2, 4)) for n, size in enumerate((5, 7, 7)))
+    mask = None if shape is None else jax.random.bernoulli(jax.random.key(3), 0.6, shape).at[..., 0].set(True)
+
+    def summed(inputs):
+        query, *memory = inputs
+        return (layers.attend(query, layers.KeysValues(*memory), mask, "xla") ** 2).sum()
+
+    def loops():
+        return "scan" in str(jax.make_jaxpr(lambda inputs: summed(inputs))(given))  # anew, it is not kept
+
+    expected = jax.value_and_grad(summed)(given)
+    monkeypatch.setattr(layers, "_WEIGHTS_AT_ONCE", 4 * 3 * 2 * 5 * 7 - 1)
+    assert not loops()  # several devices share the images
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert loops()
+    found = jax.value_and_grad(summed)(given)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+
+
 def test_weights_are_those_by_which_values_are_summed():
     attention = layers.Attention(width=8, heads=2)
     queries, memory = jax.random.normal(jax.random.key(0), (2, 3, 8)), jax.random.normal(jax.random.key(1), (2, 5, 6))
