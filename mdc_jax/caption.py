@@ -1,7 +1,8 @@
 """Captions images: `python -m mdc_jax.caption --workdir=RUN IMAGE ... [--show_steps] [--html=page.html]`.
 
-IMAGE is a file, a folder, or a pattern as in "photos/*.jpg". One that cannot be read is named and skipped. Every
-setting of decoding is a flag, as in --order=random --steps=8 --temperature=1.
+IMAGE is a file, a folder, or a pattern as in "photos/*.jpg". One that cannot be read is named and skipped; a name that
+nothing has stops the command before it writes anything. Settings of decoding are flags, as in --order=random --steps=8
+--temperature=1; the length is --tokens.
 """
 
 import dataclasses
@@ -100,13 +101,13 @@ def main(arguments: Sequence[str]) -> None:
 _SETTINGS = [field.name for field in dataclasses.fields(sections.Decoding) if field.name != "length"]
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "The run whose checkpoint writes.", required=True)
+    flags.DEFINE_string("workdir", None, "The run, or an export of one, whose checkpoint writes.", required=True)
     flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest if not given.")
     flags.DEFINE_integer(
         "tokens", None, "Length of the captions, EOS included; that which the model finds if not given."
     )
-    flags.DEFINE_bool("show_steps", False, "Also print what is there after each step.")
+    flags.DEFINE_bool("show_steps", False, f"Also print what is there after each step. {denoising.REMASKED}")
     flags.DEFINE_string("html", "", "A page to write, on which the captions emerge.")
-    flags.DEFINE_integer("seed", 0, "Of what is drawn.")
+    flags.DEFINE_integer("seed", 0, "Of what is drawn.", lower_bound=0, upper_bound=2**32 - 1)
     command.define_fields(sections.Decoding, _SETTINGS)
     app.run(command.reported(main), flags_parser=command.parse_arguments)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib.util
 import itertools
+import os
 import pathlib
 import re
 import sys
@@ -126,10 +127,15 @@ def reported(main: Callable[[list[str]], None], *errors: type[Exception]) -> Cal
     def run(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")  # a terminal may have no character for what is printed
         try:
             main(argv)
         except (ConfigError, *errors) as error:
             sys.exit(f"error: {error}")
+        except BrokenPipeError:  # whoever read what is printed has seen enough, as `head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
 
     return run
 

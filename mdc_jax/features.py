@@ -120,16 +120,21 @@ class Encoder:
         on_fault: batching.OnFault = batching.raising,
     ) -> Iterator[Any]:
         """As `_run`, a batch after the other."""
-        one = isinstance(images, str | bytes | os.PathLike | PIL.Image.Image) or getattr(images, "ndim", 4) == 3
-        if one or not hasattr(images, "__len__"):
-            raise ValueError("give a list of images, also where it is one")
-        if not len(images):
-            raise ValueError("there is no image")
+        check_list(images)
         rows = self.rows(len(images))
         return batching.stream(self.loaded, fn, images, rows=rows, seed=seed, more=more, on_fault=on_fault)
 
 
 load = Encoder.load
+
+
+def check_list(images: Sequence[Image]) -> None:
+    """Raises ValueError for what is no list of images, or an empty one."""
+    one = isinstance(images, str | bytes | os.PathLike | PIL.Image.Image) or getattr(images, "ndim", 4) == 3
+    if one or not hasattr(images, "__len__"):
+        raise ValueError("give a list of images, also where it is one")
+    if not len(images):
+        raise ValueError("there is no image")
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("kind", "layer"))

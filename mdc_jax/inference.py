@@ -19,7 +19,7 @@ import numpy as np
 from mdc_jax.batching import Image, OnFault, raising
 from mdc_jax.config import ConfigError, decoding, sections
 from mdc_jax.data.batch import EOS_ID, padded_captions
-from mdc_jax.features import Encoder
+from mdc_jax.features import Encoder, check_list
 from mdc_jax.objectives.base import Features, Objective, Params, Score
 from mdc_jax.objectives.tokens import lengths
 from mdc_jax.report.denoising import Token
@@ -92,8 +92,8 @@ class Model(Encoder):
         """As `caption`, a batch after the other; `on_fault` as in `batching.stream`."""
         section, most = self.loaded.config.objective, self.loaded.config.data.max_tokens
         if not section.writes_captions:
-            scores = "scores captions, but" if self.scorers else "is an image encoder alone and"
-            raise ConfigError(f'the objective "{section.name}" has no decoder: it {scores} writes none')
+            what = "scores captions, but writes none" if self.scorers else "is an image encoder alone"
+            raise ConfigError(f'the objective "{section.name}" has no decoder: it {what}')
         if tokens is not None and not 2 <= tokens <= most:
             raise ConfigError(f"tokens={tokens}: the model writes 2 to {most}, EOS included")
         decoding.check(settings, section)
@@ -113,6 +113,7 @@ class Model(Encoder):
         the kind is "similarity". Raises ConfigError for an unknown scorer, and ValueError for a caption that is longer
         than the model reads, or numbers that do not fit each other.
         """
+        check_list(images)
         known = self.loaded.objective.scorers
         if not known:
             raise ConfigError("an image encoder alone knows no captions, so it scores none")

@@ -56,6 +56,10 @@ def test_a_name_that_is_not_utf_8_can_be_written():
     assert readable(pathlib.Path("a\udcff.png")) == "a\\xff.png"
 
 
+def test_a_name_acts_on_no_terminal():
+    assert readable("a\n\x1b[2J\u00e9.png") == "a\\n\\x1b[2J\u00e9.png"
+
+
 def run(*arguments):
     return commands.run("mdc_jax.caption", f"--workdir={CHECKPOINT}", *arguments)
 
@@ -80,3 +84,4 @@ def test_what_cannot_be_captioned_is_said(folder):
     assert "name a file in it" in run(folder / "a.png", f"--html={folder}").stderr
     assert "no file can be written there" in run(folder / "a.png", f"--html={folder}/a.png/page.html").stderr
     assert "decoding.beams=3" in run(folder / "a.png", "--beams=3").stderr
+    assert "seed" in (refused := run(folder / "a.png", f"--seed={10**20}")).stderr and "Traceback" not in refused.stderr

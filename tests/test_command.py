@@ -1,6 +1,9 @@
 """Files that flags name are tried before the work, and --help lists every flag of a command."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -81,3 +84,25 @@ def test_help_lists_every_flag(module, names):
     done = commands.run(f"mdc_jax.{module}", "--help")
     for name in names:
         assert re.search(rf"^  --(\[no\])?{name}:", done.stdout, re.MULTILINE), name
+
+
+PRINTS = """
+from absl import flags
+from mdc_jax import command
+flags.FLAGS(["command"])
+command.reported(lambda _: print("\\u2591" * 100_000, flush=True))(["command"])
+"""
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly():
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRINTS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 1)
+
+
+def test_a_terminal_without_a_character_shows_another():
+    ascii_alone = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", PRINTS], env=ascii_alone, capture_output=True, text=True, check=True)
+    assert done.stdout == "?" * 100_000 + "\n"

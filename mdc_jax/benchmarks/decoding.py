@@ -139,8 +139,10 @@ def main(_: list[str]) -> None:
         raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
     config, json_file = parse(flags.FLAGS.config), command.place("json", flags.FLAGS.json)
     kind, vocabulary = jax.devices()[0].device_kind, flags.FLAGS.vocabulary or config.tokenizer.vocab_size
-    found = {}
-    for batch in map(int, flags.FLAGS.batches):
+    given, found = flags.FLAGS.batches, {}
+    if not given or not all(text.isdecimal() and int(text) for text in given):
+        raise ConfigError(f"--batches={','.join(given)}: give numbers of captions, as in --batches=8,1")
+    for batch in map(int, given):
         found[batch] = benchmark(config, vocabulary, batch, flags.FLAGS.repeats)
         print(
             f"batch {batch}, {config.data.max_tokens} tokens, vocabulary {vocabulary:,}, {config.model.dtype}, {kind}\n"

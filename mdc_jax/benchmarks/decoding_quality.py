@@ -23,12 +23,15 @@ from mdc_jax.config import sections
 from mdc_jax.data.pipeline import DATA_ERRORS
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.evaluators.captioning import Captioning
+from mdc_jax.exchange import loading
 from mdc_jax.report import plots, tables
-from mdc_jax.training import checkpoint, compilation_cache
+from mdc_jax.training import compilation_cache
 
 _DRAWN = {"right": "share of captions that are right", "distinct": "share of distinct captions", "cider": "CIDEr-D"}
 _WRONG = "wrong/"  # and a kind of claim
-(ORDERS,) = (field.metadata["choices"] for field in dataclasses.fields(sections.Decoding) if field.name == "order")
+ORDERS, _LENGTHS = (
+    field.metadata["choices"] for field in dataclasses.fields(sections.Decoding) if field.name in ("order", "length")
+)
 Found = Mapping[str, Mapping[int, Mapping[str, float]]]  # order → steps → metric → value
 
 
@@ -103,12 +106,13 @@ def _points(counts: Mapping[int, Mapping[str, float]], metric: str) -> Iterator[
 def main(_: list[str]) -> None:
     values = flags.FLAGS
     compilation_cache.enable()
-    loaded = checkpoint.load(values.workdir)
+    loaded = loading.load(values.workdir)
     out = epath.Path(values.out)
     out.mkdir(parents=True, exist_ok=True)
     subject = Subject.of(loaded, out)
-    decoding = sections.Decoding(temperature=values.temperature)
+    decoding = sections.Decoding(temperature=values.temperature, length=values.length)
     section = sections.Captioning(examples=values.examples, decoding=decoding, metrics=values.metrics)
+    Captioning(section).check(loaded.config)
     found: dict[str, dict[int, dict[str, float]]] = {}
     for order in values.orders:
         for count in steps(loaded.config.data.max_tokens - 1):
@@ -125,5 +129,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("examples", 1_000, "Images of the test split.", lower_bound=1)
     flags.DEFINE_list("orders", list(ORDERS), "In which positions are revealed.")
     flags.DEFINE_bool("metrics", False, "Also compare with references, see mdc_jax/evaluators/caption_metrics.py.")
+    flags.DEFINE_enum("length", "model", _LENGTHS, "Where captions end; see Decoding in mdc_jax/config/sections.py.")
     flags.DEFINE_float("temperature", 0.0, "Of the draw of a token; 0: the likeliest.")
     app.run(command.reported(main, *DATA_ERRORS), flags_parser=command.parse_flags)

@@ -21,10 +21,10 @@ from absl import app, flags
 from mdc_jax import command
 from mdc_jax.data.pipeline import DATA_ERRORS, eval_batches
 from mdc_jax.data.sources import open_source
+from mdc_jax.exchange import loading
 from mdc_jax.objectives.base import Features, Objective, Params
 from mdc_jax.report import tables
 from mdc_jax.scoring import elbo, enumeration
-from mdc_jax.training import checkpoint
 
 _REPLICATES = 8
 _SAMPLES = (1, 2, 4, 8, 16)  # masks of a replicate
@@ -113,7 +113,7 @@ def _rms(x: np.ndarray) -> float:
 def main(_: list[str]) -> None:
     arguments = flags.FLAGS
     csv = command.place("csv", arguments.csv)
-    loaded = checkpoint.load(arguments.workdir)
+    loaded = loading.load(arguments.workdir)
     objective, params = loaded.objective, loaded.params
     source = open_source(loaded.config.data.test or loaded.config.data.validation)
     count = arguments.images

@@ -125,7 +125,11 @@ def check(config: sections.Config) -> None:
         *(
             (f"evaluators.{entry_name}.{name}", size, size >= 0 and size != alone, meaning)
             for entry_name, entry in config.evaluators.items()
-            for name, alone, meaning in (("l2_values", 1, "0 (a search), 2 or more"), ("shots", -1, "0 (all) or more"))
+            for name, alone, meaning in (
+                ("l2_values", 1, "0 (a search), 2 or more"),
+                ("shots", -1, "0 (all) or more"),
+                ("picture", -1, "0 (none) or more"),
+            )
             for size in [getattr(entry, name, 0)]
         ),
     ):

@@ -7,11 +7,11 @@ from mdc_jax.config import sections
 from mdc_jax.config.errors import ConfigError
 
 _RANGES = (
-    ("temperature", lambda value: 0 <= value < math.inf, "0 (the likeliest) or more, and finite"),
+    ("temperature", lambda value: value == 0 or 1e-6 <= value < math.inf, "0 (the likeliest) or a number from 1e-6 on"),
     ("top_p", lambda value: 0 < value <= 1, "a share, in (0, 1]"),
-    ("guidance", lambda value: 0 <= value < math.inf, "0 (none) or more, and finite"),
+    ("guidance", lambda value: 0 <= value <= 1000, "0 (none) to 1000"),
     ("beams", lambda value: value >= 1, "at least 1"),
-    ("steps", lambda value: value >= 0, "0 (one token a step) or more"),
+    ("steps", lambda value: 0 <= value <= 10_000, "0 (one token a step) to 10,000"),
     ("threshold", lambda value: 0 <= value < 1, "a probability, in [0, 1)"),
     ("entropy_bound", lambda value: value >= 0, "0 (off) or more nats"),
     ("remask", lambda value: 0 <= value < 1, "a share, in [0, 1)"),

@@ -24,7 +24,8 @@ def missing() -> str:
 def compute(generated: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """METRICS of one generated caption per image against all references of it, over the whole corpus.
 
-    CIDEr-D weighs words by how many of the images have them, so that it depends on which images there are.
+    CIDEr-D weighs words by how many of the images have them, so that it depends on which images there are, and is 0
+    whatever the caption where there is one.
     Raises ValueError where an image has no reference, and OSError where Java cannot run.
     """
     if len(generated) != len(references) or not all(map(len, references)):
@@ -48,5 +49,7 @@ def compute(generated: Sequence[str], references: Sequence[Sequence[str]]) -> di
         values = [*bleu, meteor.compute_score(theirs, ours)[0]]
         values += [metric.compute_score(theirs, ours)[0] for metric in (Rouge(), Cider())]
     finally:
+        if meteor.lock.locked():  # where Java failed; the package would wait for itself when it lets go of this
+            meteor.lock.release()
         meteor.meteor_p.kill()
     return dict(zip(METRICS, map(float, values), strict=True))

@@ -115,7 +115,8 @@ def _compare(
         cells = {(m, columns[prefix]): f"{v:.4f}" for prefix, values in found.items() for m, v in values.items()}
         not_run = {m: reason for m in caption_metrics.METRICS if reason} | {"spice": caption_metrics.NO_SPICE}
         cells |= {(metric, columns[""]): f"not run: {why}" for metric, why in not_run.items()}
-        (out / "metrics.md").write_text(f"{tables.grid(cells)}\n{len(rows):,} images with references\n")
+        alone = "; CIDEr-D says nothing of one, whose words it gives no weight" if len(rows) == 1 else ""
+        (out / "metrics.md").write_text(f"{tables.grid(cells)}\n{len(rows):,} images with references{alone}\n")
     return {prefix + metric: value for prefix, values in found.items() for metric, value in values.items()}
 
 

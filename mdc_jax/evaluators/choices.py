@@ -27,11 +27,12 @@ class Choice:
     ties: int
 
     def interval(self) -> tuple[float, float, float]:
-        """The mean over foils, and its 95% interval: by bootstrap, or exact (Clopper-Pearson) at 0 and 1."""
+        """The mean over foils, and its 95% interval: by bootstrap, or where all foils are equal by the share of others
+        that may have gone unseen (at 0 and 1 this is exact, Clopper-Pearson)."""
         count, mean = len(self.right_N), float(self.right_N.mean())
-        if mean in (0.0, 1.0):  # where a bootstrap has nothing to draw from
-            reach = _TAIL ** (1 / count)
-            return mean, min(mean, reach), max(mean, 1 - reach)
+        if np.ptp(self.right_N) == 0:  # a bootstrap has nothing to draw from
+            others = 1 - _TAIL ** (1 / count)
+            return mean, mean - mean * others, mean + (1 - mean) * others
         means_R = self.right_N @ _resamples(len(self.right_N)) / len(self.right_N)
         low, high = np.percentile(means_R, _PERCENTILES)
         return float(self.right_N.mean()), float(low), float(high)

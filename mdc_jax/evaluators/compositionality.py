@@ -103,9 +103,12 @@ class Compositionality:
         ways = sharding.batch_ways(mesh)
         size = -(-self._section.batch_size // ways) * ways
         foils: list[Foil] = []
+        numbers: list[int] = []
         kept: list[tuple[dict[str, Scored], np.ndarray]] = []
         progress = Progress(f"{source.spec} {kind}", examples)
-        for index, some in enumerate(_batches(subject, source, kind, examples, size)):
+        for index, numbered in enumerate(_batches(subject, source, kind, examples, size)):
+            some = [foil for _, foil in numbered]
+            numbers += [number for number, _ in numbered]
             if subject.should_stop():
                 raise Interrupted
             batch = sharding.to_global(_local_rows(subject, some, size), mesh)
@@ -122,14 +125,16 @@ class Compositionality:
             return None
         # What filled up the last batch is cut off.
         scored, length = jax.tree.map(lambda *rows: np.concatenate(rows)[: len(foils)], *kept)
-        return Result(tuple(foils), length, scored)
+        in_order = {name: scored[name] for name in scorers}  # jit sorts by name
+        return Result(tuple(foils), tuple(numbers), length, in_order)
 
 
-def _batches(subject: Subject, source: Source, kind: str, count: int, size: int) -> Iterator[list[Foil]]:
-    """The first foils of a kind, up to `size` at once, but for those that cannot be read or are too long."""
+def _batches(subject: Subject, source: Source, kind: str, count: int, size: int) -> Iterator[list[tuple[int, Foil]]]:
+    """The first foils of a kind with their numbers, up to `size` at once, but for those that cannot be read or are too
+    long."""
     most = subject.config.data.max_tokens
 
-    def foils() -> Iterator[Foil]:
+    def foils() -> Iterator[tuple[int, Foil]]:
         for index in range(count):
             try:
                 foil = source.foils(kind, index)
@@ -143,7 +148,7 @@ def _batches(subject: Subject, source: Source, kind: str, count: int, size: int)
             if subject.tokenizer.longest(foil.captions) > most:
                 logging.warning("compositionality: foil %d of %s left out: more than %d tokens", index, kind, most)
                 continue
-            yield foil
+            yield index, foil
 
     left = foils()
     return iter(lambda: list(itertools.islice(left, size)), [])

@@ -47,10 +47,11 @@ class Scored(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The foils of a kind, of which the first alone have images, the lengths i32[N, C] of their captions in tokens, EOS
-    included, and what scorers say."""
+    """The foils of a kind, of which the first alone have images, their numbers in the source, the lengths i32[N, C] of
+    their captions in tokens, EOS included, and what scorers say, in the order in which they were asked for."""
 
     foils: tuple[Foil, ...]
+    numbers: tuple[int, ...]
     length_NxC: np.ndarray
     scored: Mapping[str, Scored]
 
@@ -65,7 +66,14 @@ def write(subject: Subject, source: Source, results: Mapping[str, Result], secti
     lines = list(_lines(results))
     rows = [[*line.values(), subject.step] for line in lines]
     tables.write_csv(subject.out / "foils.csv", [*lines[0], "step"], rows)
-    (subject.out / "foils.md").write_text(_markdown(lines, source, subject.step, section.blind_images))
+    text = _markdown(lines, source, subject.step, section.blind_images)
+    least = getattr(subject.config.objective, "interval", (0.0,))[0]
+    if least > 0:
+        text += (
+            f"\nMasks of training had ratios from {least:g} on: what scorers say of captions of which less is masked "
+            "(elbo, pseudo_log_likelihood, greedy_reveal) is of what the model was never shown.\n"
+        )
+    (subject.out / "foils.md").write_text(text)
     with (subject.out / "foils.jsonl").open("w") as file:
         file.writelines(json.dumps(line) + "\n" for line in _examples(results))
     _draw(subject, results, section.picture)
@@ -83,7 +91,11 @@ def _lines(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
                 shape = (len(scores.value), images_of_foil, scores.value.shape[-1])
                 values = np.broadcast_to(scores.value, shape).astype(np.float64)
                 for per, divisor in divisors.items():
-                    for metric, choice, (value, low, high) in _numbers(values / divisor, result.groups):
+                    # Of two images a score of the caption alone chooses one right: .5 by algebra, not by chance.
+                    certain = scores.value.shape[1] == 1 and images_of_foil == 2
+                    for metric, choice, (value, low, high) in _numbers(
+                        values / divisor, result.groups, certain=certain
+                    ):
                         yield {
                             "kind": kind,
                             "images": images_of_foil,
@@ -103,14 +115,15 @@ def _lines(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
 
 
 def _numbers(
-    scores_NxSxC: np.ndarray, groups: Sequence[str]
+    scores_NxSxC: np.ndarray, groups: Sequence[str], *, certain: bool
 ) -> Iterator[tuple[str, choices.Choice, tuple[float, float, float]]]:
-    """What is counted, and its value with its interval."""
+    """What is counted, and its value with its interval, which what is `certain` has none of."""
     found = choices.choices(scores_NxSxC)
     if groups:
         yield choices.MACRO, found[choices.ACCURACY], found[choices.ACCURACY].macro(groups)
     for metric, choice in found.items():
-        yield metric, choice, choice.interval()
+        value = float(choice.right_N.mean())
+        yield metric, choice, (value,) * 3 if certain and not choice.ties else choice.interval()
 
 
 def _rows(score: Score, blinds: Mapping[str, Blind]) -> Iterator[tuple[str, str, float, Score]]:
@@ -182,7 +195,13 @@ def _examples(results: Mapping[str, Result]) -> Iterator[dict[str, Any]]:
                     "right": {metric: float(right_N[index]) for metric, right_N in right[name].items()},
                 }
             tokens = result.length_NxC[index].tolist()
-            line = {"kind": kind, "index": index, "captions": foil.captions, "tokens": tokens, "scorers": scored}
+            line = {
+                "kind": kind,
+                "index": result.numbers[index],
+                "captions": foil.captions,
+                "tokens": tokens,
+                "scorers": scored,
+            }
             yield {**line, "group": foil.group} if foil.group else line
 
 

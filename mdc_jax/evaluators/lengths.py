@@ -18,16 +18,17 @@ from mdc_jax.objectives.base import Objective, Params
 _CAPTIONS = 10_000  # that are counted
 
 
-def training_law(subject: Subject) -> np.ndarray:
+def training_law(subject: Subject, added: int = 0) -> np.ndarray:
     """log of the share of training captions that have 1 ... L tokens, f32[L], EOS included.
 
-    One caption of every length is added to those that are counted, so that no length is impossible.
+    `added` captions of every length join those that are counted: with none, lengths that are not there have -inf.
     """
     most = subject.config.data.max_tokens
     source = open_source(subject.spec("train"))
     lengths = [len(subject.tokenizer.encode(caption, most)) for caption in read_captions(source, _CAPTIONS)]
-    counts = 1 + np.bincount(lengths, minlength=most + 1)[1:]
-    return np.log(counts / counts.sum()).astype(np.float32)
+    counts = added + np.bincount(lengths, minlength=most + 1)[1:]
+    with np.errstate(divide="ignore"):
+        return np.log(counts / counts.sum()).astype(np.float32)
 
 
 class Lengths:
@@ -62,7 +63,8 @@ class Lengths:
         image_N, caption_N = np.nonzero(found["length"] > 0)
         length_N = found["length"][image_N, caption_N]
         of_images_NxL = found["law"][image_N].astype(np.float64)
-        same_NxL = np.broadcast_to(training_law(subject).astype(np.float64), of_images_NxL.shape)
+        law_L = training_law(subject, added=1)  # no length is impossible, so that each has a likelihood
+        same_NxL = np.broadcast_to(law_L.astype(np.float64), of_images_NxL.shape)
         for name, law_NxL in (("model", of_images_NxL), ("training", same_NxL)):
             yield f"log_likelihood/{name}", float(law_NxL[np.arange(len(length_N)), length_N - 1].mean())
             yield f"miscalibration/{name}", miscalibration(np.exp(law_NxL), length_N)

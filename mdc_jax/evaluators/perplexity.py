@@ -185,7 +185,7 @@ def by_share(nats_NxS: np.ndarray, masked_NxS: np.ndarray, maskable_N: np.ndarra
 def _write_curve(subject: Subject, curve: np.ndarray) -> None:
     header = ["masked_share", "nats_per_token", "standard_error", "tokens"]
     tables.write_csv(subject.out / "masked_share.csv", header, curve.tolist())
-    share, loss, error, _ = curve.T
+    share, loss, error, _ = np.nan_to_num(curve).T
     # Mean and 95% interval, as three runs: the band around a line reaches from the lowest to the highest.
     band = np.stack([np.stack([share, loss + side * 1.96 * error], axis=-1) for side in (-1, 0, 1)])
     labels = {"x": "share of the tokens that is masked", "y": "nats per masked token"}
@@ -193,6 +193,11 @@ def _write_curve(subject: Subject, curve: np.ndarray) -> None:
 
 
 def _ratio(value_N: np.ndarray, size_N: np.ndarray) -> tuple[float, float]:
-    """sum(value) / sum(size) and its standard error over the N images or captions (the delta method)."""
+    """sum(value) / sum(size) and its standard error over the images or captions with a size (the delta method); NaN of
+    one."""
     ratio = value_N.sum() / size_N.sum()
-    return float(ratio), float(np.sqrt(np.sum((value_N - ratio * size_N) ** 2)) / size_N.sum())
+    count = np.count_nonzero(size_N)
+    if count == 1:
+        return float(ratio), np.nan
+    variance = np.sum((value_N - ratio * size_N) ** 2) * count / (count - 1)
+    return float(ratio), float(np.sqrt(variance) / size_N.sum())

@@ -60,6 +60,9 @@ for (const figure of document.querySelectorAll('.emerging')) {
 """
 
 
+REMASKED = "A word that was masked again (remask) appears at the step that set it last."
+
+
 @dataclasses.dataclass(frozen=True)
 class Token:
     """A token of a caption: its text, the step that set it last (-1: given), log p of it then, and where it looks.
@@ -101,7 +104,7 @@ def page(title: str, captions: Sequence[Emerging]) -> Page:
     page = Page(title, style=_STYLE, script=_SCRIPT)
     page.paragraph(
         "Move a slider to watch a caption emerge: black is masked. The greener a word, the surer the model was when it "
-        "set it. Point at a word to see where in the image its prediction looked when it was set."
+        f"set it. Point at a word to see where in the image its prediction looked when it was set. {REMASKED}"
     )
     for caption in captions:
         page.markup(_figure(caption))

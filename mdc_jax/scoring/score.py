@@ -27,8 +27,8 @@ class Score:
     `value`. Captions of an image share random numbers within a replicate: the standard error of any
     difference of captions, or of scores that were drawn with one key, is that of the mean of the
     differences of replicates, which is right whatever the two share. Sharing need not gain anything: of scenes
-    captions and the same with one other word it is 3.27 nats at 32 masks where independent numbers
-    give 3.20, and 1.42 and 1.50 at 128 (`configs/results/scenes_monte_carlo.csv`).
+    captions and the same with one other word it is 3.37 nats at 32 masks where independent numbers
+    give 3.34, and 1.45 and 1.55 at 128 (`configs/results/scenes_monte_carlo.csv`).
     """
 
     value: jax.Array

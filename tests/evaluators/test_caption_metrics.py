@@ -1,6 +1,9 @@
 """Our corpus-level numbers are those of COCO's own evaluation."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -60,6 +63,24 @@ def test_a_line_break_in_a_caption_shifts_nothing(values):
 def test_an_image_without_references_is_refused():
     with pytest.raises(ValueError, match="none of them empty"):
         caption_metrics.compute(["a cat"], [[]])
+
+
+def test_java_that_fails_is_an_error_and_no_wait_for_ever(tmp_path):
+    if reason := caption_metrics.missing():
+        pytest.skip(f"not run: {reason}")
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\necho no memory >&2\nexit 1\n")
+    java.chmod(0o755)
+    program = 'from mdc_jax.evaluators import caption_metrics; caption_metrics.compute(["a cat"], [["a dog"]])'
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        timeout=120,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "BrokenPipeError" in done.stderr
 
 
 def test_what_is_missing_is_said(monkeypatch):

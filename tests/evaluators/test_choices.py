@@ -58,9 +58,11 @@ def test_random_scores_are_at_chance_and_the_interval_covers_it():
 
 
 @pytest.mark.parametrize(
-    ("right", "expected"), [(1.0, (1.0, 0.025 ** (1 / 40), 1.0)), (0.0, (0.0, 0.0, 1 - 0.025 ** (1 / 40)))]
+    ("right", "low", "high"),
+    [(1.0, 0.025 ** (1 / 40), 1.0), (0.0, 0.0, 1 - 0.025 ** (1 / 40)), (0.5, 0.025 ** (1 / 40) / 2, None)],
 )
-def test_what_is_always_right_or_never_has_an_exact_interval(right, expected):
+def test_what_is_the_same_for_all_foils_has_an_interval_nevertheless(right, low, high):
+    expected = (right, low, 1 - low if high is None else high)
     assert choices.Choice(np.full(40, right), 0).interval() == pytest.approx(expected)
 
 

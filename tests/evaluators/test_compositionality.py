@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.data.sources.base import Foil
+from mdc_jax.data.sources.base import BadRecord, Foil
 from mdc_jax.evaluators import base, build, compositionality, image_bank
 from mdc_jax.evaluators.base import Interrupted, chosen_scorers
 from mdc_jax.evaluators.blind_decoder import BlindDecoder
@@ -19,6 +19,7 @@ from tests.objectives import tiny
 
 SECTION = sections.Compositionality(examples=20, batch_size=8, blind_images=10)
 DOG = 5  # the token
+UNREADABLE = 5  # a foil
 
 
 class FoilSource(FakeSource):
@@ -27,8 +28,10 @@ class FoilSource(FakeSource):
     foil_kinds = ("swap", "add")
 
     def foils(self, kind: str, index: int) -> Foil:
-        if index >= 13:
+        if index >= 14:
             raise IndexError(index)
+        if index == UNREADABLE:
+            raise BadRecord("damaged image")
         dogs, cats = (np.setdiff1d(np.flatnonzero(self.bits[:, 0] == bit), BAD) for bit in (1, 0))
         pair = (self[int(dogs[index % len(dogs)])].image, self[int(cats[index % len(cats)])].image)
         if kind == "swap":
@@ -151,10 +154,11 @@ def test_similarities_have_no_blind_row_and_nothing_to_debias(found, out):
 
 def test_there_is_a_line_for_each_foil_with_all_its_scores(found, out):
     lines = [json.loads(line) for line in (out / "foils.jsonl").read_text().splitlines()]
-    assert [(line["kind"], line["index"]) for line in lines] == [(k, i) for k in ("swap", "add") for i in range(13)]
+    numbers = [number for number in range(14) if number != UNREADABLE]
+    assert [(line["kind"], line["index"]) for line in lines] == [(k, i) for k in ("swap", "add") for i in numbers]
     first = lines[0]
     assert first["captions"] == ["a dog", "a cat"] and first["tokens"] == [3, 3]
-    assert set(first["scorers"]) == {"text", "seeing", "similarity"}
+    assert list(first["scorers"]) == ["text", "seeing", "similarity"]  # as they were asked for
     seeing = first["scorers"]["seeing"]
     assert seeing["scores"] == [[-1, -2], [-2, -1]] and seeing["right"]["group"] == 1
     assert first["scorers"]["text"]["standard_error_of_difference"] == pytest.approx([3 * 2**0.5] * 2)

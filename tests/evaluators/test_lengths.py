@@ -1,20 +1,31 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from mdc_jax.config import ConfigError, sections
+from mdc_jax.decoding import sampling
 from mdc_jax.evaluators import build, lengths
 from tests.evaluators.fakes import TOKENS, FakeObjective, FakeSource, make_subject
 
 
-def test_the_training_law_counts_captions_and_holds_nothing_impossible(tmp_path, use_source):
+def test_the_training_law_counts_captions(tmp_path, use_source):
     use_source(FakeSource(40))
-    law = np.exp(lengths.training_law(make_subject(tmp_path)))
+    law = np.exp(lengths.training_law(make_subject(tmp_path), added=1))
     assert law.shape == (TOKENS,)
     np.testing.assert_allclose(law.sum(), 1, rtol=1e-6)
     read = 39  # one is damaged; all have two words and EOS
     np.testing.assert_allclose(law, np.array([1, 1, 1 + read, 1]) / (read + TOKENS), rtol=1e-5)
+
+
+def test_lengths_that_no_training_caption_has_are_never_drawn(tmp_path, use_source):
+    use_source(FakeSource(40))
+    law = lengths.training_law(make_subject(tmp_path))
+    assert np.exp(law).tolist() == [0, 0, 1, 0]
+    keys = jax.random.split(jax.random.key(0), 1000)
+    drawn = sampling.choose(np.tile(law, (1000, 1)), keys, temperature=1.0)
+    assert set(np.asarray(drawn).tolist()) == {2}
 
 
 def test_a_law_that_holds_is_calibrated_and_others_are_not():

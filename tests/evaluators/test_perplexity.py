@@ -9,7 +9,7 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError, parse, sections
-from mdc_jax.evaluators import build, check
+from mdc_jax.evaluators import build, check, perplexity
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.evaluators.perplexity import by_share
 from mdc_jax.report import tables
@@ -33,7 +33,7 @@ def test_values_per_caption_and_per_token_with_standard_errors(tmp_path, use_sou
     use_source(source)
     values = dict(build(SECTION).run(make_subject(tmp_path)))
     scores = -(3.0 + 4 + source.bits[IDS, 0])  # "a" and "cat" or "dog", by their token ids
-    error = scores.std() / np.sqrt(len(IDS))
+    error = scores.std(ddof=1) / np.sqrt(len(IDS))
     perplexity = np.exp(-scores.mean() / 3)  # EOS is a token
     expected = {
         "ids/per_caption": scores.mean(),
@@ -49,6 +49,14 @@ def test_values_per_caption_and_per_token_with_standard_errors(tmp_path, use_sou
     assert int(row["tokens"]) == 3 * len(IDS)
     assert float(row["of_it_monte_carlo"]) == pytest.approx(0.5 / np.sqrt(len(IDS)), rel=1e-4)
     assert not (tmp_path / "masked_share.csv").exists()  # nothing is masked
+
+
+def test_the_standard_error_is_that_of_a_sample_and_unknown_of_one_image():
+    rng = np.random.default_rng(0)
+    claimed = [perplexity._ratio(rng.normal(size=4), np.ones(4))[1] ** 2 for _ in range(20_000)]
+    assert np.mean(claimed) == pytest.approx(1 / 4, rel=0.02)
+    value, error = perplexity._ratio(np.array([3.0, 0.0]), np.array([2, 0]))
+    assert value == 1.5 and np.isnan(error)
 
 
 @pytest.mark.parametrize("kind", ["similarity", "heuristic"])
@@ -84,7 +92,7 @@ def test_short_captions_have_few_shares_and_empty_ones_none():
     np.testing.assert_allclose(found[:, 0], [1 / 3, 1 / 2, 1])
     np.testing.assert_allclose(found[:, 1], [1, 4 / 2, 17 / 8])
     np.testing.assert_allclose(found[:, 3], [1, 2, 8])
-    np.testing.assert_allclose(found[2, 2], np.hypot(8 - 2 * 17 / 8, 9 - 6 * 17 / 8) / 8)
+    np.testing.assert_allclose(found[2, 2], 2**0.5 * np.hypot(8 - 2 * 17 / 8, 9 - 6 * 17 / 8) / 8)
 
 
 def test_settings_that_cannot_work_are_refused_before_training(tmp_path, use_source):

@@ -92,8 +92,10 @@ def open(rest: str) -> FolderSource:
 
 
 def readable(name: str | os.PathLike[str]) -> str:
-    r"""The name of a file as text: bytes that are no UTF-8, as in archives from elsewhere, are spelled: "caf\xe9"."""
-    return os.fsencode(name).decode(errors="backslashreplace")
+    r"""The name of a file as text: bytes that are no UTF-8, as in archives from elsewhere, are spelled: "caf\xe9", and
+    so are line breaks and what else a terminal would act on."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def image_files(
