@@ -4,9 +4,11 @@ Parameters are float32; `dtype` is that of the computation. Kernels are [in, out
 together. Shapes: B batch, Q queries, S keys, D width, H heads.
 """
 
+import contextlib
+import contextvars
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -132,6 +134,19 @@ class Attention(nn.Module):
         return x.reshape(*x.shape[:2], self.heads, self.width // self.heads)
 
 
+_devices: contextvars.ContextVar[Sequence[jax.Device] | None] = contextvars.ContextVar("devices", default=None)
+
+
+@contextlib.contextmanager
+def traced_for(devices: Sequence[jax.Device]) -> Iterator[None]:
+    """Programs that are traced in this block are for other devices than those of this machine."""
+    token = _devices.set(devices)
+    try:
+        yield
+    finally:
+        _devices.reset(token)
+
+
 # Of more bytes of attention weights a CPU, whose caches they do not fit in, computes those of one image after another:
 # B/16 takes .8 of the time with 196 patches and .6 with 784, the weights' second computation included.
 _WEIGHTS_AT_ONCE = 2**23
@@ -148,7 +163,8 @@ def attend(query: jax.Array, memory: KeysValues, mask: jax.Array | None, impleme
     whole = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
     images, queries, heads, _ = query.shape
     weights = query.dtype.itemsize * images * heads * queries * memory.keys.shape[1]
-    alone = jax.device_count() == 1 and jax.devices()[0].platform == "cpu"  # several share the images
+    devices = _devices.get() or jax.devices()
+    alone = len(devices) == 1 and devices[0].platform == "cpu"  # several share the images
     if weights <= _WEIGHTS_AT_ONCE or not alone:
         return whole(query, *memory, mask=mask)
     masks = None if mask is None else jnp.broadcast_to(mask, (images, *mask.shape[1:]))

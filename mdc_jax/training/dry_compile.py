@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from mdc_jax.config import sections
+from mdc_jax.models import layers
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import build, collectives, memory, sharding, topology
 from mdc_jax.training import state as train_state
@@ -67,12 +68,13 @@ def plan(config: sections.Config, target: str) -> Plan:
     if config.model.dtype == "auto":
         dtype = "float32" if devices[0].platform == "cpu" else "bfloat16"
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
-    config, why = memory.with_remat(config, config.tokenizer.vocab_size, mesh)
-    objective = build.objective(config, config.tokenizer.vocab_size, mesh)
-    schedule = learning_rate(config.optimizer, 1, 2)
-    program = train_state.program(objective, config.optimizer, schedule, mesh, seed=config.seed)
-    started = time.perf_counter()
-    compiled = _compile(program, _batch(config, objective))
+    with layers.traced_for(devices):
+        config, why = memory.with_remat(config, config.tokenizer.vocab_size, mesh)
+        objective = build.objective(config, config.tokenizer.vocab_size, mesh)
+        schedule = learning_rate(config.optimizer, 1, 2)
+        program = train_state.program(objective, config.optimizer, schedule, mesh, seed=config.seed)
+        started = time.perf_counter()
+        compiled = _compile(program, _batch(config, objective))
     return Plan(
         config=config,
         why_remat=why,
