@@ -21,7 +21,7 @@ Sizes and lists of entries, one of them, as in configs/compare_scenes.py:cpu,pri
     position      masked diffusion, autoregressive in both orders (6,000 steps, three seeds; an hour and a half): for
                   background=first and =last, redundancy=0 and =.8
     ratios        masked language models from 15 to 100 % against masked diffusion on three intervals, without foils,
-                  retrieval and positions (three seeds; 5 hours): for sentences=1 and =4
+                  retrieval and positions (three seeds): for sentences=1 (5 hours) and =4 (16 hours)
     pairs         1,000 to 256,000 training pairs, without these (three seeds; 6 hours)
     smoke         a minute: checks that everything works, learns nothing
 

@@ -26,7 +26,7 @@ def compute(generated: Sequence[str], references: Sequence[Sequence[str]]) -> di
 
     CIDEr-D weighs words by how many of the images have them, so that it depends on which images there are, and is 0
     whatever the caption where there is one.
-    Raises ValueError where an image has no reference, and OSError where Java cannot run.
+    Raises ValueError where an image has no reference, and OSError or ValueError where Java cannot run.
     """
     if len(generated) != len(references) or not all(map(len, references)):
         raise ValueError(f"{len(generated)} captions need as many lists of references, none of them empty")

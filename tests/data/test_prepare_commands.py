@@ -124,7 +124,7 @@ def test_files(tmp_path, command):
         (root / "0.txt").unlink()
         (root / "0.jpg").rename(root / "0\x1b.jpg")
         done = _run(command, f"--from={root}", f"--out={tmp_path}/out", "--max_bad_share=0", "--workers=1")
-        assert "dropped 0?.jpg: no caption" in done.stderr
-        assert "1 of 12 examples cannot be used (1 x no caption, as 0?.jpg)" in done.stderr
+        assert r"dropped 0\x1b.jpg: no caption" in done.stderr
+        assert "1 of 12 examples cannot be used (1 x no caption, as 0\\x1b.jpg)" in done.stderr
     done = _run(command, f"--from={root}/none", f"--out={tmp_path}/out", *more)
     assert "there is no such folder" in done.stderr and "Traceback" not in done.stderr

@@ -71,7 +71,13 @@ def test_java_that_fails_is_an_error_and_no_wait_for_ever(tmp_path):
     java = tmp_path / "java"
     java.write_text("#!/bin/sh\necho no memory >&2\nexit 1\n")
     java.chmod(0o755)
-    program = 'from mdc_jax.evaluators import caption_metrics; caption_metrics.compute(["a cat"], [["a dog"]])'
+    program = """
+from mdc_jax.evaluators import caption_metrics
+try:
+    caption_metrics.compute(["a cat"], [["a dog"]])
+except (OSError, ValueError):  # which of them depends on how far the program got
+    print("reported")
+"""
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -80,7 +86,7 @@ def test_java_that_fails_is_an_error_and_no_wait_for_ever(tmp_path):
         text=True,
         check=False,
     )
-    assert done.returncode == 1 and "BrokenPipeError" in done.stderr
+    assert (done.returncode, done.stdout) == (0, "reported\n"), done.stderr
 
 
 def test_what_is_missing_is_said(monkeypatch):

@@ -14,8 +14,8 @@ def read_json(path: pathlib.Path, fields: str) -> Any:
       FileNotFoundError: there is no such file.
       ValueError: it has other content; names `fields`.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is {'no file' if path.exists() else 'not there'}; it should have {fields}")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there; it should have {fields}")
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jsonl":
