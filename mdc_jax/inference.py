@@ -92,7 +92,11 @@ class Model(Encoder):
         """As `caption`, a batch after the other; `on_fault` as in `batching.stream`."""
         section, most = self.loaded.config.objective, self.loaded.config.data.max_tokens
         if not section.writes_captions:
-            what = "scores captions, but writes none" if self.scorers else "is an image encoder alone"
+            what = (
+                "scores captions, but writes none"
+                if self.scorers
+                else "is an image encoder alone and writes no captions"
+            )
             raise ConfigError(f'the objective "{section.name}" has no decoder: it {what}')
         if tokens is not None and not 2 <= tokens <= most:
             raise ConfigError(f"tokens={tokens}: the model writes 2 to {most}, EOS included")

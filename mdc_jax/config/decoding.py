@@ -7,7 +7,11 @@ from mdc_jax.config import sections
 from mdc_jax.config.errors import ConfigError
 
 _RANGES = (
-    ("temperature", lambda value: value == 0 or 1e-6 <= value < math.inf, "0 (the likeliest) or a number from 1e-6 on"),
+    (
+        "temperature",
+        lambda value: value == 0 or 1e-6 <= value < math.inf,
+        "0 (the likeliest) or from 1e-6 on, and finite",
+    ),
     ("top_p", lambda value: 0 < value <= 1, "a share, in (0, 1]"),
     ("guidance", lambda value: 0 <= value <= 1000, "0 (none) to 1000"),
     ("beams", lambda value: value >= 1, "at least 1"),

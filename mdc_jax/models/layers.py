@@ -134,6 +134,7 @@ class Attention(nn.Module):
         return x.reshape(*x.shape[:2], self.heads, self.width // self.heads)
 
 
+# Those that programs are traced for, where they are not this machine's.
 _devices: contextvars.ContextVar[Sequence[jax.Device] | None] = contextvars.ContextVar("devices", default=None)
 
 

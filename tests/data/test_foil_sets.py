@@ -68,7 +68,7 @@ def test_winoground_has_two_images_of_two_captions(tmp_path):
     (tmp_path / "examples.jsonl").write_text("{}\n")
     with pytest.raises(ConfigError, match=r"with image_0, image_1, caption_0, caption_1"):
         open_source(f"winoground:{tmp_path}")
-    with pytest.raises(ConfigError, match=r"examples\.jsonl"):
+    with pytest.raises(ConfigError, match=r"examples\.jsonl is not there; it should have image_0, image_1"):
         open_source(f"winoground:{tmp_path / 'nowhere'}")
 
 

@@ -43,6 +43,8 @@ def test_webdataset_says_what_is_wrong(tmp_path):
     write_tar(tmp_path / "0.tar", [sample("a", ""), sample("b")])
     (tmp_path / "more").mkdir()
     write_tar(tmp_path / "more" / "0.tar", [sample("a")])
+    (tmp_path / "above" / "below").mkdir(parents=True)
+    write_tar(tmp_path / "above" / "below" / "0.tar", [sample("a")])
     (tmp_path / "cut").mkdir()
     whole = write_tar(tmp_path / "cut" / "0.tar", [sample(f"{number}") for number in range(30)]).read_bytes()
     (tmp_path / "cut" / "1.tar").write_bytes(whole[: len(whole) // 2])  # of 45 examples 1 fault is below the limit
@@ -53,6 +55,7 @@ def test_webdataset_says_what_is_wrong(tmp_path):
             [f"--from={tmp_path}/none"],
             "none: no .tar file is there; name files (unpacked where they end in .gz), globs, or the folders",
         ),
+        ([f"--from={tmp_path}/above"], f"or the folders that they lie in, as {tmp_path}/above/below"),
         ([f"--from={tmp_path},{tmp_path}/more"], "2 inputs would give"),
         ([f"--from={tmp_path}/0.tar", "--workers=1"], "1 of 2 examples cannot be used (1 x empty caption, as 0.tar a)"),
         ([f"--from={tmp_path}/0.tar", f"--tokenizer={tmp_path}/model"], f"--tokenizer={tmp_path}/model: "),

@@ -210,7 +210,7 @@ def test_an_encoder_alone_is_loaded_and_encodes() -> None:
     expected = np.load(GOLDEN / "transformers_vit" / "expected.npz", allow_pickle=False)
     found = model.encode(list(expected["pixels_12"]))
     np.testing.assert_allclose(found["tokens"], expected["tokens_12"], atol=1e-4)
-    with pytest.raises(ConfigError, match="no decoder: it is an image encoder alone"):
+    with pytest.raises(ConfigError, match="no decoder: it is an image encoder alone and writes no captions"):
         model.caption([expected["pixels_12"][0]])
     with pytest.raises(ConfigError, match="knows no captions"):
         model.score([expected["pixels_12"][0]], [["a cat"]])
