@@ -9,7 +9,6 @@ import dataclasses
 import glob
 import os
 import pathlib
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from absl import app, flags
@@ -18,7 +17,8 @@ import mdc_jax
 from mdc_jax import command, inference
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.images import BadImage
-from mdc_jax.data.sources.folder import image_files, readable
+from mdc_jax.data.sources.folder import image_files
+from mdc_jax.data.texts import readable
 from mdc_jax.report import denoising
 from mdc_jax.training import compilation_cache
 
@@ -38,11 +38,10 @@ def find(patterns: Iterable[str]) -> Iterator[pathlib.Path]:
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
     """A file, or the images of a folder; folders within it that cannot be read are named on stderr."""
-
-    def skip(error: OSError) -> None:
-        print(f"skipped {readable(error.filename)}: {error.strerror}", file=sys.stderr)
-
-    return [path / file for file in image_files(path, on_error=skip)] if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    found = image_files(path, on_error=lambda error: command.skipped(error.filename, error.strerror))
+    return [path / file for file in found]
 
 
 def captions(
@@ -57,7 +56,7 @@ def captions(
     def skip(index: int, error: BaseException) -> None:
         if not isinstance(error, OSError | BadImage):
             raise error
-        print(f"skipped {readable(files[index])}: {error}", file=sys.stderr)
+        command.skipped(files[index], error)
         bad.add(index)
 
     numbers = (number for number in range(len(files)) if number not in bad)  # faults of a batch come before its results

@@ -20,6 +20,7 @@ from ml_collections import config_flags
 
 from mdc_jax.config import ConfigError
 from mdc_jax.config.parse import did_you_mean
+from mdc_jax.data.texts import readable
 
 flags.disclaim_key_flags()  # what is defined for a command is listed by its --help
 
@@ -33,12 +34,24 @@ def define_config() -> flags.FlagHolder:
     )
 
 
+def given_config(example: str) -> ml_collections.ConfigDict:
+    """The config of --config; raises ConfigError, which names `example`, where none was given."""
+    if flags.FLAGS.config is None:
+        raise ConfigError(f"give a config, as in --config={example}; --config=help lists them")
+    return flags.FLAGS.config
+
+
 def literal(text: str) -> Any:
     """What a text means as Python writes it, a number or a tuple for instance; else the text itself."""
     try:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return text
+
+
+def skipped(name: str | os.PathLike[str], why: object) -> None:
+    """Names on stderr a file that a command leaves out."""
+    print(f"skipped {readable(name)}: {why}", file=sys.stderr)
 
 
 def define_fields(section: type, names: Iterable[str]) -> None:
@@ -84,7 +97,7 @@ def place(flag: str, file: str | None) -> epath.Path | None:
     return path
 
 
-def wants_help(argv: list[str]) -> bool:
+def _wants_help(argv: list[str]) -> bool:
     return "--config=help" in argv or ("--config", "help") in itertools.pairwise(argv)
 
 
@@ -107,6 +120,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def parse_arguments(argv: list[str]) -> list[str]:
     """As `parse_flags`, for a command that takes arguments, which are returned behind its name."""
+    if "config" in flags.FLAGS and _wants_help(argv):
+        print(describe_configs())
+        sys.exit()
     try:
         _check_config(argv)
         return flags.FLAGS(argv)

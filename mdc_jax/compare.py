@@ -29,11 +29,10 @@ from mdc_jax.training.train_log import NonFiniteError
 
 def main(arguments: Sequence[str]) -> None:
     options, flag = flags.FLAGS, flags.FLAGS["config"]
-    if options.config is None:
-        raise ConfigError("give a comparison, as in --config=configs/compare_scenes.py; --config=help lists them")
+    config = command.given_config("configs/compare_scenes.py")
     if arguments[1:] and not options.merge:
         raise ConfigError(f"unexpected arguments {' '.join(arguments[1:])}: --merge takes folders")
-    comparison, workdir = settings.parse(options.config), epath.Path(options.workdir)
+    comparison, workdir = settings.parse(config), epath.Path(options.workdir)
     runs = execution.choose(comparison, options.only, options.run)
     if options.plan:
         print(estimate.text(comparison, runs, options.topology, options.mfu))
@@ -62,7 +61,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("topology", "v5e:4x4", "With --plan: devices, as --dry_compile of mdc_jax.main takes them.")
     flags.DEFINE_float("mfu", 0.4, "With --plan: share of the devices' peak that training reaches.", 0.0, 1.0)
     command.define_config()
-    if command.wants_help(sys.argv):
-        print(command.describe_configs())
-    else:
-        app.run(command.reported(main, Failure, NonFiniteError, *DATA_ERRORS), flags_parser=command.parse_arguments)
+    app.run(command.reported(main, Failure, NonFiniteError, *DATA_ERRORS), flags_parser=command.parse_arguments)

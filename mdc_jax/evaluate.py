@@ -25,6 +25,7 @@ from mdc_jax.config import ConfigError, parse, sections, to_dict
 from mdc_jax.data.pipeline import DATA_ERRORS
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.exchange import loading
+from mdc_jax.report import evaluations
 from mdc_jax.report.metrics_file import without_nan
 from mdc_jax.training import checkpoint, compilation_cache
 
@@ -105,7 +106,7 @@ def evaluate(workdir: epath.Path, step: int | None) -> None:
     # The files of the run's own evaluation stay as they are where settings are others.
     folder = f"{loaded.step}_changed" if values.set else str(loaded.step)
     beside = workdir.with_suffix("") if workdir.suffix == ".npz" else workdir
-    out = epath.Path(values.out or beside / "evaluations" / folder)
+    out = epath.Path(values.out or beside / evaluations.FOLDER / folder)
     if values.out and values.step == "all":
         out /= str(loaded.step)
     subject = dataclasses.replace(Subject.of(loaded, out), config=config)

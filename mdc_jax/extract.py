@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import itertools
 import pathlib
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,9 +19,9 @@ from mdc_jax import command, features
 from mdc_jax.config import ConfigError
 from mdc_jax.data.images import BadImage
 from mdc_jax.data.sources.folder import image_files
-from mdc_jax.evaluators.base import Progress
 from mdc_jax.exchange import trees
 from mdc_jax.feature_file import Parts
+from mdc_jax.progress import Progress
 
 BATCHES = 8  # of a part, which is what a kill can cost
 
@@ -36,9 +35,7 @@ def extract(
     files were skipped.
     Raises ConfigError where there is no image, and as `Encoder` and `Parts` do.
     """
-    files = image_files(
-        root, on_error=lambda error: print(f"skipped {error.filename}: {error.strerror}", file=sys.stderr)
-    )
+    files = image_files(root, on_error=lambda error: command.skipped(error.filename, error.strerror))
     if not files:
         raise ConfigError(f"--images={root}: there is no image in this folder")
     rows = encoder.rows(len(files))
@@ -56,7 +53,7 @@ def extract(
             raise error
         skipped.add(first + index)
         progress.clear()
-        print(f"skipped {root / files[first + index]}: {error}", file=sys.stderr)
+        command.skipped(root / files[first + index], error)
 
     found = encoder.stream([root / file for file in files[first:]], kind, layer, rows=rows, on_fault=skip)
     for start in range(first, len(files), BATCHES * rows):

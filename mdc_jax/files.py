@@ -1,7 +1,9 @@
 """Files that are whole at every moment, whenever the process is killed: the new one, or what was there before."""
 
 import contextlib
+import json
 from collections.abc import Iterator
+from typing import Any
 
 from etils import epath
 
@@ -21,3 +23,12 @@ def write(path: epath.PathLike, content: str | bytes) -> None:
     """Writes a file whole; text as UTF-8."""
     with whole(path) as unfinished:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def read_json(path: epath.PathLike) -> dict[str, Any] | None:
+    """The object that a JSON file holds; None where it is not there, or damaged."""
+    try:
+        found = json.loads(epath.Path(path).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

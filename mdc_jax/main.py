@@ -28,13 +28,11 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Processes of the run.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", 0, "Which of them this is.")
-_CONFIG = command.define_config()
+command.define_config()
 
 
 def main(_: list[str]) -> None:
-    if _CONFIG.value is None:
-        raise ConfigError("give a config, as in --config=configs/scenes.py; --config=help lists them")
-    config = parse(_CONFIG.value)
+    config = parse(command.given_config("configs/scenes.py"))
     if _DRY_COMPILE.value:
         plan = dry_compile.plan(config, _DRY_COMPILE.value)
         if _OUT.value:
@@ -60,7 +58,4 @@ def run(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if command.wants_help(sys.argv):
-        print(command.describe_configs())
-    else:
-        app.run(run, flags_parser=command.parse_flags)
+    app.run(run, flags_parser=command.parse_flags)

@@ -10,7 +10,6 @@ import pytest
 
 from mdc_jax import caption
 from mdc_jax.config import ConfigError
-from mdc_jax.data.sources.folder import readable
 from tests import commands
 
 CHECKPOINT = commands.ROOT / "tests" / "testdata" / "checkpoint_format_1"
@@ -50,14 +49,6 @@ def test_a_subfolder_that_cannot_be_read_is_named(folder, monkeypatch, capsys):
     monkeypatch.setattr(os, "scandir", scandir)
     assert [path.name for path in caption.find([str(folder)])] == ["a.png", "b.png", "bad.png"]
     assert capsys.readouterr().err == f"skipped {folder / 'more'}: Permission denied\n"
-
-
-def test_a_name_that_is_not_utf_8_can_be_written():
-    assert readable(pathlib.Path("a\udcff.png")) == "a\\xff.png"
-
-
-def test_a_name_acts_on_no_terminal():
-    assert readable("a\n\x1b[2J\u00e9.png") == "a\\n\\x1b[2J\u00e9.png"
 
 
 def run(*arguments):

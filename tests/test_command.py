@@ -1,5 +1,6 @@
 """Files that flags name are tried before the work, and --help lists every flag of a command."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -84,6 +85,30 @@ def test_help_lists_every_flag(module, names):
     done = commands.run(f"mdc_jax.{module}", "--help")
     for name in names:
         assert re.search(rf"^  --(\[no\])?{name}:", done.stdout, re.MULTILINE), name
+
+
+@pytest.mark.parametrize(
+    "name", ["decoding", "train_loop", "length_buckets", "checkpoint", "time_to_quality", "largest_batch", "soak"]
+)
+def test_a_command_that_needs_a_config_says_so(name, monkeypatch):
+    found = flags.FlagValues()
+    for flag in ("config", "json", "out", "gigabytes", "folder"):
+        flags.DEFINE_string(flag, None, "", flag_values=found)
+    flags.DEFINE_string("workdir", "runs/one", "", flag_values=found)
+    flags.DEFINE_integer("steps", 1, "", flag_values=found)
+    found.mark_as_parsed()
+    monkeypatch.setattr(flags, "FLAGS", found)
+    module = importlib.import_module(f"mdc_jax.benchmarks.{name}")
+    with pytest.raises(ConfigError, match=r"give a config, as in --config=configs/.*; --config=help lists them"):
+        module.main([])
+
+
+def test_every_command_that_takes_a_config_lists_them(capsys):
+    flags.DEFINE_string("config", None, "", flag_values=(found := flags.FlagValues()))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
+        patch.setattr(flags, "FLAGS", found)
+        command.parse_flags(["benchmark", "--config=help"])
+    assert left.value.code is None and "configs/scenes.py" in capsys.readouterr().out
 
 
 PRINTS = """

@@ -124,6 +124,13 @@ def test_a_file_that_cannot_be_read_is_not_said_to_be_made_of_other_things(encod
         extract.extract(encoder, folder, tmp_path)
 
 
+def test_a_name_that_would_act_on_a_terminal_is_spelled(encoder, folder, tmp_path, capsys):
+    (tmp_path / "a\x1b[2J.png").write_bytes(b"nonsense")
+    (tmp_path / "good.png").write_bytes((folder / "0.png").read_bytes())
+    assert extract.extract(encoder, tmp_path, tmp_path / "features.npz") == (1, 1)
+    assert f"skipped {tmp_path}/a\\x1b[2J.png: " in capsys.readouterr().err
+
+
 def test_what_cannot_be_extracted_is_said(encoder, tmp_path):
     with pytest.raises(ConfigError, match="no image in this folder"):
         extract.extract(encoder, tmp_path, tmp_path / "out.npz")

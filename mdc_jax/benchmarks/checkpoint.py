@@ -105,7 +105,7 @@ def speed(gigabytes: float, folder: epath.Path) -> Iterator[tuple[str, np.ndarra
 
 def main(_: list[str]) -> None:
     options = flags.FLAGS
-    config = parse(options.config)
+    config = parse(command.given_config("configs/scenes.py"))
     records = len(open_source(config.data.train))
     every = steps(config.checkpoint.every, batch_size=config.data.batch_size, examples_per_epoch=records)
     with tempfile.TemporaryDirectory(dir=options.folder or None) as folder:

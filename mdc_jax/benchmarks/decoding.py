@@ -135,9 +135,7 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def main(_: list[str]) -> None:
-    if flags.FLAGS.config is None:
-        raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
-    config, json_file = parse(flags.FLAGS.config), command.place("json", flags.FLAGS.json)
+    config, json_file = parse(command.given_config("configs/vitb_recap.py")), command.place("json", flags.FLAGS.json)
     kind, vocabulary = jax.devices()[0].device_kind, flags.FLAGS.vocabulary or config.tokenizer.vocab_size
     given, found = flags.FLAGS.batches, {}
     if not given or not all(text.isdecimal() and int(text) for text in given):

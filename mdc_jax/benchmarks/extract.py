@@ -21,7 +21,7 @@ from mdc_jax import batching, command, features
 from mdc_jax.benchmarks import photographs
 from mdc_jax.benchmarks import step as step_
 from mdc_jax.benchmarks.clock import Clock
-from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.config import parse, sections
 from mdc_jax.report import tables
 from mdc_jax.training import checkpoint, sharding
 
@@ -88,9 +88,7 @@ def table(found: Mapping[str, Mapping[str, float]], images: int) -> str:
 
 
 def main(_: list[str]) -> None:
-    if flags.FLAGS.config is None:
-        raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
-    config = parse(flags.FLAGS.config)
+    config = parse(command.given_config("configs/vitb_recap.py"))
     encoder = untrained(config, flags.FLAGS.batch_size)
     rows = encoder.rows(flags.FLAGS.images)
     images = -(-flags.FLAGS.images // rows) * rows

@@ -75,9 +75,7 @@ def measure(config: sections.Config, *, vocab_size: int, caption_tokens: int, li
 
 
 def main(_: list[str]) -> None:
-    if flags.FLAGS.config is None:
-        raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
-    config = step_.resolved(parse(flags.FLAGS.config))
+    config = step_.resolved(parse(command.given_config("configs/vitb_recap.py")))
     step_.check_decoder(config)
     device = jax.local_devices()[0]
     limit = flags.FLAGS.gigabytes * 1e9 if flags.FLAGS.gigabytes else capacity(device)

@@ -18,7 +18,8 @@ from mdc_jax.benchmarks import step as step_
 from mdc_jax.benchmarks.clock import Clock
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data.batch import Batch
-from mdc_jax.data.pipeline import DATA_ERRORS, TrainBatches, make_tokenizer
+from mdc_jax.data.captions import make_tokenizer
+from mdc_jax.data.pipeline import DATA_ERRORS, TrainBatches
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.tokenizer import Tokenizer
 
@@ -58,7 +59,7 @@ def time_steps(
 
 
 def main(_: list[str]) -> None:
-    config = parse(flags.FLAGS.config)
+    config = parse(command.given_config("configs/vitb_recap.py"))
     if not config.data.buckets:
         raise ConfigError("data.buckets=(): give lengths, as in --config.data.buckets='(16, 32, 64)'")
     tokenizer = make_tokenizer(config, open_source(config.data.train))

@@ -78,9 +78,7 @@ def measure(config: sections.Config, vocab_size: int, repeats: int) -> tuple[flo
 
 
 def main(_: list[str]) -> None:
-    if flags.FLAGS.config is None:
-        raise ConfigError("give a config, as in --config=configs/vits_cc3m.py; --config=help lists them")
-    config = parse(flags.FLAGS.config)
+    config = parse(command.given_config("configs/vits_cc3m.py"))
     step_.check_decoder(config)
     rows, csv = checked(config, flags.FLAGS.factors), command.place("csv", flags.FLAGS.csv)
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}\n{_line(HEADER)}\n{'|---' * len(HEADER)}|")

@@ -31,7 +31,7 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.benchmarks import goodput
-from mdc_jax.config import ConfigError, parse
+from mdc_jax.config import parse
 from mdc_jax.report import tables
 from mdc_jax.report.metrics_file import METRICS_FILE, read
 from mdc_jax.training import checkpoint, distributed
@@ -282,9 +282,8 @@ def config_arguments(arguments: Sequence[str]) -> list[str]:
 
 def main(_: list[str]) -> None:
     options = flags.FLAGS
-    if options.config is None:
-        raise ConfigError("give a config, as in --config=configs/scenes.py:runlocal")
-    config, out = parse(options.config), command.place("out", options.out)
+    config = parse(command.given_config("configs/scenes.py:runlocal"))
+    out = command.place("out", options.out)
     arguments = config_arguments(sys.argv[1:])
     workdir = pathlib.Path(options.workdir).absolute()
     events = soak(arguments, workdir, pauses=goodput.pauses(config), kills=options.kills, seed=options.seed)

@@ -133,7 +133,8 @@ def run(variants: Mapping[str, ml_collections.ConfigDict], workdir: epath.Path, 
 def main(_: list[str]) -> None:
     options = flags.FLAGS
     workdir = epath.Path(options.workdir)
-    variants = distinct(options.config, options.only, {**VARIANTS, **dict(map(variant, options.variant))})
+    config = command.given_config("configs/scenes.py")
+    variants = distinct(config, options.only, {**VARIANTS, **dict(map(variant, options.variant))})
     if run(variants, workdir, seeds=options.seeds, points=options.points):
         print(f"\n{(workdir / 'time_to_quality.md').read_text()}\npicture: {workdir / 'time_to_quality.svg'}")
 

@@ -39,7 +39,7 @@ def images_per_second(config: sections.Config, workdir: epath.Path) -> float:
 def main(_: list[str]) -> None:
     steps = flags.FLAGS.steps
     config = dataclasses.replace(
-        parse(flags.FLAGS.config),
+        parse(command.given_config("configs/scenes.py")),
         duration=f"{steps} steps",
         evaluators={},
         log=sections.Log(every=f"{max(steps // _REPORTS, 1)} steps", tensorboard=False),

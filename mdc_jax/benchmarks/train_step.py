@@ -158,9 +158,8 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def main(_: list[str]) -> None:
-    if flags.FLAGS.config is None:
-        raise ConfigError("give a config, as in --config=configs/vitb_recap.py; --config=help lists them")
-    config, json_file = step_.resolved(parse(flags.FLAGS.config)), command.place("json", flags.FLAGS.json)
+    config = step_.resolved(parse(command.given_config("configs/vitb_recap.py")))
+    json_file = command.place("json", flags.FLAGS.json)
     kind = jax.devices()[0].device_kind
     found = {}
     for size in step_.vocabularies(flags.FLAGS.vocabulary, config):

@@ -15,7 +15,7 @@ from mdc_jax import files
 from mdc_jax.comparison import costs
 from mdc_jax.config import parse, sections
 from mdc_jax.evaluate import VALUES_FILE
-from mdc_jax.report import tables
+from mdc_jax.report import evaluations, tables
 from mdc_jax.report.metrics_file import read
 from mdc_jax.training import loop
 
@@ -72,7 +72,7 @@ def _logged(lines: list[dict[str, Any]]) -> Iterator[_Value]:
 
 
 def _evaluated(folder: epath.Path) -> Iterator[_Value]:
-    for step, path in _files(folder, VALUES_FILE):
+    for step, path in evaluations.files(folder, VALUES_FILE):
         for metric, value in json.loads(path.read_text()).items():
             if value is not None:
                 yield (step, path.parent.name, metric), value
@@ -89,17 +89,10 @@ def _trends(measured: Mapping[_Key, float]) -> Iterator[_Value]:
 
 def _tabled(folder: epath.Path) -> Iterator[_Value]:
     for name, columns in TABLES.items():
-        for step, path in _files(folder, name):
+        for step, path in evaluations.files(folder, name):
             for line in tables.read_csv(path):
                 metric = "/".join(line[column] for column in columns if line[column])
                 yield (step, path.parent.name, metric), float(line["value"])
-
-
-def _files(folder: epath.Path, name: str) -> Iterator[tuple[int, epath.Path]]:
-    """By step; folders with other names are evaluations with other settings."""
-    for path in sorted(folder.glob(f"evaluations/*/*/{name}")):
-        if path.parts[-3].isdigit():
-            yield int(path.parts[-3]), path
 
 
 def _split(section: sections.Evaluator) -> str:

@@ -14,7 +14,7 @@ from mdc_jax.comparison.collect import RESULTS_FILE
 from mdc_jax.comparison.entries import total_steps
 from mdc_jax.comparison.plan import PLAN_FILE
 from mdc_jax.config import ConfigError, parse
-from mdc_jax.report import tables
+from mdc_jax.report import evaluations, tables
 from mdc_jax.training import loop
 
 # An evaluator is known by a file that it writes. From the names of its metrics, what is comparable between objectives,
@@ -100,15 +100,9 @@ class Findings:
         """By evaluator, the last file of this name of each run."""
         found: dict[str, dict[Run, epath.Path]] = {}
         for run in self.runs:
-            for evaluator, path in evaluated(run.folder, name).items():
+            for evaluator, path in evaluations.last(run.folder, name).items():
                 found.setdefault(evaluator, {})[run] = path
         return found
-
-
-def evaluated(folder: epath.Path, name: str) -> dict[str, epath.Path]:
-    """By evaluator, the file of this name of the last step of a run that has it."""
-    paths = [path for path in folder.glob(f"evaluations/*/*/{name}") if path.parts[-3].isdigit()]
-    return {path.parts[-2]: path for path in sorted(paths, key=lambda path: (int(path.parts[-3]), path.parts[-2]))}
 
 
 def setting(entry: Mapping[str, Any], key: str) -> str:
@@ -181,4 +175,4 @@ def _curves(
 
 def _known_by(folder: epath.Path) -> dict[str, str]:
     """By evaluator of a run, the file of MEASURES that it writes."""
-    return {evaluator: name for name in MEASURES for evaluator in evaluated(folder, name)}
+    return {evaluator: name for name in MEASURES for evaluator in evaluations.last(folder, name)}

@@ -5,10 +5,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mdc_jax import files
 from mdc_jax.comparison import plan, sequence, tuning
 from mdc_jax.config import ConfigError
-from mdc_jax.report.metrics_file import read
-from mdc_jax.training import loop
+from mdc_jax.report import metrics_file
 
 _RUNS = ("runs/*/seed*", "tuning/*/lr*/seed*", "timing/*")
 _CHOICES = f"tuning/*/{tuning.CHOICE_FILE}"
@@ -22,7 +22,7 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
     """
     if not sources:
         raise ConfigError("--merge: give the workdirs that are to be joined, as in --merge part1 part2")
-    plans = {source: plan.read_json(source / plan.PLAN_FILE) for source in (workdir, *sources)}
+    plans = {source: files.read_json(source / plan.PLAN_FILE) for source in (workdir, *sources)}
     for source in sources:
         if plans[source] is None:
             raise ConfigError(f"--merge: {source} has no {plan.PLAN_FILE}: give the --workdir of a comparison")
@@ -50,7 +50,7 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
             copied.append(str(folder))
         for choice in sorted(source.glob(_CHOICES)):
             place = workdir / choice.relative_to(source)
-            if not place.exists() or plan.read_json(choice)["steps"] > plan.read_json(place)["steps"]:
+            if not place.exists() or files.read_json(choice)["steps"] > files.read_json(place)["steps"]:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(choice, place)
                 copied.append(str(choice))
@@ -76,5 +76,5 @@ def _entries(found: Mapping[str, Any]) -> dict[str, tuple[str, list[str]]]:
 
 def _done(folder: pathlib.Path) -> tuple[int, bool]:
     """The last step of the log of a run, -1 where there is none, and whether it has ended there."""
-    ended = any((folder / name).exists() for name in (loop.RESULTS_FILE, sequence.DIVERGED_FILE))
-    return max((line["step"] for line in read(folder)), default=-1), ended
+    ended = any((folder / name).exists() for name in (metrics_file.RESULTS_FILE, sequence.DIVERGED_FILE))
+    return max((line["step"] for line in metrics_file.read(folder)), default=-1), ended

@@ -62,7 +62,7 @@ def learning_rate(comparison: Comparison, name: str, workdir: epath.Path) -> tup
         return learning_rate(comparison, other, workdir)[0], f"that of {other}"
     if comparison.entries[name].lr:
         return comparison.entries[name].lr, "recorded in the config"
-    choice = read_json(workdir / "tuning" / name / tuning.CHOICE_FILE)
+    choice = files.read_json(workdir / "tuning" / name / tuning.CHOICE_FILE)
     return (choice["chosen"], "tuned") if choice else (0.0, "of the base config")
 
 
@@ -118,8 +118,8 @@ def write(
                 "learning_rate": rate or _base_rate(comparison, name),
                 "learning_rate_source": source,
                 "trained_steps": steps.get(name),
-                "tuning": None if entry.lr else read_json(choice),
-                "timing": read_json(workdir / "timing" / name / budget.TIMING_FILE),
+                "tuning": None if entry.lr else files.read_json(choice),
+                "timing": files.read_json(workdir / "timing" / name / budget.TIMING_FILE),
             }
         )
     every = [
@@ -187,8 +187,3 @@ def command_of(
 
 def _base_rate(comparison: Comparison, name: str) -> float:
     return entries.config_of(comparison, name, seed=0, steps=0, lr=0.0, evaluators={}).optimizer.lr
-
-
-def read_json(path: epath.Path) -> Any:
-    """What a file holds; None where it is not there."""
-    return json.loads(path.read_text()) if path.exists() else None

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from mdc_jax.comparison.findings import Findings, Run, evaluated
+from mdc_jax.comparison.findings import Findings, Run
 from mdc_jax.comparison.significance import bootstrap
+from mdc_jax.report import evaluations
 
 Right = Mapping[str, Mapping[str, float]]  # by what is asked, and example: how right it is
 
@@ -78,10 +79,10 @@ def differences(findings: Findings) -> list[tuple[str, str, str, int, int, tuple
 
 def _of(run: Run) -> dict[tuple[str, str], Mapping[str, float]]:
     """By file and what is asked, the examples of a run."""
-    names = sorted({path.name for path in run.folder.glob("evaluations/*/*/*.jsonl")})
+    names = sorted({path.name for path in run.folder.glob(f"{evaluations.FOLDER}/*/*/*.jsonl")})
     return {
         (f"{evaluator}/{path.name}", asked): examples
         for name in names
-        for evaluator, path in evaluated(run.folder, name).items()
+        for evaluator, path in evaluations.last(run.folder, name).items()
         for asked, examples in read(path).items()
     }

@@ -1,10 +1,8 @@
 """Runs one after the other: what is done is not done again, what was stopped goes on, what is too short is extended."""
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 from etils import epath
@@ -13,6 +11,7 @@ from mdc_jax import files
 from mdc_jax.comparison import provenance, same_run
 from mdc_jax.comparison.entries import total_steps
 from mdc_jax.config import ConfigError, sections
+from mdc_jax.report import metrics_file
 from mdc_jax.training import loop
 from mdc_jax.training.metric_writer import clock
 from mdc_jax.training.train_log import NonFiniteError
@@ -47,7 +46,7 @@ def train(runs: Mapping[epath.Path, sections.Config], *, after: Callable[[epath.
 
 def is_begun(workdir: epath.Path, config: sections.Config) -> bool:
     """Whether a workdir holds the run of a config, of however many steps; raises ConfigError where it holds another."""
-    stored = _read(workdir / loop.CONFIG_FILE)
+    stored = files.read_json(workdir / loop.CONFIG_FILE)
     if stored is not None:
         same_run.check(workdir, stored, config)
     return stored is not None
@@ -71,7 +70,8 @@ def is_finished(workdir: epath.Path, config: sections.Config) -> bool:
 
 def ended_at(workdir: epath.Path) -> int:
     """The step at which the run of a workdir was evaluated to the end; 0 where it was not yet."""
-    return (_read(workdir / loop.RESULTS_FILE) or {}).get("step", 0)
+    ended = metrics_file.read_results(workdir)
+    return ended[0] if ended else 0
 
 
 def diverged(workdir: epath.Path) -> str:
@@ -89,12 +89,3 @@ def _train(workdir: epath.Path, config: sections.Config) -> bool:
     except NonFiniteError as error:
         files.write(workdir / DIVERGED_FILE, f"{error}\n")
         raise
-
-
-def _read(path: epath.Path) -> dict[str, Any] | None:
-    """The object of a JSON file; None where it is not there, or damaged."""
-    try:
-        found = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None

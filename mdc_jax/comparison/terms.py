@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mdc_jax.comparison.findings import Findings
+from mdc_jax.report import evaluations
 from mdc_jax.report.document import Table
 
 
@@ -94,7 +95,7 @@ def commands(findings: Findings) -> Table:
     rows = []
     for run in findings.runs:
         rows.append([run.entry, str(run.seed), "all", run.command])
-        for evaluator in sorted({path.name for path in run.folder.glob("evaluations/*/*")}):
+        for evaluator in sorted({path.name for path in run.folder.glob(f"{evaluations.FOLDER}/*/*")}):
             command = ["python", "-m", "mdc_jax.evaluate", f"--workdir={run.folder}", f"--evaluator={evaluator}"]
             rows.append([run.entry, str(run.seed), evaluator, shlex.join(command)])
     caption = (

@@ -17,8 +17,7 @@ from mdc_jax.comparison import entries, sequence
 from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluators.base import spec_of
-from mdc_jax.report import tables
-from mdc_jax.training import loop
+from mdc_jax.report import metrics_file, tables
 from mdc_jax.training.train_log import NonFiniteError
 
 CHOICE_FILE = "choice.json"
@@ -94,7 +93,8 @@ def _rounded(rate: float) -> float:
 
 
 def _score(comparison: Comparison, folder: epath.Path, name: str, rate: float, steps: int) -> float | None:
-    """The mean probe over families and seeds; -inf where training diverged; None where a signal stopped it."""
+    """The mean probe over families and seeds; -inf where training diverged or a probe has no number; None where a
+    signal stopped it."""
     found = []
     for seed in comparison.tuning.seeds:
         workdir = folder / f"seed{seed}"
@@ -106,9 +106,10 @@ def _score(comparison: Comparison, folder: epath.Path, name: str, rate: float, s
         except NonFiniteError as error:
             print(f"{name} diverges at learning rate {rate:g}: {error}", flush=True)
             return -math.inf
-        results = json.loads((workdir / loop.RESULTS_FILE).read_text())["results"]
+        _, results = metrics_file.read_results(workdir)
         found.append(statistics.fmean(value for key, value in results.items() if key.startswith(f"{PROBE}/")))
-    return statistics.fmean(found)
+    score = statistics.fmean(found)
+    return -math.inf if math.isnan(score) else score
 
 
 def _probed_on_validation(config: sections.Config, probe: sections.LinearProbe) -> sections.Config:

@@ -389,7 +389,8 @@ class Perplexity:
     examples: int = 2_000
     batch_size: int = 100
     scorers: tuple[str, ...] = ()  # ("all",), or names; empty: those that are exact or bounds
-    # A run with objective.null_image_rate=1.0: rows without images, its own and that of the null memory.
+    # A run with objective.null_image_rate=1.0, or an export of it: rows without images, its own and that of the null
+    # memory.
     blind_workdir: str = ""
 
 
@@ -421,7 +422,7 @@ class Compositionality:
     batch_size: int = 50
     scorers: tuple[str, ...] = ()  # ("all",), or names; empty: the first that the objective has
     blind_images: int = 64  # training images over which p(caption | image) is averaged, each as costly as an image
-    blind_workdir: str = ""  # a run with objective.null_image_rate=1.0, which says p(caption) too
+    blind_workdir: str = ""  # a run with objective.null_image_rate=1.0, or an export of it, which says p(caption) too
     picture: int = 1  # foils of each kind in the picture
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import augmentation
-from mdc_jax.data.pipeline import read_captions
+from mdc_jax.data.captions import read_captions
 from mdc_jax.data.sources.base import Source
 
 _READ = 1_000  # records whose captions are looked at

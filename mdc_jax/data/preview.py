@@ -23,11 +23,12 @@ from mdc_jax import command
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data import caption_safety, checksums, leakage, length_buckets
 from mdc_jax.data.batch import Batch
-from mdc_jax.data.pipeline import TrainBatches, make_tokenizer, read_captions
+from mdc_jax.data.captions import make_tokenizer, read_captions
+from mdc_jax.data.pipeline import TrainBatches
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
-from mdc_jax.evaluators.base import Progress
+from mdc_jax.progress import Progress
 from mdc_jax.report import html, plots, tables
 
 _BATCH = 32  # at most

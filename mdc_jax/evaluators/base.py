@@ -4,9 +4,6 @@ Shapes: B examples of a global batch, N examples of a split.
 """
 
 import dataclasses
-import datetime
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -22,6 +19,7 @@ from mdc_jax.data.pipeline import eval_batches
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.objectives.base import Objective, Params
+from mdc_jax.progress import Progress
 from mdc_jax.training import build, checkpoint, sharding
 
 GlobalBatch = Mapping[str, jax.Array]
@@ -198,30 +196,3 @@ def to_host(tree: Any) -> Any:
     if jax.process_count() > 1:
         return multihost_utils.process_allgather(tree, tiled=True)
     return jax.device_get(tree)
-
-
-class Progress:
-    """A line on the terminal for what takes longer than two seconds."""
-
-    def __init__(self, name: str, total: int, done: int = 0) -> None:
-        """Begins where `done` of `total` are done already."""
-        self._name, self._total, self._first = name, total, done
-        self._active = jax.process_index() == 0 and sys.stderr.isatty()
-        self._began = time.monotonic()
-        self._shown_at = self._began + 1.5
-
-    def report(self, done: int) -> None:
-        now = time.monotonic()
-        if self._active and now > self._shown_at + 0.5:
-            self._shown_at = now
-            print(f"\r{self.line(done, now - self._began)}\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def line(self, done: int, seconds: float) -> str:
-        """What is done after so many seconds, and how long the rest takes at that rate."""
-        done = min(done, self._total)
-        left = datetime.timedelta(seconds=round(seconds * (self._total - done) / max(done - self._first, 1)))
-        return f"{self._name}: {done:,} of {self._total:,}, {left} left"
-
-    def clear(self) -> None:
-        if self._active:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -8,8 +8,8 @@ import jax
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluators.base import Subject
+from mdc_jax.exchange import loading
 from mdc_jax.objectives.base import Features, Objective, Params
-from mdc_jax.training import checkpoint
 
 # The kind of scores, and of those that have such settings what they are of (the length, pads, words alone) and on which
 # ratios. Scores of an autoregressive order, or share, are all of log p(caption).
@@ -37,14 +37,14 @@ class BlindDecoder:
 
 
 def check(config: sections.Config, workdir: str) -> None:
-    """Raises ConfigError where the run `workdir` saw images, or was trained in a way with which its scores say
-    something else than those of a run with `config`."""
-    _check(config, checkpoint.config_of(workdir), workdir)
+    """Raises ConfigError where `workdir`, a run or an export of one, saw images, or was trained in a way with which its
+    scores say something else than those of a run with `config`."""
+    _check(config, loading.config_of(workdir), workdir)
 
 
 def load(subject: Subject, workdir: str) -> BlindDecoder:
-    """Loads the run `workdir`; raises ConfigError as `check`, and for another tokenizer."""
-    loaded = checkpoint.load(workdir, mesh=subject.mesh)
+    """Loads a run, or an export of one; raises ConfigError as `check`, and for another tokenizer."""
+    loaded = loading.load(workdir, mesh=subject.mesh)
     _check(subject.config, loaded.config, workdir)
     if loaded.tokenizer.hash != subject.tokenizer.hash:
         raise ConfigError(f"blind_workdir={workdir}: it has another tokenizer, so that its tokens are not the same")

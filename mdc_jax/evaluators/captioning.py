@@ -17,7 +17,7 @@ from etils import epath
 from mdc_jax.config import ConfigError, decoding, sections
 from mdc_jax.data import images
 from mdc_jax.data.sources import open_source
-from mdc_jax.data.sources.base import BadRecord, Source, Verdict
+from mdc_jax.data.sources.base import BadRecord, Source, Verdict, captions_of
 from mdc_jax.data.sources.verdicts import summarize
 from mdc_jax.decoding import sampling
 from mdc_jax.evaluators import caption_metrics
@@ -82,7 +82,7 @@ class Captioning:
                     (f"shuffled/{name}", value) for name, value in found.items() if not name.startswith("recall")
                 )
         if section.metrics:
-            references = [source[i].captions for i in ids]
+            references = [captions_of(source, i) for i in ids]
             yield from _compare(subject.out, captions, references, section.shuffled).items()
         if jax.process_index() == 0:
             _write_lines(subject, source, ids, captions, verdicts)
@@ -93,7 +93,7 @@ def _captioned(source: Source, count: int) -> bool:
     """Whether one of the first `count` images has a caption."""
     for index in range(min(count, len(source))):
         with contextlib.suppress(BadRecord):
-            if source[index].captions:
+            if captions_of(source, index):
                 return True
     return False
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from mdc_jax.evaluators import metrics
 
-_PERCENTILES = (2.5, 97.5)
 _TAIL = 0.025
 
 ACCURACY, TEXT, IMAGE, GROUP = "accuracy", "text", "image", "group"
@@ -33,22 +32,19 @@ class Choice:
         if np.ptp(self.right_N) == 0:  # a bootstrap has nothing to draw from
             others = 1 - _TAIL ** (1 / count)
             return mean, mean - mean * others, mean + (1 - mean) * others
-        means_R = self.right_N @ _resamples(len(self.right_N)) / len(self.right_N)
-        low, high = np.percentile(means_R, _PERCENTILES)
-        return float(self.right_N.mean()), float(low), float(high)
+        means_R = self.right_N @ _weights(count)[:, 1:] / count
+        return mean, *metrics.interval(means_R)
 
     def macro(self, groups: Sequence[str]) -> tuple[float, float, float]:
         """The mean over groups of the mean over their foils, and its 95% interval by bootstrap over the foils."""
-        weights_NxR = np.concatenate([np.ones((len(groups), 1), np.float32), _resamples(len(groups))], axis=1)
-        value, *resampled = metrics.mean_of_groups(self.right_N, np.array(groups), weights_NxR)
-        low, high = np.percentile(resampled, _PERCENTILES)
-        return float(value), float(low), float(high)
+        values_R = metrics.mean_of_groups(self.right_N, np.array(groups), _weights(len(groups)))
+        return float(values_R[0]), *metrics.interval(values_R[1:])
 
 
 @functools.lru_cache(maxsize=4)
-def _resamples(n: int) -> np.ndarray:
+def _weights(n: int) -> np.ndarray:
     """The same f32[n, R] for all that is counted of the same foils: hundreds of numbers."""
-    return metrics.resamples(n)
+    return metrics.once_and_resampled(n)
 
 
 def choices(scores_NxSxC: np.ndarray) -> dict[str, Choice]:

@@ -20,11 +20,12 @@ from mdc_jax.data.batch import padded_captions
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Foil, Source
 from mdc_jax.evaluators import blind_decoder, choices, foil_tables
-from mdc_jax.evaluators.base import Interrupted, Progress, Subject, chosen_scorers, objective_of, spec_of, to_host
+from mdc_jax.evaluators.base import Interrupted, Subject, chosen_scorers, objective_of, spec_of, to_host
 from mdc_jax.evaluators.blind_decoder import BlindDecoder
 from mdc_jax.evaluators.foil_tables import Blind, Result, Scored
 from mdc_jax.evaluators.image_bank import encode, training_images
 from mdc_jax.objectives.base import Features, Objective, Params, Score
+from mdc_jax.progress import Progress
 from mdc_jax.scoring.blind import EXPONENTS, blind, debias
 from mdc_jax.training import sharding
 
@@ -130,14 +131,15 @@ class Compositionality:
 
 
 def _batches(subject: Subject, source: Source, kind: str, count: int, size: int) -> Iterator[list[tuple[int, Foil]]]:
-    """The first foils of a kind with their numbers, up to `size` at once, but for those that cannot be read or are too
-    long."""
+    """The first foils of a kind with their numbers and prepared images, up to `size` at once, but for those that cannot
+    be read or are too long."""
     most = subject.config.data.max_tokens
 
     def foils() -> Iterator[tuple[int, Foil]]:
         for index in range(count):
             try:
                 foil = source.foils(kind, index)
+                prepared = tuple(images.prepare(image, subject.config.image) for image in foil.images)
             except IndexError:
                 return
             except BadRecord as error:
@@ -148,7 +150,7 @@ def _batches(subject: Subject, source: Source, kind: str, count: int, size: int)
             if subject.tokenizer.longest(foil.captions) > most:
                 logging.warning("compositionality: foil %d of %s left out: more than %d tokens", index, kind, most)
                 continue
-            yield index, foil
+            yield index, dataclasses.replace(foil, images=prepared)
 
     left = foils()
     return iter(lambda: list(itertools.islice(left, size)), [])
@@ -165,9 +167,7 @@ def _local_rows(subject: Subject, foils: Sequence[Foil], size: int) -> dict[str,
     max_tokens = subject.config.data.max_tokens
     captions = [[subject.tokenizer.encode(caption, max_tokens) for caption in foil.captions] for foil in rows]
     return {
-        "image": np.stack(
-            [[images.prepare(image, subject.config.image, None) for image in foil.images] for foil in rows]
-        ),
+        "image": np.stack([foil.images for foil in rows]),
         **padded_captions(captions, max_tokens),
     }
 

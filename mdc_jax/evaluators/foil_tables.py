@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mdc_jax.config import sections
-from mdc_jax.data import images
 from mdc_jax.data.sources.base import Foil, Source
 from mdc_jax.evaluators import choices
 from mdc_jax.evaluators.base import Subject
@@ -47,8 +46,9 @@ class Scored(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The foils of a kind, of which the first alone have images, their numbers in the source, the lengths i32[N, C] of
-    their captions in tokens, EOS included, and what scorers say, in the order in which they were asked for."""
+    """The foils of a kind, of which the first alone have (prepared) images, their numbers in the source, the lengths
+    i32[N, C] of their captions in tokens, EOS included, and what scorers say, in the order in which they were asked
+    for."""
 
     foils: tuple[Foil, ...]
     numbers: tuple[int, ...]
@@ -217,7 +217,7 @@ def _draw(subject: Subject, results: Mapping[str, Result], of_each_kind: int) ->
                 chosen = own if scores[index, own, own] > scores[index, own, best] else best
                 examples.append(
                     plots.Captioned(
-                        image=images.prepare(image, subject.config.image, None),
+                        image=image,
                         truth=foil.captions[own],
                         generated=_marked(foil.captions[chosen].split(), foil.captions[own].split()),
                     )

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mdc_jax.config import ConfigError, decoding, sections
-from mdc_jax.data.pipeline import read_captions
+from mdc_jax.data.captions import read_captions
 from mdc_jax.data.sources import open_source
 from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
 from mdc_jax.objectives.base import Objective, Params

@@ -15,6 +15,17 @@ def resamples(n: int, count: int = 1000, seed: int = 0) -> np.ndarray:
     return rng.multinomial(n, np.full(n, 1 / n), size=count).T.astype(np.float32)
 
 
+def once_and_resampled(n: int, count: int = 1000) -> np.ndarray:
+    """Weights f32[n, 1 + count]: every example once, for the value itself, then `resamples`."""
+    return np.concatenate([np.ones((n, 1), np.float32), resamples(n, count)], axis=1)
+
+
+def interval(resampled_R: np.ndarray) -> tuple[float, float]:
+    """The 95% percentile interval of a resampled value, without the resamples in which it is not defined (nan)."""
+    low, high = np.nanpercentile(resampled_R, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def macro_auc(scores_NxK: np.ndarray, labels_NxK: np.ndarray, weights_NxR: np.ndarray) -> np.ndarray:
     """Mean over names of the area under the ROC curve, f64[R]; ties count one half.
 

@@ -36,6 +36,9 @@ class Column(NamedTuple):
     per: str
 
 
+FIRST = Column(EXPONENTS[0], CAPTION)  # the score as it is
+
+
 class Pairs(NamedTuple):
     """The scores of a scorer, of a kind as in `Score`, and what was carried of the images."""
 
@@ -49,7 +52,7 @@ class Pairs(NamedTuple):
         """The scores f64[N, T] by column; similarities have the first one alone."""
         value_NxT = self.value_NxT.astype(np.float64)
         if self.blind_T is None:
-            yield Column(EXPONENTS[0], CAPTION), value_NxT
+            yield FIRST, value_NxT
             return
         for exponent in EXPONENTS:
             debiased_NxT = value_NxT - exponent * self.blind_T[None]

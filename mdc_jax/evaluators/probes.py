@@ -67,8 +67,7 @@ class Result:
     def interval(self, metric: str) -> tuple[float, float, float]:
         """(value, low, high): the value and its 95% percentile interval over resampled test examples."""
         value, resampled = self.metrics[metric][0], self.metrics[metric][1:]
-        low, high = np.nanpercentile(resampled, [2.5, 97.5])
-        return float(value), float(low), float(high)
+        return float(value), *metrics.interval(resampled)
 
 
 def make_task(
@@ -89,12 +88,13 @@ def make_task(
     if family.kind == "presence":
         if shots:
             raise TooFew("a few-shot probe takes so many examples of each class, and presence has no classes")
-        varies_K = np.logical_and.reduce([(y > 0).any(0) & (y == 0).any(0) for y in labels.values()])
+        rows = {split: np.arange(len(y))[: most[split]] for split, y in labels.items()}
+        read = {split: y[rows[split]] for split, y in labels.items()}
+        varies_K = np.logical_and.reduce([(y > 0).any(0) & (y == 0).any(0) for y in read.values()])
         if not varies_K.any():
             raise TooFew("no name is present in some and absent from other examples of every split")
         names = tuple(name for name, varies in zip(family.names, varies_K, strict=True) if varies)
-        rows = {split: np.arange(len(y))[: most[split]] for split, y in labels.items()}
-        chosen = {split: y[rows[split]][:, varies_K] for split, y in labels.items()}
+        chosen = {split: y[:, varies_K] for split, y in read.items()}
     elif family.kind == "class":
         names = family.names
         rows = {split: np.flatnonzero(y >= 0)[: most[split]] for split, y in labels.items()}
@@ -221,4 +221,4 @@ def likelier(task: Task, logits_NxK: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=4)
 def _weights(n: int) -> np.ndarray:
     """All examples once, then the resamples: the same for every row of a table."""
-    return np.concatenate([np.ones((n, 1), np.float32), metrics.resamples(n, RESAMPLES)], axis=1)
+    return metrics.once_and_resampled(n, RESAMPLES)

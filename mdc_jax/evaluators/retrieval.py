@@ -17,18 +17,17 @@ import numpy as np
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.sources import open_source
-from mdc_jax.data.sources.base import BadRecord, Source
+from mdc_jax.data.sources.base import BadRecord, Source, captions_of
 from mdc_jax.data.texts import has_words
 from mdc_jax.evaluators import image_bank, metrics, pair_scores
 from mdc_jax.evaluators.base import Subject, chosen_scorers, objective_of, spec_of
-from mdc_jax.evaluators.pair_scores import CAPTION, Column, Pairs
+from mdc_jax.evaluators.pair_scores import FIRST, Column, Pairs
 from mdc_jax.objectives.base import Objective
 from mdc_jax.report import tables
-from mdc_jax.scoring.blind import EXPONENTS, images_text
+from mdc_jax.scoring.blind import images_text
 
 PLACES = (1, 5, 10)
 TO_TEXT, TO_IMAGE = "image_to_text", "text_to_image"
-_FIRST = Column(EXPONENTS[0], CAPTION)
 
 
 class Retrieval:
@@ -82,7 +81,7 @@ class Retrieval:
             _write(subject, lines, section.blind_images)
             (subject.out / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in predictions))
         for line in lines:
-            if (line["exponent"], line["per"]) == _FIRST:
+            if (line["exponent"], line["per"]) == FIRST:
                 yield f"{line['scorer']}/{line['direction']}/recall_{line['k']}", line["value"]
 
     def _scorers(self, objective: Objective) -> tuple[str, ...]:
@@ -111,7 +110,7 @@ def _captions(source: Source, count: int, seed: int) -> dict[int, list[str]]:
     for position in range(count):
         record = plan.locate(position)[1]
         try:
-            texts = source.captions(record) if hasattr(source, "captions") else source[record].captions
+            texts = captions_of(source, record)
         except BadRecord:
             continue
         found[record] = list(filter(has_words, texts))
@@ -129,7 +128,7 @@ def _lines(pairs: Pairs, written_NxT: np.ndarray) -> Iterator[dict[str, Any]]:
         rank_N = ranks(scores_NxT[:, kept_T], right_NxT)
         lucky = {k: chance(right_NxT.sum(1), texts, k) for k in PLACES}
         yield from _recalls(TO_TEXT, column, {k: rank_N <= k for k in PLACES}, lucky, once_N, texts)
-        if column != _FIRST:
+        if column != FIRST:
             continue  # what is taken from all scores of a text, or divides them, leaves the order of its images
         rank_T = ranks(scores_NxT[:, kept_T].T, right_NxT.T)
         found = {k: written_NxT @ (rank_T <= k) for k in PLACES}
@@ -165,15 +164,14 @@ def _recalls(
     """By k, from the queries of each image: how many found what they should, how many would by chance, and all."""
     weights_NxR = metrics.resamples(len(queries_N))  # of images, whose captions are not independent
     for k in PLACES:
-        resampled_R = (found[k] @ weights_NxR) / (queries_N @ weights_NxR)
-        low, high = np.nanpercentile(resampled_R, [2.5, 97.5])
+        low, high = metrics.interval((found[k] @ weights_NxR) / (queries_N @ weights_NxR))
         yield {
             "direction": direction,
             **column._asdict(),
             "k": k,
             "value": float(found[k].sum() / queries_N.sum()),
-            "low": float(low),
-            "high": float(high),
+            "low": low,
+            "high": high,
             "chance": float(lucky[k].sum() / queries_N.sum()),
             "images": len(queries_N),
             "texts": texts,

@@ -22,13 +22,13 @@ from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family, Source
 from mdc_jax.evaluators import class_names, image_bank, metrics, pair_scores
 from mdc_jax.evaluators.base import Subject, chosen_scorers, objective_of, spec_of
-from mdc_jax.evaluators.pair_scores import CAPTION, Column, Pairs
+from mdc_jax.evaluators.pair_scores import FIRST, Column, Pairs
+from mdc_jax.evaluators.probe_sets import MEAN_PER_CLASS, TOP_1
 from mdc_jax.objectives.base import Objective
 from mdc_jax.report import tables
-from mdc_jax.scoring.blind import EXPONENTS, images_text
+from mdc_jax.scoring.blind import images_text
 
-_FIRST = Column(EXPONENTS[0], CAPTION)
-TOP_1, MEAN_PER_CLASS, CHANCE = "accuracy", "mean_per_class", "chance"
+CHANCE = "chance"
 
 
 class Chosen(NamedTuple):
@@ -86,7 +86,7 @@ class ZeroShot:
             _write_classes(subject, found, truth_N, family)
             _write_predictions(subject, found, truth_N, id_N, family)
         for line in lines:
-            if (line["exponent"], line["per"]) == _FIRST:
+            if (line["exponent"], line["per"]) == FIRST:
                 yield f"{line['scorer']}/{line['metric']}", line["value"]
         yield CHANCE, 1 / len(family.names)
 
@@ -142,21 +142,20 @@ def _lines(
     found: Mapping[str, Mapping[Column, Chosen]], kinds: Mapping[str, str], truth_N: np.ndarray, classes: int
 ) -> Iterator[dict[str, Any]]:
     """One line of the CSV for each number."""
-    once = np.ones((len(truth_N), 1), np.float32)
-    weights_NxR = np.concatenate([once, metrics.resamples(len(truth_N))], axis=1)
+    weights_NxR = metrics.once_and_resampled(len(truth_N))
     for scorer, columns in found.items():
         for column, chosen in columns.items():
             for metric, groups_N in ((TOP_1, np.zeros_like(truth_N)), (MEAN_PER_CLASS, truth_N)):
-                value, *resampled = metrics.mean_of_groups(chosen.right_N, groups_N, weights_NxR)
-                low, high = np.percentile(resampled, [2.5, 97.5])
+                values_R = metrics.mean_of_groups(chosen.right_N, groups_N, weights_NxR)
+                low, high = metrics.interval(values_R[1:])
                 yield {
                     "scorer": scorer,
                     "estimates": kinds[scorer],
                     **column._asdict(),
                     "metric": metric,
-                    "value": float(value),
-                    "low": float(low),
-                    "high": float(high),
+                    "value": float(values_R[0]),
+                    "low": low,
+                    "high": high,
                     "examples": len(truth_N),
                     "classes": classes,
                 }

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.exchange import big_vision, own, released, timm, transformers, trees
 from mdc_jax.objectives.image_encoder import ImageEncoder
 from mdc_jax.training import checkpoint, sharding
@@ -22,13 +22,19 @@ def load(path: epath.PathLike, *, step: int | None = None, mesh: jax.sharding.Me
     of these, or it cannot be read.
     """
     folder = epath.Path(path)
-    exported = _description(folder).get("format") == own.FORMAT
+    exported = _is_export(folder)
     encoder = None if exported else read_encoder(folder)
     if not exported and encoder is None:
         return checkpoint.load(folder, step=step, mesh=mesh)
     if step is not None:
         raise ConfigError(f"{path} is no run with several steps: leave out the step")
     return own.load(folder, mesh) if encoder is None else _alone(encoder, path, mesh)
+
+
+def config_of(path: epath.PathLike) -> sections.Config:
+    """The config of a run's latest checkpoint, or of an export; raises ConfigError where there is none."""
+    folder = epath.Path(path)
+    return parse(own.read_meta(folder)["config"]) if _is_export(folder) else checkpoint.config_of(folder)
 
 
 def read_encoder(path: epath.PathLike) -> released.Encoder | None:
@@ -82,6 +88,10 @@ def _refuse_files(*paths: epath.Path) -> None:
             )
         if path.suffix == ".safetensors" and len(paths) == 1:
             raise ConfigError(f"{path}: give its folder, with the config.json that says what it is")
+
+
+def _is_export(folder: epath.Path) -> bool:
+    return _description(folder).get("format") == own.FORMAT
 
 
 def _description(folder: epath.Path) -> dict[str, Any]:

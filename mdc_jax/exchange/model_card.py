@@ -8,7 +8,10 @@ from typing import Any
 from etils import epath
 
 from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.prepare.manifest import MANIFEST
+from mdc_jax.data.sources import buckets
 from mdc_jax.exchange import trees
+from mdc_jax.report import evaluations
 from mdc_jax.training import checkpoint
 
 _USE = {
@@ -65,7 +68,7 @@ def card(
             *_origin(config.init_from),
             "## Licence",
             licence or "Not stated. It may depend on that of the training data.",
-            *_probes(workdir / "evaluations" / str(loaded.step), [_checked(folder, loaded) for folder in probes]),
+            *_probes(evaluations.of_step(workdir, loaded.step), [_checked(folder, loaded) for folder in probes]),
         )
     )
 
@@ -95,8 +98,8 @@ def _numbers(values: tuple[float, ...]) -> str:
 def _data(spec: str) -> list[str]:
     """What the manifests of prepared records say, where the folders of a source spec are still there."""
     lines = []
-    for folder in re.split(r"[:+,]", spec):
-        manifest = _json(epath.Path(folder) / "manifest.json") if folder else {}
+    for folder in re.split(r":(?!//)|[+,]", spec):
+        manifest = _json(epath.Path(folder) / MANIFEST) if folder else {}
         said = {key: manifest[key] for key in ("source", "licence", "attribution") if manifest.get(key)}
         if said:
             lines.append("\n".join(f"- {key}: {value}" for key, value in said.items()))
@@ -109,9 +112,9 @@ def _origin(init_from: str) -> list[str]:
     return [f"Training started from the weights of `{init_from}`, whose data and licence bind these weights too."]
 
 
-def _probes(evaluations: epath.Path, others: Sequence[epath.Path]) -> list[str]:
+def _probes(evaluated: epath.Path, others: Sequence[epath.Path]) -> list[str]:
     """The tables of all probes of the run at this step, those that its config does not name among them, and others."""
-    folders = [file.parent for file in sorted(evaluations.glob("*/probe.md"))]
+    folders = [file.parent for file in sorted(evaluated.glob("*/probe.md"))]
     tables = [part for folder in (*folders, *others) for part in _table(folder)]
     return ["## Features", *tables] if tables else []
 
@@ -145,6 +148,6 @@ def _checked(folder: epath.Path, loaded: checkpoint.Loaded) -> epath.Path:
 def _json(path: epath.Path) -> Mapping[str, Any]:
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, *buckets.errors()):
         return {}
     return found if isinstance(found, dict) else {}

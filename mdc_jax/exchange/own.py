@@ -32,19 +32,25 @@ def write(loaded: checkpoint.Loaded, out: epath.Path) -> None:
     (out / checkpoint.TOKENIZER).write_bytes(loaded.tokenizer.model_bytes)
 
 
-def load(folder: epath.Path, mesh: jax.sharding.Mesh | None = None) -> checkpoint.Loaded:
-    """Loads a folder that `write` made; raises ConfigError where a file is missing, damaged or too new."""
+def read_meta(folder: epath.Path) -> Mapping[str, Any]:
+    """What `write` says of a model beside its weights; raises ConfigError where that is damaged or too new."""
     meta = json.loads((folder / CONFIG).read_text())
     if wrong := checkpoint.wrong_entry(meta):
         raise ConfigError(f"{folder / CONFIG} is damaged ({wrong}): export the run again")
-    for name in (WEIGHTS, checkpoint.TOKENIZER):
-        if not (folder / name).exists():
-            raise ConfigError(f"{folder / name} is missing: copy it from where this export was made")
     if meta["format_version"] > checkpoint.FORMAT_VERSION:
         raise ConfigError(
             f"{folder} has format {meta['format_version']}, newer than this code reads ({checkpoint.FORMAT_VERSION}): "
             "update mdc_jax"
         )
+    return meta
+
+
+def load(folder: epath.Path, mesh: jax.sharding.Mesh | None = None) -> checkpoint.Loaded:
+    """Loads a folder that `write` made; raises ConfigError where a file is missing, damaged or too new."""
+    meta = read_meta(folder)
+    for name in (WEIGHTS, checkpoint.TOKENIZER):
+        if not (folder / name).exists():
+            raise ConfigError(f"{folder / name} is missing: copy it from where this export was made")
     config = parse(meta["config"])
     tokenizer = checkpoint.load_tokenizer(folder, meta["tokenizer"])
     mesh = mesh or sharding.make_mesh(sections.Mesh())

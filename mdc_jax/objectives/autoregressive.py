@@ -21,7 +21,7 @@ from mdc_jax.objectives import base
 from mdc_jax.objectives.captioner import Captioner
 from mdc_jax.objectives.tokens import lengths, real_tokens, words_reversed
 from mdc_jax.ops import cross_entropy
-from mdc_jax.scoring import autoregressive as scoring
+from mdc_jax.scoring.score import exact
 
 
 class Autoregressive(Captioner):
@@ -113,11 +113,8 @@ class Autoregressive(Captioner):
         targets = self._in_order(jnp.where(real, captions["text"], PAD_ID), captions["length"])
         image = self._image_of_each(params, features["tokens"], len(targets))
         hidden = self._decode(params, self._shifted(targets), image, self._causal(self.max_tokens), method="read")
-
-        def nll(where: jax.Array) -> jax.Array:
-            return cross_entropy.cross_entropy(hidden, *self._head(params), targets, where, self.split)[0]
-
-        return scoring.log_likelihood(nll, real)
+        nll, _ = cross_entropy.cross_entropy(hidden, *self._head(params), targets, real, self.split)
+        return exact(-nll.sum(-1))
 
     def _in_order(self, tokens: jax.Array, length: jax.Array) -> jax.Array:
         """[..., L] in the order in which the decoder reads, or back from it."""

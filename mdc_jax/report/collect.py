@@ -12,7 +12,6 @@ held-out examples, at the steps where there are both. Beside the CSV lies the sa
 
 import functools
 import glob
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -21,7 +20,7 @@ from etils import epath
 
 from mdc_jax import command
 from mdc_jax.config import ConfigError
-from mdc_jax.report import losses, probe_tables, tables
+from mdc_jax.report import evaluations, losses, metrics_file, probe_tables, tables
 from mdc_jax.report.intervals import mean_and_interval
 from mdc_jax.report.probe_tables import TRAINED
 
@@ -33,10 +32,12 @@ METRICS_HEADER = ("metric", "row", "value", "low", "high", "runs")
 
 def latest_probe(workdir: epath.Path, evaluator: str = "probe") -> list[dict[str, str]]:
     """The lines of a run's last `probe.csv` of this evaluator; raises FileNotFoundError where there is none."""
-    files = [path for path in workdir.glob(f"evaluations/*/{evaluator}/probe.csv") if path.parts[-3].isdigit()]
-    if not files:
-        raise FileNotFoundError(f"{workdir} has no evaluations/<step>/{evaluator}/probe.csv: run that probe first")
-    return tables.read_csv(max(files, key=lambda path: int(path.parts[-3])))
+    found = evaluations.last(workdir, "probe.csv")
+    if evaluator not in found:
+        raise FileNotFoundError(
+            f"{workdir} has no {evaluations.FOLDER}/<step>/{evaluator}/probe.csv: run that probe first"
+        )
+    return tables.read_csv(found[evaluator])
 
 
 def collect(groups: Sequence[tuple[str, Sequence[Iterable[dict[str, str]]]]]) -> list[list[tables.Cell]]:
@@ -68,10 +69,10 @@ def collect(groups: Sequence[tuple[str, Sequence[Iterable[dict[str, str]]]]]) ->
 
 def latest_results(workdir: epath.Path) -> dict[str, float]:
     """What a finished run printed; raises FileNotFoundError where it has not finished."""
-    path = workdir / "results.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{workdir} has no results.json: let the run finish first")
-    return json.loads(path.read_text())["results"]
+    ended = metrics_file.read_results(workdir)
+    if ended is None:
+        raise FileNotFoundError(f"{workdir} has no {metrics_file.RESULTS_FILE}: let the run finish first")
+    return ended[1]
 
 
 def collect_metrics(groups: Sequence[tuple[str, Sequence[Mapping[str, float]]]]) -> list[list[tables.Cell]]:

@@ -1,4 +1,4 @@
-"""The log of a run as lines of JSON, which has no NaN: they stand there as null."""
+"""The log of a run as lines of JSON, and what it ended with. JSON has no NaN: they stand there as null."""
 
 import contextlib
 import json
@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 from etils import epath
 
-METRICS_FILE = "metrics.jsonl"
+from mdc_jax import files
+
+METRICS_FILE, RESULTS_FILE = "metrics.jsonl", "results.json"
 
 
 def without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
@@ -30,3 +32,15 @@ def read(workdir: epath.Path) -> list[dict[str, float]]:
             if isinstance(content, dict) and "step" in content:
                 lines.append(content)
     return lines
+
+
+def write_results(workdir: epath.Path, step: int, results: Mapping[str, float]) -> None:
+    """Writes the metrics that a run ended with, at which step."""
+    files.write(workdir / RESULTS_FILE, json.dumps({"step": step, "results": without_nan(results)}, indent=2))
+
+
+def read_results(workdir: epath.Path) -> tuple[int, dict[str, float]] | None:
+    """The step that a run ended at, and its metrics there; None where it has not ended, or they are damaged."""
+    stored = files.read_json(workdir / RESULTS_FILE) or {}
+    step, results = stored.get("step"), stored.get("results")
+    return (step, with_nan(results)) if isinstance(step, int) and isinstance(results, dict) else None

@@ -7,6 +7,7 @@ lies beside the checkpoints in `workdir/tokenizer.model`.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -26,7 +27,7 @@ from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.objectives.base import Objective
 from mdc_jax.training import build, distributed, sharding
 from mdc_jax.training.failures import Failure, is_of_disk
-from mdc_jax.training.state import State
+from mdc_jax.training.state import State, sharded
 
 FORMAT_VERSION = 1
 CHECKPOINTS, DAMAGED, TOKENIZER = "checkpoints", "checkpoints_damaged", "tokenizer.model"
@@ -303,30 +304,25 @@ def load(workdir: epath.PathLike, *, step: int | None = None, mesh: jax.sharding
 
 
 def _load(workdir: epath.Path, step: int, mesh: jax.sharding.Mesh | None) -> Loaded:
-    checkpointer = Checkpointer(workdir)
-    meta = readable_meta(checkpointer, step)
-    config = parse(meta["config"])
-    tokenizer = load_tokenizer(workdir, meta["tokenizer"])
-    mesh = mesh or sharding.make_mesh(sections.Mesh())
-    objective = build.objective(config, tokenizer.vocab_size, mesh, tokenizer.word_starts)
-    abstract = jax.eval_shape(objective.init, jax.random.key(0))
-    places = sharding.shardings(abstract, mesh)
-    abstract = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract, places)
-    params = checkpointer.restore_params(step, "ema" if config.optimizer.ema else "params", abstract)
-    checkpointer.close()
+    with contextlib.closing(Checkpointer(workdir)) as checkpointer:
+        meta = readable_meta(checkpointer, step)
+        config = parse(meta["config"])
+        tokenizer = load_tokenizer(workdir, meta["tokenizer"])
+        mesh = mesh or sharding.make_mesh(sections.Mesh())
+        objective = build.objective(config, tokenizer.vocab_size, mesh, tokenizer.word_starts)
+        abstract = sharded(functools.partial(objective.init, jax.random.key(0)), mesh)
+        params = checkpointer.restore_params(step, "ema" if config.optimizer.ema else "params", abstract)
     return Loaded(config, objective, params, tokenizer, mesh, step, meta)
 
 
 def config_of(workdir: epath.PathLike) -> sections.Config:
     """The config of a run's latest checkpoint; raises ConfigError where there is none, or it cannot be read."""
     step = steps(workdir)[-1]
-    checkpointer = Checkpointer(_absolute(workdir))
-    try:
-        return parse(readable_meta(checkpointer, step)["config"])
-    except DamagedCheckpoint as error:
-        raise ConfigError(f"{workdir}: {error}") from error
-    finally:
-        checkpointer.close()
+    with contextlib.closing(Checkpointer(_absolute(workdir))) as checkpointer:
+        try:
+            return parse(readable_meta(checkpointer, step)["config"])
+        except DamagedCheckpoint as error:
+            raise ConfigError(f"{workdir}: {error}") from error
 
 
 def readable_meta(checkpointer: Checkpointer, step: int) -> Mapping[str, Any]:
@@ -341,9 +337,8 @@ def steps(workdir: epath.PathLike) -> list[int]:
     """Steps of the checkpoints of a run, in order; raises ConfigError where there is none."""
     saved = []
     if (_absolute(workdir) / CHECKPOINTS).exists():
-        checkpointer = Checkpointer(_absolute(workdir))
-        saved = checkpointer.steps()
-        checkpointer.close()
+        with contextlib.closing(Checkpointer(_absolute(workdir))) as checkpointer:
+            saved = checkpointer.steps()
     if not saved:
         raise ConfigError(f"{workdir} holds no checkpoint: give the --workdir of a run that has saved one")
     return saved

@@ -12,7 +12,6 @@ run on all hosts and never reaches a checkpoint.
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -25,13 +24,14 @@ from etils import epath
 from mdc_jax import evaluators, files, lock
 from mdc_jax.config import ConfigError, dumps, duration, sections, steps, to_dict
 from mdc_jax.data import caption_safety
-from mdc_jax.data.pipeline import TrainBatches, make_tokenizer
+from mdc_jax.data.captions import make_tokenizer
+from mdc_jax.data.pipeline import TrainBatches
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.evaluators.base import Interrupted, Subject
 from mdc_jax.exchange import initial
-from mdc_jax.report.metrics_file import read, with_nan, without_nan
+from mdc_jax.report import evaluations, metrics_file
 from mdc_jax.training import (
     accounting,
     build,
@@ -45,13 +45,13 @@ from mdc_jax.training import (
 )
 from mdc_jax.training import state as train_state
 from mdc_jax.training.accounting import Cost
-from mdc_jax.training.metric_writer import MetricWriter, Progress
+from mdc_jax.training.metric_writer import MetricWriter, Terminal
 from mdc_jax.training.optimizer import describe_rules, learning_rate
 from mdc_jax.training.step_trace import StepTrace
 from mdc_jax.training.train_log import TrainLog
 from mdc_jax.training.watchdog import Watchdog
 
-CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
+CONFIG_FILE = "config.json"
 
 
 def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, float] | None:
@@ -100,8 +100,8 @@ def _start(start_at: Callable[[int], "_Run"], checkpointer: checkpoint.Checkpoin
     else:
         raise ConfigError("\n".join((*damaged.values(), "restore one of them from a copy, or use another --workdir")))
     for step, reason in damaged.items():
-        run.progress.say(f"warning: {reason}")
-        run.progress.say(f"warning: it is kept in {checkpointer.set_aside(step)}, and step {run.start:,} used instead")
+        run.terminal.say(f"warning: {reason}")
+        run.terminal.say(f"warning: it is kept in {checkpointer.set_aside(step)}, and step {run.start:,} used instead")
     return run
 
 
@@ -141,7 +141,7 @@ class _Run:
 
         self.watchdog = Watchdog(config.log.watchdog)
         self.total = _total_steps(config, self.start, self.meta["position"], len(source))
-        self.progress = Progress(self.total, config.data.batch_size)
+        self.terminal = Terminal(self.total, config.data.batch_size)
         # The order of the data stays that of the first start, also with another batch size.
         self.bucket_run: int = self.meta.get("bucket_run", config.data.batch_size)
 
@@ -157,14 +157,14 @@ class _Run:
         self.objective = build.objective(config, vocab_size, self.mesh, word_starts)
         self.state, self.step_fn = self._state_and_step()
         if why:
-            self.progress.say(why)
+            self.terminal.say(why)
 
     def execute(self) -> Mapping[str, float] | None:
         for warning in self.warnings:
-            self.progress.say(f"warning: {warning}")
+            self.terminal.say(f"warning: {warning}")
         if self.finished is not None:
-            self.progress.say(f"this run is finished (step {self.start:,}); its results:")
-            self.progress.say(self._summary(self.finished, self.start))
+            self.terminal.say(f"this run is finished (step {self.start:,}); its results:")
+            self.terminal.say(self._summary(self.finished, self.start))
             return self.finished
         if jax.process_index() == 0:
             files.write(self.workdir / CONFIG_FILE, dumps(self.config))
@@ -178,14 +178,14 @@ class _Run:
             done, stopped = self._loop()
             if stopped:
                 saved = ", saved" if done else ""
-                self.progress.say(f"stopped at step {done:,} of {self.total:,}{saved}; the same command continues")
+                self.terminal.say(f"stopped at step {done:,} of {self.total:,}{saved}; the same command continues")
                 return None
             try:
                 results = self._final_evaluation()
             except Interrupted:
-                self.progress.say("stopped during the final evaluation; the same command continues")
+                self.terminal.say("stopped during the final evaluation; the same command continues")
                 return None
-        self.progress.say(self._summary(results, self.total))
+        self.terminal.say(self._summary(results, self.total))
         return results
 
     def _state_and_step(self) -> tuple[train_state.State, Callable[..., Any]]:
@@ -196,7 +196,7 @@ class _Run:
             self.objective, config.optimizer, schedule, self.mesh, seed=config.seed
         )
         state = self.checkpointer.restore(self.start, abstract) if self.start else self._first_state(init)
-        self.progress.say(
+        self.terminal.say(
             f"{config.objective.name}, {accounting.describe(state.params)}, "
             f"{self.mesh.size} x {jax.devices()[0].device_kind}\n"
             f"{memory.describe(state)}\n"
@@ -204,7 +204,7 @@ class _Run:
             + (f"from step {self.start:,}" if self.start else f"from {config.init_from or 'scratch'}")
         )
         if config.optimizer.lr_multipliers:
-            self.progress.say(describe_rules(config.optimizer.lr_multipliers, state.params))
+            self.terminal.say(describe_rules(config.optimizer.lr_multipliers, state.params))
         return state, step
 
     def _first_state(self, init: Callable[[], train_state.State]) -> train_state.State:
@@ -213,7 +213,7 @@ class _Run:
         if not self.config.init_from:
             return state
         params, account = initial.start(self.config, self.tokenizer, state.params)
-        self.progress.say(account)
+        self.terminal.say(account)
         averaged = None if state.ema is None else jax.tree.map(jnp.copy, params)
         return dataclasses.replace(state, params=params, ema=averaged)
 
@@ -230,10 +230,10 @@ class _Run:
             self.mesh.size,
             frozen=any(factor == 0 for _, factor in config.optimizer.lr_multipliers),
         )
-        self.progress.say(cost.describe())
+        self.terminal.say(cost.describe())
         log = TrainLog(
             self.writer,
-            self.progress,
+            self.terminal,
             every=self._steps(config.log.every),
             batch_size=batch_size,
             meta=self.meta,
@@ -256,7 +256,7 @@ class _Run:
             self.workdir / "profile",
             start=self.start,
             total=self.total,
-            say=self.progress.say,
+            say=self.terminal.say,
         )
         with (
             contextlib.closing(batches),
@@ -322,7 +322,7 @@ class _Run:
         values = self._evaluate(due, step)
         self.writer.write(step, values)
         log.watch_held_out(values.get(self.config.checkpoint.best_metric))
-        self.progress.say(f"step {step:,}: " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+        self.terminal.say(f"step {step:,}: " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
         return values
 
     def _final_evaluation(self) -> dict[str, float]:
@@ -333,8 +333,7 @@ class _Run:
             self.writer.write(self.total, values)
         results |= values
         if jax.process_index() == 0:
-            stored = {"step": self.total, "results": without_nan(results)}
-            files.write(self.workdir / RESULTS_FILE, json.dumps(stored, indent=2))
+            metrics_file.write_results(self.workdir, self.total, results)
         return results
 
     def _evaluate(self, chosen: Mapping[str, Any], step: int) -> dict[str, float]:
@@ -355,7 +354,7 @@ class _Run:
         return evaluators.summary(results, self._evaluations(step), list(self.config.evaluators))
 
     def _evaluations(self, step: int) -> epath.Path:
-        return self.workdir / "evaluations" / str(step)
+        return evaluations.of_step(self.workdir, step)
 
     # ------------------------------------------------------------------ small things
 
@@ -374,12 +373,9 @@ class _Run:
     def _finished(self) -> dict[str, float] | None:
         if self.start < self.total:
             return None
-        try:
-            stored = json.loads((self.workdir / RESULTS_FILE).read_text())
-            if stored["step"] == self.start:
-                return with_nan(stored["results"])
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
-            pass  # not there, or damaged: what it held is evaluated again
+        ended = metrics_file.read_results(self.workdir)  # what it held, if it is not there, is evaluated again
+        if ended is not None and ended[0] == self.start:
+            return ended[1]
         if self.start > self.total:
             raise ConfigError(
                 f"duration={self.config.duration} ends at step {self.total:,}, but this workdir is at step "
@@ -414,10 +410,10 @@ def _check_tokenizer(model: str, stored: Tokenizer) -> None:
 
 def _last_periodic(workdir: epath.Path, step: int) -> dict[str, float]:
     """The periodic evaluations of the last step, from the log, which has null for what is not finite."""
-    lines = [line for line in read(workdir) if line["step"] == step]
+    lines = [line for line in metrics_file.read(workdir) if line["step"] == step]
     return {
         name: value
         for line in lines
-        for name, value in with_nan(line).items()
+        for name, value in metrics_file.with_nan(line).items()
         if not name.startswith("train/") and name != "step"
     }

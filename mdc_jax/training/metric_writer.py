@@ -79,7 +79,7 @@ def _text(lines: list[dict[str, float]]) -> str:
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
-class Progress:
+class Terminal:
     """One line a report on the terminal: share done, loss, speed, time left."""
 
     def __init__(self, total_steps: int, batch_size: int) -> None:

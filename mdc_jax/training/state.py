@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from mdc_jax.training import sharding
 from mdc_jax.training.optimizer import Rules, make_optimizer, without_frozen
 
 INIT, CORRUPT, THIN = range(3)  # what a key is for; keys are folded from (seed, step, purpose)
+
+_Tree = TypeVar("_Tree")
 
 
 @jax.tree_util.register_dataclass
@@ -48,8 +50,8 @@ def make_init(
     return init
 
 
-def sharded(init: Callable[[], State], mesh: jax.sharding.Mesh) -> State:
-    """The abstract state, each leaf with its sharding: what init and restore have to produce."""
+def sharded(init: Callable[[], _Tree], mesh: jax.sharding.Mesh) -> _Tree:
+    """The abstract state or parameters, each leaf with its sharding: what init and restore have to produce."""
     abstract = jax.eval_shape(init)
     places = sharding.shardings(abstract, mesh)
     return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract, places)

@@ -10,7 +10,7 @@ import jax
 
 from mdc_jax.objectives.base import divided_by_shares
 from mdc_jax.training.accounting import Cost
-from mdc_jax.training.metric_writer import MetricWriter, Progress
+from mdc_jax.training.metric_writer import MetricWriter, Terminal
 
 
 class NonFiniteError(RuntimeError):
@@ -23,14 +23,14 @@ class TrainLog:
     def __init__(
         self,
         writer: MetricWriter,
-        progress: Progress,
+        terminal: Terminal,
         *,
         every: int,
         batch_size: int,
         meta: Mapping[str, Any],
         cost: Cost,
     ) -> None:
-        self._writer, self._progress, self._every, self._batch_size = writer, progress, every, batch_size
+        self._writer, self._terminal, self._every, self._batch_size = writer, terminal, every, batch_size
         self._cost = cost
         self._pending: tuple[int, Mapping[str, jax.Array], float] | None = None
         self._window: list[dict[str, float]] = list(meta["window"])
@@ -87,7 +87,7 @@ class TrainLog:
         if speed and (mfu := self._cost.mfu(mean, speed["images_per_second"])) is not None:
             speed["mfu"] = mfu
         self._writer.write(step, {f"train/{name}": value for name, value in {**mean, **speed}.items()})
-        self._progress.report(step, mean["loss"], speed.get("images_per_second"))
+        self._terminal.report(step, mean["loss"], speed.get("images_per_second"))
 
     def _speed(self, step: int) -> dict[str, float]:
         """What this start measured since its last report, without steps that compiled: the window may begin in an
@@ -99,7 +99,7 @@ class TrainLog:
         return {
             "images_per_second": images_per_second,
             "step_seconds": seconds / steps,
-            "seconds_left": (self._progress.total_steps - step) * self._batch_size / images_per_second,
+            "seconds_left": (self._terminal.total_steps - step) * self._batch_size / images_per_second,
             "goodput": (self._productive - self._productive_before) / (time.perf_counter() - self._start),
         }
 
@@ -111,7 +111,7 @@ class TrainLog:
         if len(self._history) == 3:
             (train0, held0), (_, held1), (train2, held2) = self._history
             if held0 < held1 < held2 and train2 < train0:
-                self._progress.say(
+                self._terminal.say(
                     f"warning: held-out loss rose from {held0:.4f} to {held2:.4f} while the training loss fell: "
                     "the model memorises its captions; the best checkpoint is kept"
                 )

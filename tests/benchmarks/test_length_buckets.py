@@ -8,7 +8,7 @@ import pytest
 from mdc_jax import command
 from mdc_jax.benchmarks import length_buckets, step
 from mdc_jax.config import parse, sections
-from mdc_jax.data.pipeline import make_tokenizer
+from mdc_jax.data.captions import make_tokenizer
 from mdc_jax.data.sources import open_source
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -105,7 +105,7 @@ def _files(folder, entry, seed):
         return path
 
     (folder / "results.json").parent.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps({"step": STEPS[-1]}))
+    (folder / "results.json").write_text(json.dumps({"step": STEPS[-1], "results": {}}))
     if entry in SHAPE:
         common = {"features": "pooled", "probe": "logistic", "low": 0.4, "high": 0.99}
         lines = [

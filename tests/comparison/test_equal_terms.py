@@ -7,7 +7,8 @@ import numpy as np
 
 from mdc_jax import command
 from mdc_jax.comparison import entries, settings
-from mdc_jax.data.pipeline import TrainBatches, make_tokenizer
+from mdc_jax.data.captions import make_tokenizer
+from mdc_jax.data.pipeline import TrainBatches
 from mdc_jax.data.sources import open_source
 from mdc_jax.evaluators.base import objective_of
 from mdc_jax.training.state import INIT, key_for

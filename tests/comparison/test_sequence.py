@@ -8,6 +8,7 @@ from etils import epath
 
 from mdc_jax.comparison import entries, provenance, sequence, settings
 from mdc_jax.config import ConfigError, dumps, evaluator
+from mdc_jax.report import metrics_file
 from mdc_jax.training import loop
 from mdc_jax.training.train_log import NonFiniteError
 from tests.comparison import tiny
@@ -33,7 +34,7 @@ def _begin(workdir, config, done=None):
     provenance.record(workdir, config)
     (workdir / loop.CONFIG_FILE).write_text(dumps(config))
     if done:
-        (workdir / loop.RESULTS_FILE).write_text(json.dumps({"step": done, "results": {}}))
+        (workdir / metrics_file.RESULTS_FILE).write_text(json.dumps({"step": done, "results": {}}))
 
 
 def test_a_run_that_is_asked_for_more_steps_is_not_finished(tmp_path):

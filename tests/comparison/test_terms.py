@@ -21,6 +21,7 @@ from mdc_jax.comparison import (
 )
 from mdc_jax.comparison.settings import Entry, Tuning
 from mdc_jax.config import ConfigError, dumps, evaluator
+from mdc_jax.report import metrics_file
 from mdc_jax.training import loop
 from mdc_jax.training.train_log import NonFiniteError
 from tests.comparison import tiny
@@ -214,7 +215,7 @@ def test_a_run_that_diverges_does_not_stop_the_others(tmp_path, monkeypatch, cap
         (workdir / loop.CONFIG_FILE).write_text(dumps(config))
         if workdir.parent.name == "masked_diffusion_blind":
             raise NonFiniteError("step 3: loss nan")
-        (workdir / loop.RESULTS_FILE).write_text(json.dumps({"step": 100, "results": {}}))
+        (workdir / metrics_file.RESULTS_FILE).write_text(json.dumps({"step": 100, "results": {}}))
         return {}
 
     monkeypatch.setattr(loop, "train", train)
@@ -247,7 +248,7 @@ def test_a_part_does_not_go_beside_runs_of_another_comparison(tmp_path, monkeypa
     def train(config, workdir):
         trained.append(workdir.parent.name)
         (workdir / loop.CONFIG_FILE).write_text(dumps(config))
-        (workdir / loop.RESULTS_FILE).write_text(json.dumps({"step": 100, "results": {}}))
+        (workdir / metrics_file.RESULTS_FILE).write_text(json.dumps({"step": 100, "results": {}}))
         return {}
 
     monkeypatch.setattr(loop, "train", train)
@@ -272,7 +273,7 @@ def _tuned(source, step, ended, steps=None):
     (source / plan.PLAN_FILE).write_text(json.dumps({"base": "", "settings": [], "evaluators": {}, "budget": {}}))
     (run / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
     if ended:
-        (run / loop.RESULTS_FILE).write_text("{}")
+        (run / metrics_file.RESULTS_FILE).write_text("{}")
     if steps:
         (source / "tuning" / "a" / tuning.CHOICE_FILE).write_text(json.dumps({"steps": steps}))
 
@@ -286,7 +287,7 @@ def test_what_got_further_is_taken_by_a_second_merge_too(tmp_path):
     merge.merge([part], whole)
     _tuned(part, 9, ended=True, steps=9)  # the evaluation at its end adds no step
     merge.merge([part], whole)
-    assert (run / loop.RESULTS_FILE).exists() and json.loads(choice.read_text())["steps"] == 9
+    assert (run / metrics_file.RESULTS_FILE).exists() and json.loads(choice.read_text())["steps"] == 9
     _tuned(part, 18, ended=True, steps=18)
     merge.merge([part], whole)
     assert json.loads(choice.read_text())["steps"] == 18

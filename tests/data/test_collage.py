@@ -252,12 +252,12 @@ def test_length_and_kinds_of_words_predict_no_label_within_a_count(text_and_labe
     captions, labels = text_and_labels
     features = [_form(words) for words in captions]
     for count in (0, 1):
-        for family, names in (("kind", KINDS), ("direction", ("left", "right", "higher", "lower"))):
+        for family, names in (("kind", KINDS), ("relation", ("left", "right", "higher", "lower"))):
             for at in range(len(names)):
                 column = labels[family][:, at] == 1 if family == "kind" else labels[family] == at
-                use = np.flatnonzero((labels["count"] == count) & ((family == "kind") | (labels["direction"] >= 0)))
+                use = np.flatnonzero((labels["count"] == count) & ((family == "kind") | (labels["relation"] >= 0)))
                 if len(use) < 200:
-                    continue  # direction is a label of two objects only
+                    continue  # relation is a label of two objects only
                 # Of n examples in the tested half, chance reaches .5 +- .58 / sqrt(n) / sqrt(share of the rarer class).
                 share = min(column[use].mean(), 1 - column[use].mean())
                 limit = 4 * 0.41 / np.sqrt(len(use) / 2 * share)
@@ -308,9 +308,7 @@ def test_labels(folder):
         assert set(labels) == set(source.families)
         assert labels["kind"].tolist() == [int(any(item.kind == kind for item in items)) for kind in range(3)]
         assert labels["count"] == len(items) - 2
-        assert labels["direction"] == labels["relation"]
-        directions[int(labels["direction"])] += 1
-    assert source.families["relation"].bound and not source.families["direction"].bound
+        directions[int(labels["relation"])] += 1
     assert set(directions) == {-1, 0, 1, 2, 3}
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import pipeline, tokenizer
+from mdc_jax.data.assembler import Assembler, Row
+from mdc_jax.data.captions import read_captions
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.prepare import records
 from mdc_jax.data.prepare.example import Example
@@ -146,7 +148,7 @@ def test_training_and_evaluation_read_a_mixture_at_its_weights(words):
     batches = pipeline.eval_batches(open_source(PAIR), words, _config(), count=16, batch_size=8, labels=("tint",))
     ids = _joined(list(batches))["id"]
     assert sorted(ids) == [*range(12), *range(30, 34)]
-    captions = collections.Counter(pipeline.read_captions(open_source(PAIR), 20))
+    captions = collections.Counter(read_captions(open_source(PAIR), 20))
     assert captions == collections.Counter(
         open_source(PAIR)[index].captions[0] for index in (*range(0, 30, 2), *range(30, 40, 2))
     )
@@ -161,21 +163,21 @@ def test_columns_are_drawn_at_their_probabilities(tmp_path, words):
 
     assembled = collections.Counter()
     seen = collections.defaultdict(set)
-    assembler = pipeline._Assembler(source, words, _config())
+    assembler = Assembler(source, words, _config())
     for epoch, index in itertools.product(range(100), range(40)):
-        (caption,) = assembler._choose(source[index], pipeline._Row(index, index, epoch))
+        (caption,) = assembler._choose(source[index], Row(index, index, epoch))
         assembled[caption.split()[0]] += 1
         seen[index].add(caption)
     assert all(len(captions) == 4 for captions in seen.values())
     for column, share in {"re": 0.6, "org": 0.3, "own": 0.1}.items():
         assert abs(assembled[column] / 4000 - share) < 4.5 * np.sqrt(share * (1 - share) / 4000)
-    assert assembler._choose(record, pipeline._Row(7, 7, None)) == ["re 7 a"]
+    assert assembler._choose(record, Row(7, 7, None)) == ["re 7 a"]
 
 
 def test_captions_to_train_a_tokenizer_on_have_the_shares_of_their_columns(tmp_path):
     spec = _write(tmp_path, lambda index: {"re": (f"re {index}",), "org": (f"org {index}",) if index % 2 else ()}, 800)
     read = collections.Counter(
-        caption.split()[0] for caption in pipeline.read_captions(open_source(f"columns:re=0.8,org=0.2:{spec}"), 800)
+        caption.split()[0] for caption in read_captions(open_source(f"columns:re=0.8,org=0.2:{spec}"), 800)
     )
     assert abs(read["re"] - 640) < 50
     assert abs(read["org"] - 80) < 40  # half of the records lack it
@@ -194,12 +196,12 @@ def test_a_record_without_the_drawn_column_is_masked(tmp_path, words):
         tmp_path, lambda index: {"re": (f"re {index}",)} | ({"org": ("o",)} if index % 2 else {"org": (" ",)})
     )
     source = open_source(f"columns:re=0.5,org=0.5:{spec}")
-    assembler = pipeline._Assembler(source, words, _config())
-    drawn = collections.Counter(len(assembler._choose(source[0], pipeline._Row(0, 0, epoch))) for epoch in range(400))
+    assembler = Assembler(source, words, _config())
+    drawn = collections.Counter(len(assembler._choose(source[0], Row(0, 0, epoch))) for epoch in range(400))
     assert abs(drawn[0] - 200) < 50
-    both = pipeline._Assembler(source, words, _config(captions_per_image=2))
-    assert both._choose(source[0], pipeline._Row(0, 0, 3)) == ["re 0"]
-    assert sorted(both._choose(source[1], pipeline._Row(1, 1, 3))) == ["o", "re 1"]
+    both = Assembler(source, words, _config(captions_per_image=2))
+    assert both._choose(source[0], Row(0, 0, 3)) == ["re 0"]
+    assert sorted(both._choose(source[1], Row(1, 1, 3))) == ["o", "re 1"]
 
 
 def test_records_keep_their_columns(tmp_path):

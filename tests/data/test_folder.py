@@ -40,6 +40,9 @@ def test_sidecar_captions_labels_and_bytes(root):
     assert source.families["folder"].names == ("cats", "dogs")
     assert [int(source[index].labels["folder"]) for index in range(4)] == [0, 0, 1, -1]
     assert source[1].image == (root / "cats/two.JPG").read_bytes()
+    for index in (-1, 4):
+        with pytest.raises(IndexError, match=f"has 4 records, no {index}"):
+            source[index]
 
 
 def test_a_flat_folder_has_no_labels(root):

@@ -259,14 +259,12 @@ def test_the_manifest_speaks_of_every_source_and_of_words_of_labels(several, tmp
         (["--source=emoji", "--from=tuxpaint=x"], "does not name tuxpaint"),
         (["--source=emoji", "--from=nowhere"], "no such folder"),
         (["--source=openclipart", "--from=nowhere"], "no such folder"),
-        (["--workers=0"], "at least 1"),
     ],
 )
 def test_a_wrong_flag_is_explained(tmp_path, arguments, message):
     sources = next((a.partition("=")[2] for a in arguments if a.startswith("--source=")), "tuxpaint").split(",")
     given = [a.partition("=")[2] for a in arguments if a.startswith("--from=")]
-    workers = next((int(a.partition("=")[2]) for a in arguments if a.startswith("--workers=")), 1)
     failure = pytest.raises((ValueError, FileNotFoundError), match=re.escape(message))
-    with failure, pictures._workers(workers) as map_:
+    with failure, pictures._workers(1) as map_:
         known = pictures._sources(sources)
         pictures.prepare(tmp_path / "out", known, pictures._given(known, given), map_=map_)

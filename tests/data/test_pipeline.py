@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mdc_jax.config import sections
 from mdc_jax.data import images, pipeline, retries, tokenizer
 from mdc_jax.data.batch import EOS_ID
+from mdc_jax.data.captions import read_captions
 from mdc_jax.data.plan import Part, Plan, plan_of
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Family, Record
@@ -394,8 +395,8 @@ def test_an_unknown_family_is_refused(words):
 def test_captions_for_the_tokenizer_are_spread_over_the_source():
     records = _good(10)
     records[5] = BadRecord("damaged entry")
-    assert list(pipeline.read_captions(Fixed(records), 4)) == [_caption(index) for index in (0, 2, 7)]
-    assert len(list(pipeline.read_captions(Fixed(records), 100))) == 9
+    assert list(read_captions(Fixed(records), 4)) == [_caption(index) for index in (0, 2, 7)]
+    assert len(list(read_captions(Fixed(records), 100))) == 9
 
 
 def test_fake_data(words):
@@ -453,7 +454,7 @@ def test_captions_are_read_ahead_in_the_same_order():
             if weights:
                 captions = [captions[np.random.default_rng((index, 1)).choice(3, 1, replace=False, p=weights)[0]]]
             expected += [caption for caption in captions if caption.strip()]
-    assert list(pipeline.read_captions(source, 200)) == expected
+    assert list(read_captions(source, 200)) == expected
     assert source.in_flight.most > 20
 
 
@@ -461,7 +462,7 @@ def test_captions_that_nobody_asks_for_any_more_keep_no_thread_waiting(monkeypat
     monkeypatch.setattr(retries, "_AFTER", (600.0,))
     source = Far(_good(45) + [OSError("gone")] * 155)  # captions are given by 32
     before = set(threading.enumerate())
-    captions = pipeline.read_captions(source, 200)
+    captions = read_captions(source, 200)
     assert list(itertools.islice(captions, 12)) == [_caption(index) for index in range(12)]
     captions.close()
     for thread in set(threading.enumerate()) - before:

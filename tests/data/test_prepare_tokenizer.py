@@ -4,7 +4,7 @@ import pytest
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import tokenizer
-from mdc_jax.data.pipeline import read_captions
+from mdc_jax.data.captions import read_captions
 from mdc_jax.data.prepare import tokenizer as prepare_tokenizer
 from mdc_jax.data.sources import open_source
 from tests import commands

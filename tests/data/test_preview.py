@@ -12,7 +12,7 @@ from etils import epath
 
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import checksums, preview
-from mdc_jax.data.pipeline import make_tokenizer
+from mdc_jax.data.captions import make_tokenizer
 from mdc_jax.data.prepare import records
 from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.manifest import Manifest

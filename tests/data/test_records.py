@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdc_jax.config import ConfigError, sections
-from mdc_jax.data import pipeline, retries
+from mdc_jax.data import retries
+from mdc_jax.data.captions import make_tokenizer
 from mdc_jax.data.prepare import records
 from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.manifest import Manifest
@@ -135,7 +136,7 @@ def test_a_shard_that_has_not_the_records_of_its_manifest_is_said_at_once(tmp_pa
     with pytest.raises(ConfigError, match=message):
         source[0]
     with pytest.raises(ConfigError, match=message):
-        pipeline.make_tokenizer(sections.Config(), source)
+        make_tokenizer(sections.Config(), source)
 
 
 def test_repetition_gives_the_same_bytes_and_keeps_finished_shards(tmp_path):

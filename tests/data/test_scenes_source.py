@@ -122,8 +122,7 @@ def test_labels_of_a_known_scene():
     assert labels["count"] == 1 and labels["background"] == 2
     pairs = [name for name, present in zip(FAMILIES["pair"].names, labels["pair"], strict=True) if present]
     assert sorted(pairs) == ["green circle", "red star"]
-    assert FAMILIES["direction"].names[labels["direction"]] == "right"  # from the larger to the smaller
-    assert labels["relation"] == labels["direction"]
+    assert FAMILIES["relation"].names[labels["relation"]] == "right"  # from the larger to the smaller
 
 
 @pytest.mark.parametrize(
@@ -135,8 +134,8 @@ def test_labels_of_a_known_scene():
         (_item(0, 0, 1, 0.2, 0.5), _item(1, 1, 0, 0.8, 0.5), _item(2, 2, 0, 0.5, 0.2)),
     ],
 )
-def test_no_direction_without_one_of_each_size_and_a_clear_one(objects):
-    assert Labels(Scene(0, 8, objects))["direction"] == -1
+def test_no_relation_without_one_of_each_size_and_a_clear_one(objects):
+    assert Labels(Scene(0, 8, objects))["relation"] == -1
 
 
 def test_labels_fit_their_families():
@@ -150,8 +149,8 @@ def test_labels_fit_their_families():
                 assert label.dtype == np.uint8 and label.shape == (len(family.names),) and label.any()
             else:
                 assert label.shape == () and -1 <= label < len(family.names)
-        applies += labels["direction"] >= 0
-    assert len(FAMILIES["direction"].names) == len(RELATIONS)
+        applies += labels["relation"] >= 0
+    assert len(FAMILIES["relation"].names) == len(RELATIONS)
     assert applies > 10
 
 

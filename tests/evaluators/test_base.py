@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mdc_jax.config import ConfigError
-from mdc_jax.evaluators.base import Interrupted, Progress, extract, objective_of
+from mdc_jax.evaluators.base import Interrupted, extract, objective_of
 from tests.evaluators.fakes import BAD, FakeSource, make_subject
 
 
@@ -61,10 +61,3 @@ def test_a_model_that_cannot_be_is_a_wrong_config(tmp_path):
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, encoder=encoder))
     with pytest.raises(ConfigError, match='model: encoder variant "XL/16": expected size/patch'):
         objective_of(config)
-
-
-def test_progress_says_how_long_the_rest_takes():
-    progress = Progress("scenes", total=1_500, done=500)  # of an earlier start, which took none of these seconds
-    assert progress.line(750, seconds=60) == "scenes: 750 of 1,500, 0:03:00 left"
-    assert progress.line(500, seconds=60).startswith("scenes: 500 of 1,500")
-    assert progress.line(1_600, seconds=60) == "scenes: 1,500 of 1,500, 0:00:00 left"

@@ -13,7 +13,7 @@ MASKED, LM = sections.MaskedDiffusion(), sections.MaskedLM()
 def check(monkeypatch, objective, **of_blind):
     """Holds a run beside one without images that has the settings `of_blind`."""
     blind = dataclasses.replace(objective, **{"null_image_rate": 1.0, **of_blind})
-    monkeypatch.setattr(blind_decoder.checkpoint, "config_of", lambda workdir: sections.Config(objective=blind))
+    monkeypatch.setattr(blind_decoder.loading, "config_of", lambda workdir: sections.Config(objective=blind))
     blind_decoder.check(sections.Config(objective=objective), "blind")
 
 

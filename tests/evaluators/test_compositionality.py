@@ -30,13 +30,14 @@ class FoilSource(FakeSource):
     def foils(self, kind: str, index: int) -> Foil:
         if index >= 14:
             raise IndexError(index)
-        if index == UNREADABLE:
+        if index == UNREADABLE and kind == "swap":
             raise BadRecord("damaged image")
         dogs, cats = (np.setdiff1d(np.flatnonzero(self.bits[:, 0] == bit), BAD) for bit in (1, 0))
         pair = (self[int(dogs[index % len(dogs)])].image, self[int(cats[index % len(cats)])].image)
         if kind == "swap":
             return Foil(kind, pair, ("a dog", "a cat"))
-        return Foil(kind, pair[index % 2 :][:1], (("a dog", "a cat")[index % 2], "a cat dog"))
+        image = b"\xff\xd8 cut" if index == UNREADABLE else pair[index % 2]  # which its source did not look at
+        return Foil(kind, (image,), (("a dog", "a cat")[index % 2], "a cat dog"))
 
 
 class FoilObjective(FakeObjective):

@@ -12,6 +12,7 @@ from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.evaluators import build, check, perplexity
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.evaluators.perplexity import by_share
+from mdc_jax.exchange import own
 from mdc_jax.report import tables
 from mdc_jax.training import checkpoint, loop
 from tests.evaluators.fakes import BAD, FakeObjective, FakeSource, make_subject
@@ -136,6 +137,11 @@ def test_rows_without_images_beside_the_null_memory(tmp_path, monkeypatch):
     subject = Subject(
         seeing.objective, seeing.params, config, seeing.tokenizer, seeing.mesh, seeing.step, epath.Path(tmp_path)
     )
+    export = epath.Path(tmp_path / "blind_export")
+    export.mkdir()
+    own.write(checkpoint.load(tmp_path / "blind"), export)
+    exported = dict(build(dataclasses.replace(section, blind_workdir=str(export))).run(subject))
+    assert exported["trained_without_images/elbo/per_token"] == pytest.approx(blind)
     with pytest.raises(ConfigError, match=r"it saw images; train one with objective\.null_image_rate=1\.0"):
         list(build(dataclasses.replace(section, blind_workdir=str(tmp_path / "seeing"))).run(subject))
     other = dataclasses.replace(config, objective=sections.Autoregressive())
@@ -144,7 +150,8 @@ def test_rows_without_images_beside_the_null_memory(tmp_path, monkeypatch):
         list(build(section).run(dataclasses.replace(subject, config=other)))
     # Also before a run is trained that could not be scored in the end.
     every = dataclasses.replace(sections.Compositionality(), blind_workdir=section.blind_workdir)
-    for evaluator in (build(section), build(every)):
+    of_export = dataclasses.replace(every, blind_workdir=str(export))
+    for evaluator in (build(section), build(every), build(of_export)):
         evaluator.check(config)
         with pytest.raises(ConfigError, match=misfit):
             evaluator.check(other)

@@ -173,3 +173,14 @@ def test_chance_is_the_most_frequent_class_of_training():
 def test_pooled_initialisations_have_their_mean_and_an_interval_over_both():
     narrow = [probes.Result({"auc": np.concatenate([[v], np.full(100, v)])}, ({"l2": 1.0},)) for v in (0.4, 0.6)]
     assert probes.pool(narrow).interval("auc") == pytest.approx((0.5, 0.4, 0.6))
+
+
+def test_a_name_is_probed_that_varies_among_the_examples_that_are_read():
+    present = {split: np.tile(np.eye(2, dtype=np.uint8), (20, 1)) for split in COUNTS}
+    present["train"][:30, 0] = 1
+    present["train"][:30, 1] = 0  # both vary, but one of them not among the first 30
+    present["train"][:30:2, 0] = 0
+    family, most = Family("presence", ("often", "later")), dict.fromkeys(COUNTS, 30)
+    assert probes.make_task(family, present).names == ("often", "later")
+    task = probes.make_task(family, present, most)
+    assert task.names == ("often",) and {y.shape for y in task.labels.values()} == {(30, 1)}

@@ -69,6 +69,14 @@ def test_probes_and_the_licence_of_the_data_reach_the_card(loaded: checkpoint.Lo
     assert ".1 |" not in text  # a probe with other settings
 
 
+def test_the_licence_of_data_in_a_bucket_reaches_the_card(loaded: checkpoint.Loaded, monkeypatch) -> None:
+    data = dataclasses.replace(loaded.config.data, train="array_record:gs://bucket/recap:train+folder:photos")
+    loaded = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, data=data))
+    known = {epath.Path("gs://bucket/recap/manifest.json"): {"licence": "CC-BY-4.0"}}
+    monkeypatch.setattr(model_card, "_json", lambda path: known.get(path, {}))
+    assert "- licence: CC-BY-4.0" in model_card.card(loaded, "mdc_jax", epath.Path("out"), epath.Path("run"), "")
+
+
 def test_a_probe_on_another_data_set_reaches_the_card_where_it_is_of_these_weights(
     loaded: checkpoint.Loaded, tmp_path: pathlib.Path
 ) -> None:

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import scipy.stats
 from etils import epath
 
-from mdc_jax.report import collect, tables
+from mdc_jax.report import collect, metrics_file, tables
 
 
 def lines(trained: float, raw: float = 0.7) -> list[dict[str, str]]:
@@ -58,3 +59,10 @@ def test_metrics_are_means_over_runs_with_an_interval():
 def test_a_run_that_has_not_finished_has_no_metrics(tmp_path):
     with pytest.raises(FileNotFoundError, match="let the run finish"):
         collect.latest_results(epath.Path(tmp_path))
+
+
+def test_what_is_not_finite_in_a_run_has_no_interval(tmp_path):
+    metrics_file.write_results(epath.Path(tmp_path), 3, {"captions/error": float("nan"), "loss": 1.0})
+    found = collect.latest_results(epath.Path(tmp_path))
+    error, loss = collect.collect_metrics([("mdc", [found])])
+    assert np.isnan(error[2]) and loss[2] == 1.0

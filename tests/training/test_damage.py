@@ -18,6 +18,7 @@ from etils import epath
 
 from mdc_jax import lock
 from mdc_jax.config import ConfigError, sections
+from mdc_jax.report import metrics_file
 from mdc_jax.training import checkpoint, loop
 from tests import tampering
 from tests.training.test_checkpoint import FORMAT_1, make_state
@@ -65,7 +66,7 @@ def test_the_checkpoint_before_is_used_and_the_run_ends_as_it_would_have(
     undisturbed: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     workdir = shutil.copytree(undisturbed, tmp_path / "run")
-    (workdir / loop.RESULTS_FILE).unlink()
+    (workdir / metrics_file.RESULTS_FILE).unlink()
     DAMAGE[kind](workdir / checkpoint.CHECKPOINTS / "6")
     loop.train(tiny(**CONFIG), workdir)
     said = capsys.readouterr().out

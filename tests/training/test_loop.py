@@ -12,6 +12,7 @@ from etils import epath
 
 from mdc_jax import command, objectives
 from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.report import metrics_file
 from mdc_jax.report.metrics_file import read
 from mdc_jax.training import checkpoint, loop
 from mdc_jax.training import state as train_state
@@ -120,7 +121,7 @@ def test_a_start_that_was_killed_before_its_first_checkpoint_is_made_anew(tmp_pa
 
 def test_a_damaged_results_file_is_made_anew(tmp_path: pathlib.Path) -> None:
     expected = loop.train(tiny(duration="2 steps"), tmp_path)
-    (tmp_path / loop.RESULTS_FILE).write_text('{"step": 2')
+    (tmp_path / metrics_file.RESULTS_FILE).write_text('{"step": 2')
     assert loop.train(tiny(duration="2 steps"), tmp_path) == pytest.approx(expected)
 
 
@@ -134,7 +135,7 @@ def test_an_evaluator_that_could_not_run_stops_the_start(tmp_path: pathlib.Path)
 
 def test_a_duration_that_ends_before_the_checkpoint_is_refused(tmp_path: pathlib.Path) -> None:
     loop.train(tiny(duration="2 steps"), tmp_path)
-    (tmp_path / loop.RESULTS_FILE).unlink()
+    (tmp_path / metrics_file.RESULTS_FILE).unlink()
     with pytest.raises(ConfigError, match=r"duration=1 steps.*at step 2 already"):
         loop.train(tiny(duration="1 steps"), tmp_path)
 

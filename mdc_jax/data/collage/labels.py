@@ -14,17 +14,14 @@ def families(kinds: tuple[str, ...]) -> dict[str, Family]:
     return {
         FAMILY: Family("presence", kinds),
         "count": Family("class", COUNTS),
-        "direction": Family("class", DIRECTIONS),
         "relation": Family("class", DIRECTIONS, bound=True),
     }
 
 
 def labels(collage: Collage, kinds: int) -> Mapping[str, np.ndarray]:
     """The labels of a collage, by family."""
-    where = direction(collage.items)
     return {
         FAMILY: presence(kinds, [item.kind for item in collage.items]),
         "count": np.int32(len(collage.items) - FEWEST),
-        "direction": where,
-        "relation": where,
+        "relation": direction(collage.items),
     }

@@ -18,6 +18,7 @@ from mdc_jax.data.prepare.lengths import CAPTION, Lengths
 from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.prepare.records import Plan
 from mdc_jax.data.sources.base import Family
+from mdc_jax.data.texts import readable
 
 flags.disclaim_key_flags()  # they are listed by --help of the command that has them defined
 
@@ -147,7 +148,7 @@ def write(
         settings={"short_side": values.short_side, "quality": values.quality} | (settings or {}),
         dropped={reason: len(names) for reason, names in dropped.items()},
         named={
-            reason: [records.printable(name) for name in names[: records.NAMED_OF_A_REASON]]
+            reason: [readable(name[: records.NAME_LENGTH]) for name in names[: records.NAMED_OF_A_REASON]]
             for reason, names in dropped.items()
         },
     )
@@ -164,11 +165,11 @@ def write(
     show(out, manifest)
 
 
-def show(out: pathlib.Path, manifest: Manifest) -> None:
-    """Prints counts, and the specs by which a run reads them."""
+def show(out: pathlib.Path, manifest: Manifest, source: str = "array_record") -> None:
+    """Prints counts, and the specs by which a run reads them from the `source` of that name."""
     print(f"\n{out}: {manifest.source}, {manifest.licence}")
     for split, count in manifest.counts().items():
-        print(f"  {split:<12}{count:>8}    array_record:{out}:{split}")
+        print(f"  {split:<12}{count:>8}    {source}:{out}:{split}")
     for reason, count in manifest.all_dropped().items():
         print(f"  left out    {count:>8}    {reason}")
 

@@ -18,7 +18,7 @@ from mdc_jax.data.prepare.encode import Encoding
 from mdc_jax.data.prepare.lengths import CAPTION
 from mdc_jax.data.sources import folder
 from mdc_jax.data.sources.base import Family
-from mdc_jax.data.texts import has_words, words
+from mdc_jax.data.texts import has_words, readable, words
 
 _SUFFIXES = folder.SUFFIXES | {".svg"}
 
@@ -40,11 +40,11 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
     paths = folder.image_files(root, _SUFFIXES)
     texts = {column: folder.read_captions(root, paths, column, _SUFFIXES) for column in columns}
     pictures, dropped = [], collections.defaultdict(list)
-    missing = [folder.readable(path.as_posix()) for path in sorted(texts[columns[0]].keys() - set(paths))]
+    missing = [readable(path.as_posix()) for path in sorted(texts[columns[0]].keys() - set(paths))]
     if missing:
         dropped["no image file"] = missing
     for path in paths:
-        captions, name = texts[columns[0]][path], folder.readable(path.as_posix())
+        captions, name = texts[columns[0]][path], readable(path.as_posix())
         worded = tuple(filter(has_words, captions or ()))
         if worded:
             concepts = tuple(("title", words(text)) for text in worded)

@@ -19,7 +19,6 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -37,6 +36,7 @@ from mdc_jax.data.prepare import (
     near_duplicates,
     openclipart,
     records,
+    runners,
     tuxpaint,
 )
 from mdc_jax.data.prepare.collection import Collection, Map, Picture
@@ -134,16 +134,13 @@ def _write_cutouts(out: pathlib.Path, pictures: Manifest, splits: Mapping[str, S
 @contextlib.contextmanager
 def _workers(count: int) -> Iterator[Map]:
     """A `map` over that many processes."""
-    if count < 1:
-        raise ValueError(f"--workers={count} must be at least 1")
     if count == 1:
         yield map
         return
     pool = concurrent.futures.ProcessPoolExecutor(
         count,
         multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C ends the command, which ends them
+        initializer=runners.begin,
     )
     try:
         yield functools.partial(pool.map, chunksize=8)
@@ -191,8 +188,8 @@ def main(_: list[str]) -> None:
 
 
 def _print(out: pathlib.Path, manifest: Manifest) -> None:
-    print(f"\n{out}: {manifest.source}\n  {manifest.licence}")
-    _print_counts("pictures", str(out), manifest)
+    arguments.show(out, manifest, "pictures")
+    _print_label_words(manifest)
     duplicates = manifest.audit["near_duplicates"]
     after = f", {duplicates['across_splits_after']} after joining" if duplicates["joined"] else ", left as they are"
     print(
@@ -200,17 +197,14 @@ def _print(out: pathlib.Path, manifest: Manifest) -> None:
         f"{duplicates['across_splits']} of those across splits{after}"
     )
     if (out / CUTOUTS).exists():
-        print(f"\n{out}: cut-outs for collages")
-        _print_counts("collage", str(out), Manifest.read(out / CUTOUTS))
+        of_collages = Manifest.read(out / CUTOUTS)
+        arguments.show(out, of_collages, "collage")
+        _print_label_words(of_collages)
     else:
         print("\nno collages: they need cut-outs of two kinds, with titles of one and of two words, in all splits")
 
 
-def _print_counts(source: str, out: str, manifest: Manifest) -> None:
-    for split, count in manifest.counts().items():
-        print(f"  {split:<13}{count:>7}    {source}:{out}:{split}")
-    for reason, count in manifest.all_dropped().items():
-        print(f"  left out     {count:>7}    {reason}")
+def _print_label_words(manifest: Manifest) -> None:
     for family, shares in manifest.audit["label_words"].items():
         share = ", ".join(f"{split} {s['with_own_word'] / s['captions']:.1%}" for split, s in shares.items())
         print(f"  captions with a word of their own label, {family}: {share}")
@@ -220,10 +214,10 @@ if __name__ == "__main__":
     flags.DEFINE_string("out", None, "Folder to write to.", required=True)
     flags.DEFINE_list("source", ["tuxpaint"], f"Where the pictures come from: {', '.join(SOURCES)}, or several.")
     flags.DEFINE_multi_string("from", [], "A folder (or .deb) that you have, instead of fetching: PATH or SOURCE=PATH.")
-    flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that render.")
+    flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that render.", lower_bound=1)
     flags.DEFINE_bool(
         "join_near_duplicates",
         None,
         "Put near duplicates into the same split. Unless said, this is done but for tuxpaint alone.",
     )
-    app.run(command.reported(main, OSError, ValueError), flags_parser=command.parse_flags)
+    app.run(command.reported(main, OSError, ValueError, records.TooManyDropped), flags_parser=command.parse_flags)

@@ -35,12 +35,13 @@ from mdc_jax.data.prepare.manifest import (
     sha256,
 )
 from mdc_jax.data.sources.base import BadRecord
+from mdc_jax.data.texts import readable
 
 _JOURNAL = ".finished"  # folder of the journal
 NAMED_OF_A_REASON = 3  # dropped examples that a shard names, of every reason
 _NAMED = 1_000  # ... and all shards together
 _SHOWN = 20  # ... and the terminal
-_NAME_LENGTH = 120  # characters; names come from the data
+NAME_LENGTH = 120  # characters; names come from the data
 _KEPT = "What is finished is kept: repair the data, or allow more (--max_bad_share), and run again."
 _JUDGE_AFTER = 1_000  # examples before the share of dropped ones is judged, except at the end
 # Encoded images do not compress; one record a group makes reading at random as fast as in order.
@@ -216,7 +217,7 @@ def write_shard(
                     if isinstance(example, BadRecord):
                         dropped[example.reason] = dropped.get(example.reason, 0) + 1
                         if example.name and len(named.setdefault(example.reason, [])) < NAMED_OF_A_REASON:
-                            named[example.reason].append(printable(example.name))
+                            named[example.reason].append(readable(example.name[:NAME_LENGTH]))
                     else:
                         writer.write(entry)
                         measured.append(lengths(example))
@@ -316,11 +317,6 @@ def _bounded(shards: Mapping[str, Shard]) -> dict[str, Shard]:
         left -= sum(len(names) for names in named.values())
         bounded[name] = dataclasses.replace(shard, named=named)
     return bounded
-
-
-def printable(name: str) -> str:
-    """A name from the data as it may stand in a manifest and on a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in name[:_NAME_LENGTH])
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -37,7 +37,7 @@ def runner(workers: int, beam: str = "", beam_options: Sequence[str] = ()) -> Ru
 
 def _processes(tasks: Sequence[Task], workers: int) -> Generator[tuple[Task, Shard], None, None]:
     executor = concurrent.futures.ProcessPoolExecutor(
-        min(workers, max(len(tasks), 1)), multiprocessing.get_context("spawn"), _begin
+        min(workers, max(len(tasks), 1)), multiprocessing.get_context("spawn"), begin
     )
     rest = iter(tasks)
     try:
@@ -58,7 +58,7 @@ def _processes(tasks: Sequence[Task], workers: int) -> Generator[tuple[Task, Sha
         executor.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
+def begin() -> None:
     """A worker leaves interrupts to the process that started it, and ends with it, even where that was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

@@ -17,7 +17,7 @@ from etils import epath
 from mdc_jax import command, files
 from mdc_jax.config import sections
 from mdc_jax.data import tokenizer
-from mdc_jax.data.pipeline import read_captions
+from mdc_jax.data.captions import read_captions
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.tokenizer import Tokenizer
 

@@ -16,7 +16,6 @@ FAMILIES: Mapping[str, Family] = {
     "texture": Family("presence", TEXTURES),
     "count": Family("class", COUNTS),
     "background": Family("class", BACKGROUNDS),
-    "direction": Family("class", DIRECTIONS),
     "pair": Family("presence", tuple(f"{c} {s}" for c in COLOURS for s in SHAPES), bound=True),
     "relation": Family("class", DIRECTIONS, bound=True),
 }
@@ -60,7 +59,6 @@ _LABEL = {
     "texture": lambda scene: presence(len(TEXTURES), [o.texture for o in scene.objects]),
     "count": lambda scene: np.int32(len(scene.objects) - 1),
     "background": lambda scene: np.int32(scene.background),
-    "direction": lambda scene: direction(scene.objects),
     "pair": lambda scene: presence(
         len(COLOURS) * len(SHAPES), [o.colour * len(SHAPES) + o.shape for o in scene.objects]
     ),

@@ -19,7 +19,7 @@ from mdc_jax.config import ConfigError
 from mdc_jax.data.checksums import Written
 from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.manifest import MANIFEST, SUFFIX, Manifest, lengths_path
-from mdc_jax.data.sources.base import BadRecord, Record
+from mdc_jax.data.sources.base import BadRecord, Record, check_index
 from mdc_jax.data.tokenizer import Tokenizer
 
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # for reading at random
@@ -58,8 +58,7 @@ class ArrayRecordSource:
 
     def example(self, index: int) -> Example:
         """Record `index` as it is stored; raises as the record does."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.spec} has {len(self)} records, no {index}")
+        check_index(self, index)
         shard = bisect.bisect_right(self._ends, index)
         first = self._ends[shard - 1] if shard else 0
         try:

@@ -1,7 +1,7 @@
 """The contract of a data source: random access to images with captions and labels."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -100,6 +100,12 @@ class Foil:
 OPTIONAL = ("captions", "check", "claims", "foils", "length")
 
 
+def check_index(source: "Source", index: int) -> None:
+    """Raises IndexError where a source has no record `index`; below 0 there is none, either."""
+    if not 0 <= index < len(source):
+        raise IndexError(f"{source.spec} has {len(source)} records, no {index}")
+
+
 class Source(Protocol):
     """Reading the same index twice gives the same record, or the same BadRecord; nothing is filtered.
 
@@ -119,3 +125,8 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record: ...
+
+
+def captions_of(source: Source, index: int) -> Sequence[str]:
+    """The captions of a record, without its image where the source has them at less cost; raises as the record does."""
+    return source.captions(index) if hasattr(source, "captions") else source[index].captions

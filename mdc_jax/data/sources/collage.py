@@ -24,7 +24,7 @@ from mdc_jax.data.prepare.manifest import MANIFEST
 from mdc_jax.data.scenes import forms
 from mdc_jax.data.scenes.layout import LAYOUTS, stream
 from mdc_jax.data.sources import array_record, options
-from mdc_jax.data.sources.base import Foil, Record, Verdict
+from mdc_jax.data.sources.base import Foil, Record, Verdict, check_index
 from mdc_jax.data.tokenizer import Tokenizer
 
 VERSION = 1  # of the definition; part of every fingerprint
@@ -103,8 +103,7 @@ class CollageSource:
         Raises:
             IndexError: outside 0 .. len(self) - 1.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"collage {index} of {self.spec!r}, which has {len(self)}")
+        check_index(self, index)
         return layout.compose(self._stream(index, 0), self._shelf, self.settings.layout)
 
     def labels(self, index: int) -> Mapping[str, np.ndarray]:

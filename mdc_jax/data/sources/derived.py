@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mdc_jax.data.sources.base import OPTIONAL, Family, Foil, Record, Source
+from mdc_jax.data.sources.base import OPTIONAL, Family, Foil, Record, Source, check_index
 
 
 class Derived:
@@ -39,8 +39,7 @@ class Derived:
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.spec} has {len(self)} records, no {index}")
+        check_index(self, index)
         source, own = self.locate(index)
         return source[own]
 

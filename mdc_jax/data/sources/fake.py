@@ -9,7 +9,7 @@ import hashlib
 
 import numpy as np
 
-from mdc_jax.data.sources.base import Family, Record
+from mdc_jax.data.sources.base import Family, Record, check_index
 
 _COUNTS = {"train": 100_000, "validation": 1_000, "test": 1_000}
 _WORDS = tuple(
@@ -41,8 +41,7 @@ class FakeSource:
         return self._count
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < self._count:
-            raise IndexError(f"{self.spec} has no record {index}")
+        check_index(self, index)
         rng = np.random.default_rng((self._split, index))
         tint = int(rng.integers(len(_TINTS)))
         size, words = self._options.size, self._options.words

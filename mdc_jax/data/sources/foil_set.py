@@ -12,7 +12,7 @@ import numpy as np
 
 from mdc_jax.data import images, plan
 from mdc_jax.data.sources import published
-from mdc_jax.data.sources.base import BadRecord, Family, Foil, Record
+from mdc_jax.data.sources.base import BadRecord, Family, Foil, Record, check_index
 
 
 class Box(NamedTuple):
@@ -63,8 +63,7 @@ class FoilSet:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.spec} has {len(self)} records, no {index}")
+        check_index(self, index)
         case, side = self._records[index]
         return Record(_image(case, side), (case.captions[side],))
 

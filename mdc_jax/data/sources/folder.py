@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from mdc_jax.data import images
-from mdc_jax.data.sources.base import BadRecord, Family, Record
+from mdc_jax.data.sources.base import BadRecord, Family, Record, check_index
+from mdc_jax.data.texts import readable
 from mdc_jax.data.tokenizer import Tokenizer
 
 _READ = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -58,7 +59,9 @@ class FolderSource:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Record:
-        """Record `index`; raises OSError where its file cannot be read, BadRecord where there is none."""
+        """Record `index`; raises IndexError as `check_index`, OSError where its file cannot be read, BadRecord where
+        there is none."""
+        check_index(self, index)
         file = self._files[index]
         if file in self._missing:
             raise BadRecord("no image file")
@@ -89,13 +92,6 @@ def open(rest: str) -> FolderSource:
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {rest!r}")
     return FolderSource(root)
-
-
-def readable(name: str | os.PathLike[str]) -> str:
-    r"""The name of a file as text: bytes that are no UTF-8, as in archives from elsewhere, are spelled: "caf\xe9", and
-    so are line breaks and what else a terminal would act on."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def image_files(

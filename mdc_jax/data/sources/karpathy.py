@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from mdc_jax.data import images as pixels
 from mdc_jax.data.sources import options, published
-from mdc_jax.data.sources.base import Family, Record, number
+from mdc_jax.data.sources.base import Family, Record, check_index, number
 
 _TEST = "test"
 _FIELDS = (
@@ -57,8 +57,7 @@ class KarpathySource:
         return len(self._entries)
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.spec} has {len(self)} records, no {index}")
+        check_index(self, index)
         entry = self._entries[index]
         return Record(pixels.read(entry.file), entry.captions, published_id=entry.published_id)
 

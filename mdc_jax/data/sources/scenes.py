@@ -17,7 +17,7 @@ from mdc_jax.data.foils import Drawn
 from mdc_jax.data.scenes import draw, grammar, labels, layout, parse
 from mdc_jax.data.scenes.foils import PRIOR, SceneFoils, replace_attribute_prior
 from mdc_jax.data.sources import options
-from mdc_jax.data.sources.base import Family, Foil, Record, Verdict
+from mdc_jax.data.sources.base import Family, Foil, Record, Verdict, check_index
 from mdc_jax.data.tokenizer import Tokenizer
 
 VERSION = 1  # of the definition; part of every fingerprint
@@ -103,8 +103,7 @@ class ScenesSource:
         Raises:
             IndexError: outside 0 .. len(self) - 1.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"scene {index} of {self.spec!r}, which has {len(self)}")
+        check_index(self, index)
         s = self.settings
         return layout.compose(s.split, index, seed=s.seed, layout=s.layout, prior=s.prior, withheld=s.withheld)
 

@@ -23,7 +23,7 @@ from etils import epath
 from tensorflow_datasets.core import naming, read_only_builder
 
 from mdc_jax.data.sources.array_record import DAMAGE
-from mdc_jax.data.sources.base import BadRecord, Family, Record
+from mdc_jax.data.sources.base import BadRecord, Family, Record, check_index
 
 _SPEC = re.compile(
     r"(?P<name>(?:gs://)?[^:]+(?::[0-9*]+\.[0-9*]+\.[0-9*]+)?)(?::(?P<split>.+))?"
@@ -64,8 +64,7 @@ class TfdsSource:
 
     def __getitem__(self, index: int) -> Record:
         """Record `index`; raises BadRecord for damaged bytes, OSError for what could not be read."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.spec} has {len(self)} records, no {index}")
+        check_index(self, index)
         try:
             example = self._records[index]
         except RuntimeError as error:
