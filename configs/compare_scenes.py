@@ -4,13 +4,13 @@
 
 The same command goes on where it was stopped; --only=1/3 does a part of the entries. See mdc_jax/comparison/README.md.
 
-Hardware: 2 CPU cores, but for full, which is meant for a GPU. quick was run to its end (16 minutes, 28 November
-2026, 2 cores of an Intel Xeon with AVX-512), cpu, padding, position, ratios and pairs in part (configs/results has
-their tables). Other hours are of one core, estimated from runs x steps at the speed of configs/scenes.py (10,000
-steps in 6 minutes) and 5 minutes to evaluate a run.
+Hardware: 2 CPU cores, but for full, which is meant for a GPU. quick was run to its end (half an hour, 28 November
+2026, 2 cores of an Intel Xeon with AVX-512), cpu, ablations, padding, position, ratios and pairs in part
+(configs/results has their tables). Other hours are of one core, estimated from runs x steps at the speed of
+configs/scenes.py (10,000 steps in 6 minutes) and 5 minutes to evaluate a run.
 
 Sizes and lists of entries, one of them, as in configs/compare_scenes.py:cpu,prior=.5
-    quick         masked diffusion, autoregressive, CLIP; one seed, no controls, no tuning (default; 16 minutes)
+    quick         masked diffusion, autoregressive, CLIP; one seed, no controls, no tuning (default; half an hour)
     cpu           seven objectives, three seeds, controls, learning rates tuned (28 runs and 42 that tune: 11
                   hours)
     full          every objective and ratio, five seeds, every control, 17,000 steps (78 runs and 78 that tune: 35
@@ -26,7 +26,7 @@ Sizes and lists of entries, one of them, as in configs/compare_scenes.py:cpu,pri
     smoke         a minute: checks that everything works, learns nothing
 
 Other arguments
-    steps         of the first entry (quick 3000, position 6000, full 17000, else 10000)
+    steps         of the first entry (position 6000, full 17000, else 10000)
     count         training pairs (1,000,000); with epochs= in place of steps=, passes over these
     equal         steps | flops | seconds: what the entries have in equal amounts
     sentences     sentences per caption: 1, 2, 4 (position: 2, else 1)
@@ -48,7 +48,7 @@ from mdc_jax.config import ConfigError, evaluator, parse_argument, sections
 from mdc_jax.data.sources import open_source
 
 SIZES = ("quick", "cpu", "full", "ablations", "padding", "position", "ratios", "pairs", "smoke")
-STEPS = {"quick": 3000, "position": 6000, "full": 17_000, "smoke": 4}
+STEPS = {"position": 6000, "full": 17_000, "smoke": 4}
 KNOBS = ("sentences", "redundancy", "background", "lengths", "prior", "withheld")  # of scenes
 FAMILIES = ("shape", "colour", "size", "texture", "count")  # of the cheap probe; all are read off the mean
 
@@ -71,6 +71,8 @@ ABLATIONS = {
     "null_5": ("objective.null_image_rate=0.05",),
     "null_20": ("objective.null_image_rate=0.2",),
 }
+# Learning rates where none are tuned, if not that of the base config: what cpu chose.
+RECORDED = {"clip": 5e-4, "siglip": 5e-4}
 PADDING = ("masked_diffusion", "padding_target", "padding_known", "eos_visible")
 PAIRS = ("1k", "4k", "16k", "64k", "256k")
 
@@ -170,7 +172,8 @@ def entries_of(size: str, base: str) -> dict[str, Entry]:
             for name, settings in reversed(subsets.items())
             for objective in ("masked_diffusion", "autoregressive")
         }
-    return recipe.entries_of(recipe.THREE[:2] if size == "smoke" else recipe.THREE)
+    entries = recipe.entries_of(recipe.THREE[:2] if size == "smoke" else recipe.THREE)
+    return {name: dataclasses.replace(entry, lr=RECORDED.get(name, 0.0)) for name, entry in entries.items()}
 
 
 def evaluators_of(size: str, steps: int) -> dict[str, dict]:
