@@ -71,8 +71,8 @@ ABLATIONS = {
     "null_5": ("objective.null_image_rate=0.05",),
     "null_20": ("objective.null_image_rate=0.2",),
 }
-# Learning rates where none are tuned, if not that of the base config: what cpu chose.
-RECORDED = {"clip": 5e-4, "siglip": 5e-4}
+# Learning rates where none are tuned, if not that of the base config: what tuning chose.
+RECORDED = {"clip": 5e-4}
 PADDING = ("masked_diffusion", "padding_target", "padding_known", "eos_visible")
 PAIRS = ("1k", "4k", "16k", "64k", "256k")
 

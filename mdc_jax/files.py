@@ -7,6 +7,8 @@ from typing import Any
 
 from etils import epath
 
+from mdc_jax.config import ConfigError
+
 UNFINISHED = ".unfinished"  # at the end of a name, until the file is whole
 
 
@@ -25,10 +27,19 @@ def write(path: epath.PathLike, content: str | bytes) -> None:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def read_json(path: epath.PathLike) -> dict[str, Any] | None:
-    """The object that a JSON file holds; None where it is not there, or damaged."""
+def read_json(path: epath.PathLike, *, damaged: bool = False) -> dict[str, Any] | None:
+    """The object that a JSON file holds; None where there is no file, and with `damaged` also where it holds none.
+
+    Raises ConfigError where it holds none, without `damaged`.
+    """
     try:
         found = json.loads(epath.Path(path).read_text())
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return None
-    return found if isinstance(found, dict) else None
+    except ValueError:
+        found = None
+    if isinstance(found, dict):
+        return found
+    if damaged:
+        return None
+    raise ConfigError(f"{path} is damaged: copy it again, or remove it")

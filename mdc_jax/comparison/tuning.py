@@ -93,8 +93,7 @@ def _rounded(rate: float) -> float:
 
 
 def _score(comparison: Comparison, folder: epath.Path, name: str, rate: float, steps: int) -> float | None:
-    """The mean probe over families and seeds; -inf where training diverged or a probe has no number; None where a
-    signal stopped it."""
+    """The mean probe over families and seeds; -inf where training diverged; None where a signal stopped it."""
     found = []
     for seed in comparison.tuning.seeds:
         workdir = folder / f"seed{seed}"
@@ -106,10 +105,15 @@ def _score(comparison: Comparison, folder: epath.Path, name: str, rate: float, s
         except NonFiniteError as error:
             print(f"{name} diverges at learning rate {rate:g}: {error}", flush=True)
             return -math.inf
-        _, results = metrics_file.read_results(workdir)
+        ended = metrics_file.read_results(workdir)
+        if ended is None:
+            raise ConfigError(f"{workdir / metrics_file.RESULTS_FILE} is gone, which this run had written: start again")
+        _, results = ended
         found.append(statistics.fmean(value for key, value in results.items() if key.startswith(f"{PROBE}/")))
     score = statistics.fmean(found)
-    return -math.inf if math.isnan(score) else score
+    if math.isnan(score):
+        raise ConfigError(f"{folder}: a probe has no number, so that no rate can be chosen: give it more examples")
+    return score
 
 
 def _probed_on_validation(config: sections.Config, probe: sections.LinearProbe) -> sections.Config:

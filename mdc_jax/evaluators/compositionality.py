@@ -138,26 +138,37 @@ def _batches(subject: Subject, source: Source, kind: str, count: int, size: int)
     def foils() -> Iterator[tuple[int, Foil]]:
         for index in range(count):
             try:
-                foil = source.foils(kind, index)
-                prepared = tuple(images.prepare(image, subject.config.image) for image in foil.images)
+                foil = _foil(source, kind, index, subject.config.image)
             except IndexError:
                 return
             except BadRecord as error:
                 logging.warning("compositionality: foil %d of %s left out: %s", index, kind, error)
                 continue
-            except ValueError as error:
-                raise ConfigError(f"compositionality: {error}") from error
             if subject.tokenizer.longest(foil.captions) > most:
                 logging.warning("compositionality: foil %d of %s left out: more than %d tokens", index, kind, most)
                 continue
-            yield index, dataclasses.replace(foil, images=prepared)
+            yield index, foil
 
     left = foils()
     return iter(lambda: list(itertools.islice(left, size)), [])
 
 
+def _foil(source: Source, kind: str, index: int, settings: sections.Image) -> Foil:
+    """A foil with prepared images, u8[S, S, 3]; raises as the source, and ConfigError for a kind that it cannot make.
+
+    Every host prepares all of them, since all have to leave out the same ones.
+    """
+    try:
+        foil = source.foils(kind, index)
+    except BadRecord:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"compositionality: {error}") from error
+    return dataclasses.replace(foil, images=tuple(images.prepare(image, settings) for image in foil.images))
+
+
 def _local_rows(subject: Subject, foils: Sequence[Foil], size: int) -> dict[str, np.ndarray]:
-    """This host's rows of a batch: `image` u8[b, S, H, W, 3], `text` i32[b, C, L] and `length` i32[b, C].
+    """This host's rows of a batch: prepared `image` u8[b, S, H, W, 3], `text` i32[b, C, L] and `length` i32[b, C].
 
     The last foil fills the batch up.
     """

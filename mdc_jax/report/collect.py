@@ -71,7 +71,7 @@ def latest_results(workdir: epath.Path) -> dict[str, float]:
     """What a finished run printed; raises FileNotFoundError where it has not finished."""
     ended = metrics_file.read_results(workdir)
     if ended is None:
-        raise FileNotFoundError(f"{workdir} has no {metrics_file.RESULTS_FILE}: let the run finish first")
+        raise FileNotFoundError(f"{workdir} has no readable {metrics_file.RESULTS_FILE}: let the run finish first")
     return ended[1]
 
 

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from tests.end_to_end.command_line import ROOT
 
 FLOORS = {
-    "ops": 0, "diffusion": 0, "config": 0, "files": 0, "lock": 0,
+    "ops": 0, "diffusion": 0, "config": 0, "files": 0, "lock": 0, "progress": 0,
     "models": 1, "data": 1, "report": 1, "command": 1,
     "decoding": 2, "scoring": 2,
     "objectives": 3,

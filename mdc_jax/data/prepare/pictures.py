@@ -198,6 +198,7 @@ def _print(out: pathlib.Path, manifest: Manifest) -> None:
     )
     if (out / CUTOUTS).exists():
         of_collages = Manifest.read(out / CUTOUTS)
+        print("\ncut-outs for collages", end="")
         arguments.show(out, of_collages, "collage")
         _print_label_words(of_collages)
     else:
