@@ -4,6 +4,7 @@ import pytest
 from etils import epath
 
 from mdc_jax import files
+from mdc_jax.config import ConfigError
 
 
 def test_a_file_is_written_under_another_name_until_it_is_whole(tmp_path):
@@ -25,3 +26,15 @@ def test_what_fails_leaves_what_was_there(tmp_path):
         unfinished.write_text("ne")
         raise OSError("full")
     assert path.read_text() == "old"
+
+
+def test_a_damaged_file_is_no_missing_one(tmp_path):
+    path = tmp_path / "plan.json"
+    assert files.read_json(path) is None
+    files.write(path, '{"steps": 3}')
+    assert files.read_json(path) == {"steps": 3}
+    for content in ('{"steps": 3', "[3]", b"\xff"):
+        files.write(path, content)
+        assert files.read_json(path, damaged=True) is None
+        with pytest.raises(ConfigError, match=r"plan\.json is damaged: copy it again, or remove it"):
+            files.read_json(path)
