@@ -37,7 +37,8 @@ def test_what_is_traced_and_told(monkeypatch: pytest.MonkeyPatch, start: int, to
     assert events == expected
 
 
-def test_without_a_window_nothing_is_traced() -> None:
+def test_without_a_window_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_trace.jax.profiler, "start_trace", lambda folder: pytest.fail("traced"))
     trace = step_trace.StepTrace(None, epath.Path("/run/profile"), start=0, total=9, say=pytest.fail)
     trace.before_step(0, None)
     trace.close()
