@@ -27,10 +27,10 @@ def write(path: epath.PathLike, content: str | bytes) -> None:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def read_json(path: epath.PathLike, *, damaged: bool = False) -> dict[str, Any] | None:
-    """The object that a JSON file holds; None where there is no file, and with `damaged` also where it holds none.
+def read_json(path: epath.PathLike, *, missing_if_damaged: bool = False) -> dict[str, Any] | None:
+    """The object that a JSON file holds; None where there is no file.
 
-    Raises ConfigError where it holds none, without `damaged`.
+    Where it holds none: None too with `missing_if_damaged`, else raises ConfigError.
     """
     try:
         found = json.loads(epath.Path(path).read_text())
@@ -40,6 +40,6 @@ def read_json(path: epath.PathLike, *, damaged: bool = False) -> dict[str, Any] 
         found = None
     if isinstance(found, dict):
         return found
-    if damaged:
+    if missing_if_damaged:
         return None
     raise ConfigError(f"{path} is damaged: copy it again, or remove it")

@@ -35,6 +35,6 @@ def test_a_damaged_file_is_no_missing_one(tmp_path):
     assert files.read_json(path) == {"steps": 3}
     for content in ('{"steps": 3', "[3]", b"\xff"):
         files.write(path, content)
-        assert files.read_json(path, damaged=True) is None
+        assert files.read_json(path, missing_if_damaged=True) is None
         with pytest.raises(ConfigError, match=r"plan\.json is damaged: copy it again, or remove it"):
             files.read_json(path)

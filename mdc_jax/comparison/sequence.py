@@ -46,7 +46,7 @@ def train(runs: Mapping[epath.Path, sections.Config], *, after: Callable[[epath.
 
 def is_begun(workdir: epath.Path, config: sections.Config) -> bool:
     """Whether a workdir holds the run of a config, of however many steps; raises ConfigError where it holds another."""
-    stored = files.read_json(workdir / loop.CONFIG_FILE, damaged=True)
+    stored = files.read_json(workdir / loop.CONFIG_FILE, missing_if_damaged=True)
     if stored is not None:
         same_run.check(workdir, stored, config)
     return stored is not None

@@ -41,6 +41,6 @@ def write_results(workdir: epath.Path, step: int, results: Mapping[str, float]) 
 
 def read_results(workdir: epath.Path) -> tuple[int, dict[str, float]] | None:
     """The step that a run ended at, and its metrics there; None where it has not ended, or they are damaged."""
-    stored = files.read_json(workdir / RESULTS_FILE, damaged=True) or {}
+    stored = files.read_json(workdir / RESULTS_FILE, missing_if_damaged=True) or {}
     step, results = stored.get("step"), stored.get("results")
     return (step, with_nan(results)) if isinstance(step, int) and isinstance(results, dict) else None

@@ -268,3 +268,8 @@ def test_a_wrong_flag_is_explained(tmp_path, arguments, message):
     with failure, pictures._workers(1) as map_:
         known = pictures._sources(sources)
         pictures.prepare(tmp_path / "out", known, pictures._given(known, given), map_=map_)
+
+
+def test_there_is_a_worker(tmp_path):
+    done = commands.run("mdc_jax.data.prepare.pictures", f"--out={tmp_path}", "--workers=0")
+    assert done.returncode == 1 and "--workers" in done.stderr and "Traceback" not in done.stderr
