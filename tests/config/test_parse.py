@@ -3,13 +3,15 @@
 import contextlib
 import dataclasses
 import json
+import operator
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from mdc_jax import command, config
-from mdc_jax.config import sections
+from mdc_jax.config import check, sections
 from mdc_jax.diffusion import corruption, schedules
 from mdc_jax.ops import contrastive
 from tests import tampering
@@ -196,3 +198,16 @@ def test_the_held_out_loss_of_older_configs_found_log_likelihoods_too() -> None:
     old = {"type": "held_out_loss", "every": "2 steps", "log_likelihood": True}
     resolved = config.parse({"data": {"train": "fake:train"}, "evaluators": {"held_out": old}, "checkpoint": {}})
     assert resolved.evaluators == {"held_out": sections.HeldOutLoss(every="2 steps")}
+
+
+def test_every_range_is_that_of_a_setting() -> None:
+    """What no section has would pass unchecked."""
+    whole = config.parse(complete())
+    for path, ranges in check.RANGES.items():
+        of_path = sections.OBJECTIVES.values() if path == "objective" else [operator.attrgetter(path)(whole)]
+        assert ranges.keys() <= _settings(of_path), path
+    assert check.OF_EVALUATORS.keys() <= _settings(sections.EVALUATORS.values())
+
+
+def _settings(kinds: Iterable[Any]) -> set[str]:
+    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
