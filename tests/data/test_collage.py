@@ -92,13 +92,13 @@ def test_splits_share_no_title(folder):
     titles = {}
     for split in ("train", "validation", "test"):
         source = _open(folder, split)
-        titles[split] = {item.title for i in range(500) for item in source.collage(i).items}
+        titles[split] = {item.title for i in range(500) for item in source.contents(i).items}
         assert len(titles[split]) == 34
     assert all(a.isdisjoint(b) for a, b in itertools.combinations(titles.values(), 2))
 
 
 def test_few_titles_are_those_of_most_pictures(folder):
-    items = [item for i in range(500) for item in _open(folder, "train,titles=2").collage(i).items]
+    items = [item for i in range(500) for item in _open(folder, "train,titles=2").contents(i).items]
     every = [title for kind in KINDS for title in _titles("train", kind)]
     expected = {title for kind in KINDS for n in (1, 2) for title in _of_length(_titles("train", kind), n)[:2]}
     assert {item.title for item in items} == expected and len(expected) == 12 < len(every)
@@ -119,7 +119,7 @@ def _of_length(titles: list[str], words: int) -> list[str]:
 def test_on_the_grid_every_thing_stays_in_a_cell_of_its_own(folder):
     source = _open(folder, "train,layout=grid")
     for i in range(500):
-        items = source.collage(i).items
+        items = source.contents(i).items
         assert len({(item.row, item.column) for item in items}) == len(items)
         for item in items:
             low, high = RADII["grid"][item.size]
@@ -149,7 +149,7 @@ def test_claims_are_judged_one_by_one(folder):
     source = _open(folder)
     item = collections.namedtuple("item", "title size row column")
     for i in range(300):
-        collage = source.collage(i)
+        collage = source.contents(i)
         a, b = collage.items[:2]
         thing = item(a.title, SIZES[a.size], ROWS[a.row], COLUMNS[a.column])
         stated = relation(a, b)
@@ -179,7 +179,7 @@ def test_claims_are_judged_one_by_one(folder):
 )
 def test_what_is_not_grammatical(folder, caption):
     source = _open(folder)
-    a, b = source.collage(0).items[:2]
+    a, b = source.contents(0).items[:2]
     assert not source.check(0, caption.format(a=a.title, b=b.title)).grammatical
 
 
@@ -194,7 +194,7 @@ def test_every_form_of_every_length_exists():
 def test_cut_outs_are_drawn_where_they_are(folder):
     source = _open(folder, "train,size=100")
     for i in range(40):
-        collage, image = source.collage(i), source[i].image
+        collage, image = source.contents(i), source[i].image
         for item in collage.items:
             kind = item.kind
             at = _titles("train", KINDS[kind]).index(item.title)
@@ -288,7 +288,7 @@ def test_positions_and_relations_never_meet_and_relations_are_clear(folder):
     related = placed = 0
     for i in range(1000):
         (caption,) = source.captions(i)
-        items = {item.title: item for item in source.collage(i).items}
+        items = {item.title: item for item in source.contents(i).items}
         relations = re.findall(r"(\w+) (left of|right of|higher than|lower than) ", caption)
         assert not (relations and " at the " in caption)
         related += bool(relations)
@@ -304,7 +304,7 @@ def test_labels(folder):
     source = _open(folder, "test")
     directions = collections.Counter()
     for i in range(400):
-        items, labels = source.collage(i).items, source.labels(i)
+        items, labels = source.contents(i).items, source.labels(i)
         assert set(labels) == set(source.families)
         assert labels["kind"].tolist() == [int(any(item.kind == kind for item in items)) for kind in range(3)]
         assert labels["count"] == len(items) - 2
@@ -357,7 +357,7 @@ def test_a_wrong_spec_is_explained(folder, rest, message):
 def test_captions_of_foils_are_true_of_their_collage_and_false_of_the_other(folder, sentences, place, kind):
     source = _open(folder, f"test,sentences={sentences},layout={place}")
     for index in range(100):
-        collages, captions = source.foil_collages(kind, index)
+        collages, captions = source.foil_contents(kind, index)
         held = [[_right(source, caption, collage) for caption in captions] for collage in collages]
         assert held == ([[True, False], [False, True]] if kind in foil_kinds.PAIRS else [[True, False]])
         words = [caption.split() for caption in captions]

@@ -32,7 +32,7 @@ CHANGED = {
 
 def drawn(spec, kind, count=COUNT):
     source = open_source(spec)
-    return source, [source.foil_scenes(kind, index) for index in range(count)]
+    return source, [source.foil_contents(kind, index) for index in range(count)]
 
 
 def judged(source, caption, scene):

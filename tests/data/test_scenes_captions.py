@@ -35,7 +35,7 @@ Z = 5.0
 def _sample(spec: str, n: int = N):
     """Captions as words, and their scenes."""
     source = scenes.open(spec)
-    return [source.captions(i)[0].split() for i in range(n)], [source.scene(i) for i in range(n)]
+    return [source.captions(i)[0].split() for i in range(n)], [source.contents(i) for i in range(n)]
 
 
 def _labels(found):
@@ -240,7 +240,7 @@ def test_redundancy_returns_to_the_same_objects():
         source = scenes.open(f"train,sentences=2,redundancy={redundancy}")
         again = total = 0
         for i in range(3000):
-            if len(source.scene(i).objects) == 3:
+            if len(source.contents(i).objects) == 3:
                 first, second = (set(s.split()) & set(SHAPES) for s in source.captions(i)[0].split(" . "))
                 again += len(first & second)
                 total += min(len(first), len(second))
@@ -252,7 +252,7 @@ def test_redundancy_returns_to_the_same_objects():
 
 def test_the_scene_does_not_depend_on_the_caption_knobs():
     one, four = scenes.open("train"), scenes.open("train,sentences=4,redundancy=0.5")
-    assert all(one.scene(i) == four.scene(i) for i in range(100))
+    assert all(one.contents(i) == four.contents(i) for i in range(100))
 
 
 def test_vocabulary_is_what_the_readme_says():
@@ -271,4 +271,4 @@ def test_prior_and_withheld_pairs_do_not_change_lengths():
 
 
 def test_compose_and_source_agree():
-    assert scenes.open("test,layout=free,seed=5").scene(3) == compose("test", 3, layout="free", seed=5)
+    assert scenes.open("test,layout=free,seed=5").contents(3) == compose("test", 3, layout="free", seed=5)

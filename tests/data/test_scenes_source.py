@@ -91,7 +91,7 @@ def test_the_definition_has_not_changed():
     for rest in ("train", "test,layout=free", "train,sentences=4,redundancy=0.5,prior=0.5,withheld=red-circle"):
         source = scenes.open(rest)
         for i in range(50):
-            scene = source.scene(i)
+            scene = source.contents(i)
             objects = [(o.shape, o.colour, o.size, o.texture, round(o.x, 6), round(o.y, 6)) for o in scene.objects]
             digest.update(repr((scene.background, scene.level, objects, source.captions(i)[0])).encode())
     assert (scenes.VERSION, digest.hexdigest()[:16]) == (1, "73e66aa54fa4cc44")

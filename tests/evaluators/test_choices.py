@@ -39,7 +39,7 @@ def test_a_single_image_has_accuracy_alone():
 @pytest.mark.parametrize("kind", foil_kinds.PAIRS)
 def test_any_score_of_the_text_alone_is_right_half_of_the_time_and_never_both_times(kind):
     source = open_source("scenes:test")
-    captions = [source.foil_scenes(kind, index).captions for index in range(100)]
+    captions = [source.foil_contents(kind, index).captions for index in range(100)]
     for seed in range(5):
         text_NxC = np.array([[zlib.crc32(caption.encode(), seed) for caption in pair] for pair in captions], float)
         found = choices.choices(np.repeat(text_NxC[:, None], 2, axis=1))

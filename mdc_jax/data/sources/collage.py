@@ -3,15 +3,14 @@
 collage:DIR:SPLIT[,size=96][,layout=free][,titles=N][,sentences=2][,seed=0][,count=N]
 """
 
-import collections
 import dataclasses
 import functools
 import hashlib
 import pathlib
+import random
 from collections.abc import Mapping
 
 import numpy as np
-import PIL.Image
 from etils import epath
 
 from mdc_jax.config.parse import did_you_mean
@@ -23,14 +22,13 @@ from mdc_jax.data.foils import Drawn
 from mdc_jax.data.prepare.manifest import MANIFEST
 from mdc_jax.data.scenes import forms
 from mdc_jax.data.scenes.layout import LAYOUTS, stream
+from mdc_jax.data.scenes.parse import Parse
 from mdc_jax.data.sources import array_record, options
-from mdc_jax.data.sources.base import Foil, Record, Verdict, check_index
-from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.data.sources.base import Verdict
+from mdc_jax.data.sources.composed import Composed
 
 VERSION = 1  # of the definition; part of every fingerprint
 
-# Of streams of random numbers, behind those of collages and of captions; a kind of foil keeps its own for ever.
-_PURPOSES = {kind: 2 + number for number, kind in enumerate(foil_kinds.KINDS)}
 _TRAIN_COUNT, _COUNT = 1_000_000, 20_000
 _MOST = 1 << 40
 _SENTENCES = (2, 3, 4)
@@ -66,10 +64,10 @@ class Settings:
         check("count", self.count, 0 <= self.count <= _MOST, f"0 to {_MOST}")
 
 
-class CollageSource:
+class CollageSource(Composed[layout.Collage]):
     """Collages of the cut-outs of one split; `source[i]` draws collage i."""
 
-    foil_kinds = foil_kinds.KINDS
+    foil_kinds = all_foil_kinds = foil_kinds.KINDS
     unsafe: Mapping[str, str] = {
         "flip": "they say left and right",
         "random_crop": "it cuts away things that they name, count or place",
@@ -92,76 +90,37 @@ class CollageSource:
     def __len__(self) -> int:
         return self.settings.count or (_TRAIN_COUNT if self.settings.split == "train" else _COUNT)
 
-    def __getitem__(self, index: int) -> Record:
-        collage = self.collage(index)
-        image = draw.draw(collage, self.settings.size, self._cutout)
-        return Record(image, self._captions(index, collage), labels.labels(collage, self._kinds))
+    def compose(self, index: int) -> layout.Collage:
+        return layout.compose(self.stream(index, 0), self._shelf, self.settings.layout)
 
-    def collage(self, index: int) -> layout.Collage:
-        """What collage `index` holds.
+    def draw(self, contents: layout.Collage) -> np.ndarray:
+        return draw.draw(contents, self.settings.size, lambda number: _decoded(self._images[number]))
 
-        Raises:
-            IndexError: outside 0 .. len(self) - 1.
-        """
-        check_index(self, index)
-        return layout.compose(self._stream(index, 0), self._shelf, self.settings.layout)
+    def label(self, contents: layout.Collage) -> Mapping[str, np.ndarray]:
+        return labels.labels(contents, self._kinds)
 
-    def labels(self, index: int) -> Mapping[str, np.ndarray]:
-        """The labels of collage `index`, which is not drawn."""
-        return labels.labels(self.collage(index), self._kinds)
+    def caption(self, contents: layout.Collage, rng: random.Random) -> str:
+        return grammar.caption(contents, rng, self.settings.sentences)
 
-    def captions(self, index: int) -> tuple[str, ...]:
-        """The captions of collage `index`, which is not drawn."""
-        return self._captions(index, self.collage(index))
+    def parse(self, caption: str) -> Parse:
+        return parse.parse(caption, self.settings.sentences, self._titles)
 
-    def length(self, index: int, tokenizer: Tokenizer) -> int:
-        """Tokens of the longest caption of collage `index`, which is not drawn."""
-        return tokenizer.longest(self.captions(index))
+    def judge(self, parsed: Parse, contents: layout.Collage) -> Verdict:
+        return parse.judge(parsed, contents, self._titles)
+
+    def compose_foil(self, kind: str, rng: random.Random) -> Drawn:
+        s = self.settings
+        return foil_kinds.draw(
+            kind, rng, CollageFoils(self._shelf, self._titles, layout=s.layout, sentences=s.sentences)
+        )
+
+    def stream(self, index: int, purpose: int) -> random.Random:
+        return stream(self.settings.seed, self.settings.split, index, purpose, layout.SPLITS)
 
     @staticmethod
     def word_kind(word: str) -> str:
         """What kind of word it is, whatever it says."""
         return forms.KINDS.get(word, word) if word in grammar.RESERVED else "TITLE"
-
-    def check(self, index: int, caption: str) -> Verdict:
-        """What a caption claims, held against collage `index`."""
-        parsed = parse.parse(caption, self.settings.sentences, self._titles)
-        return parse.judge(parsed, self.collage(index), self._titles)
-
-    def claims(self, index: int) -> Mapping[str, int]:
-        """How many claims of each kind the collage's own caption makes."""
-        (caption,) = self.captions(index)
-        parsed = parse.parse(caption, self.settings.sentences, self._titles)
-        return collections.Counter(statement.kind for statement in parsed.statements)
-
-    def foils(self, kind: str, index: int) -> Foil:
-        """Foil `index` of a kind, which has as many as there are collages.
-
-        Raises:
-            IndexError: outside 0 .. len(self) - 1.
-            ValueError: if there are too few cut-outs for this kind.
-        """
-        collages, captions = self.foil_collages(kind, index)
-        images = (draw.draw(collage, self.settings.size, self._cutout) for collage in collages)
-        return Foil(kind, tuple(images), captions)
-
-    def foil_collages(self, kind: str, index: int) -> Drawn:
-        """What foil `index` of a kind holds, which is not drawn; raises as `foils`."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"foil {index} of {self.spec!r}, which has {len(self)}")
-        collages = CollageFoils(
-            self._shelf, self._titles, layout=self.settings.layout, sentences=self.settings.sentences
-        )
-        return foil_kinds.draw(kind, self._stream(index, _PURPOSES[kind]), collages)
-
-    def _cutout(self, number: int) -> PIL.Image.Image:
-        return _decoded(self._images[number])
-
-    def _captions(self, index: int, collage: layout.Collage) -> tuple[str, ...]:
-        return (grammar.caption(collage, self._stream(index, 1), self.settings.sentences),)
-
-    def _stream(self, index: int, purpose: int):
-        return stream(self.settings.seed, self.settings.split, index, purpose, layout.SPLITS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,26 +4,26 @@ scenes:SPLIT[,size=48][,layout=grid][,sentences=1][,redundancy=0][,background=fi
             [,prior=0][,withheld=red-circle+large-star][,seed=0][,count=N]
 """
 
-import collections
 import dataclasses
 import functools
 import hashlib
+import random
 from collections.abc import Callable, Mapping
+
+import numpy as np
 
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data import foil_kinds
-from mdc_jax.data.foil_kinds import KINDS
 from mdc_jax.data.foils import Drawn
 from mdc_jax.data.scenes import draw, grammar, labels, layout, parse
 from mdc_jax.data.scenes.foils import PRIOR, SceneFoils, replace_attribute_prior
+from mdc_jax.data.scenes.parse import Parse
 from mdc_jax.data.sources import options
-from mdc_jax.data.sources.base import Family, Foil, Record, Verdict, check_index
-from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.data.sources.base import Family, Verdict
+from mdc_jax.data.sources.composed import Composed
 
 VERSION = 1  # of the definition; part of every fingerprint
 
-# Of streams of random numbers, behind those of scenes and of captions; a kind of foil keeps its own for ever.
-_PURPOSES = {kind: 2 + number for number, kind in enumerate((*KINDS, PRIOR))}
 _COUNTS = {"train": 1_000_000, "validation": 20_000, "test": 20_000, "withheld": 20_000}
 _MOST_SCENES = 1 << 40
 _LATER = {"background": "", "lengths": "equal"}  # knobs that the first definition did not have, with their defaults
@@ -71,7 +71,7 @@ class Settings:
         return grammar.Wording(self.sentences, self.redundancy, self.background, self.lengths)
 
 
-class ScenesSource:
+class ScenesSource(Composed[layout.Scene]):
     """Scenes of one split; `source[i]` draws scene i. Labels are computed when asked for."""
 
     families: Mapping[str, Family] = labels.FAMILIES
@@ -80,10 +80,12 @@ class ScenesSource:
         "random_crop": "it cuts away objects that they name, count or place",
         "color_jitter": "they name colours and textures",
     }
+    all_foil_kinds = (*foil_kinds.KINDS, PRIOR)
 
     def __init__(self, spec: str, settings: Settings):
         self.spec = spec
         self.settings = settings
+        self.foil_kinds = self.all_foil_kinds if settings.prior else foil_kinds.KINDS
         knobs = options.identity(settings, _LATER) | {
             "withheld": sorted(map(sorted, settings.withheld)),
             "count": len(self),
@@ -93,72 +95,37 @@ class ScenesSource:
     def __len__(self) -> int:
         return self.settings.count or _COUNTS[self.settings.split]
 
-    def __getitem__(self, index: int) -> Record:
-        scene = self.scene(index)
-        return Record(draw.draw(scene, self.settings.size), self._captions(index, scene), labels.Labels(scene))
-
-    def scene(self, index: int) -> layout.Scene:
-        """What scene `index` holds.
-
-        Raises:
-            IndexError: outside 0 .. len(self) - 1.
-        """
-        check_index(self, index)
+    def compose(self, index: int) -> layout.Scene:
         s = self.settings
         return layout.compose(s.split, index, seed=s.seed, layout=s.layout, prior=s.prior, withheld=s.withheld)
 
-    def captions(self, index: int) -> tuple[str, ...]:
-        """The captions of scene `index`, which is not drawn."""
-        return self._captions(index, self.scene(index))
+    def draw(self, contents: layout.Scene) -> np.ndarray:
+        return draw.draw(contents, self.settings.size)
 
-    def length(self, index: int, tokenizer: Tokenizer) -> int:
-        """Tokens of the longest caption of scene `index`, which is not drawn."""
-        return tokenizer.longest(self.captions(index))
+    def label(self, contents: layout.Scene) -> Mapping[str, np.ndarray]:
+        return labels.Labels(contents)
+
+    def caption(self, contents: layout.Scene, rng: random.Random) -> str:
+        return grammar.caption(contents, rng, self.settings.wording)
+
+    def parse(self, caption: str) -> Parse:
+        return parse.parse(caption, self.settings.sentences, self.settings.background)
+
+    def judge(self, parsed: Parse, contents: layout.Scene) -> Verdict:
+        return parse.judge(parsed, contents)
+
+    def compose_foil(self, kind: str, rng: random.Random) -> Drawn:
+        s = self.settings
+        scenes = SceneFoils(s.split, s.layout, s.withheld, s.wording)
+        return foil_kinds.draw(kind, rng, scenes, {PRIOR: replace_attribute_prior})
+
+    def stream(self, index: int, purpose: int) -> random.Random:
+        return layout.stream(self.settings.seed, self.settings.split, index, purpose)
 
     @staticmethod
     def word_kind(word: str) -> str:
         """What kind of word it is, whatever it says."""
         return grammar.KINDS.get(word, word)
-
-    def check(self, index: int, caption: str) -> Verdict:
-        """What a caption claims, held against scene `index`."""
-        return parse.judge(self._parse(caption), self.scene(index))
-
-    def claims(self, index: int) -> Mapping[str, int]:
-        """How many claims of each kind the scene's own caption makes."""
-        (caption,) = self.captions(index)
-        return collections.Counter(statement.kind for statement in self._parse(caption).statements)
-
-    @property
-    def foil_kinds(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return (*KINDS, PRIOR) if self.settings.prior else KINDS
-
-    def foils(self, kind: str, index: int) -> Foil:
-        """Foil `index` of a kind, which has as many as there are scenes.
-
-        Raises:
-            IndexError: outside 0 .. len(self) - 1.
-            ValueError: if the settings leave no scenes for this kind.
-        """
-        scenes, captions = self.foil_scenes(kind, index)
-        return Foil(kind, tuple(draw.draw(scene, self.settings.size) for scene in scenes), captions)
-
-    def foil_scenes(self, kind: str, index: int) -> Drawn:
-        """What foil `index` of a kind holds, which is not drawn; raises as `foils`."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"foil {index} of {self.spec!r}, which has {len(self)}")
-        s = self.settings
-        scenes = SceneFoils(s.split, s.layout, s.withheld, s.wording)
-        rng = layout.stream(s.seed, s.split, index, _PURPOSES[kind])
-        return foil_kinds.draw(kind, rng, scenes, {PRIOR: replace_attribute_prior})
-
-    def _captions(self, index: int, scene: layout.Scene) -> tuple[str, ...]:
-        s = self.settings
-        return (grammar.caption(scene, layout.stream(s.seed, s.split, index, 1), s.wording),)
-
-    def _parse(self, caption: str) -> parse.Parse:
-        return parse.parse(caption, self.settings.sentences, self.settings.background)
 
 
 def open(rest: str) -> ScenesSource:
