@@ -38,6 +38,8 @@ def main(arguments: Sequence[str]) -> None:
         print(estimate.text(comparison, runs, options.topology, options.mfu))
         return
     if options.merge:
+        for folder in arguments[1:]:  # before anything is copied
+            execution.check_held(comparison, epath.Path(folder))
         copied = merge.merge([pathlib.Path(folder) for folder in arguments[1:]], pathlib.Path(workdir))
         print("\n".join(f"copied {folder}" for folder in copied))
     compilation_cache.enable()
@@ -59,6 +61,6 @@ if __name__ == "__main__":
     flags.DEFINE_bool("merge", False, "Joins the workdirs given as arguments into --workdir, and goes on there.")
     flags.DEFINE_bool("plan", False, "Trains nothing: prints the command, the memory and the hours of every run.")
     flags.DEFINE_string("topology", "v5e:4x4", "With --plan: devices, as --dry_compile of mdc_jax.main takes them.")
-    flags.DEFINE_float("mfu", 0.4, "With --plan: share of the devices' peak that training reaches.", 0.0, 1.0)
+    flags.DEFINE_float("mfu", 0.4, "With --plan: share of the devices' peak that training reaches.", 0.01, 1.0)
     command.define_config()
     app.run(command.reported(main, Failure, NonFiniteError, *DATA_ERRORS), flags_parser=command.parse_arguments)

@@ -20,7 +20,7 @@ from typing import Any
 from absl import app, flags
 from etils import epath
 
-from mdc_jax import command, evaluators
+from mdc_jax import command, evaluators, files
 from mdc_jax.config import ConfigError, parse, sections, to_dict
 from mdc_jax.data.pipeline import DATA_ERRORS
 from mdc_jax.evaluators.base import Subject
@@ -113,7 +113,7 @@ def evaluate(workdir: epath.Path, step: int | None) -> None:
     found = dict(evaluators.run(chosen, subject))
     for name in chosen:
         own = {key.removeprefix(f"{name}/"): value for key, value in found.items() if key.startswith(f"{name}/")}
-        (out / name / VALUES_FILE).write_text(json.dumps(without_nan(own), indent=2) + "\n")
+        files.write(out / name / VALUES_FILE, json.dumps(without_nan(own), indent=2) + "\n")
     print(
         f"step {loaded.step:,} of {values.workdir}\n\n{evaluators.summary(found, out, list(chosen))}\n\nfiles in {out}"
     )

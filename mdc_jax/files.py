@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -42,4 +42,27 @@ def read_json(path: epath.PathLike, *, missing_if_damaged: bool = False) -> dict
         return found
     if missing_if_damaged:
         return None
-    raise ConfigError(f"{path} is damaged: copy it again, or remove it")
+    raise damaged(path)
+
+
+def write_json_lines(path: epath.PathLike, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a line of JSON for each object, the file whole."""
+    with whole(path) as unfinished, unfinished.open("w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def read_json_lines(path: epath.PathLike) -> list[dict[str, Any]]:
+    """The objects of a file that has one a line, none where there is no file; raises ConfigError for a damaged one."""
+    path = epath.Path(path)
+    try:
+        found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    except ValueError:
+        raise damaged(path) from None
+    if not all(isinstance(line, dict) for line in found):
+        raise damaged(path)
+    return found
+
+
+def damaged(path: epath.PathLike) -> ConfigError:
+    """What to raise for a file that does not hold what was written."""
+    return ConfigError(f"{path} is damaged: copy it again, or remove it")

@@ -28,9 +28,9 @@ def steps(comparison: Comparison, workdir: epath.Path, names: Iterable[str]) -> 
     entry = comparison.entries
     reference = next(iter(entry))
     if comparison.equal != "steps":
-        for name in dict.fromkeys([reference, *names]):  # in this order: the others are held against it
-            unknown = not entry[name].steps or name == reference
-            if unknown and measure(comparison, workdir, name) is None:
+        unknown = [name for name in names if not entry[name].steps]
+        for name in dict.fromkeys([reference, *unknown] if unknown else ()):  # the others are held against the first
+            if measure(comparison, workdir, name) is None:
                 return None
     found = known(comparison, workdir)
     return {name: found[name] for name in names}
@@ -40,11 +40,9 @@ def known(comparison: Comparison, workdir: epath.Path) -> dict[str, int]:
     """The steps of the entries of which nothing has to be measured any more."""
     found, reference = {}, next(iter(comparison.entries))
     for name, entry in comparison.entries.items():
-        path = workdir / "timing" / name / TIMING_FILE
         if entry.steps or comparison.equal == "steps":
             found[name] = entry.steps or comparison.steps
-        elif path.exists():
-            own = json.loads(path.read_text())
+        elif own := _measured(workdir, name, reference):
             first = own if name == reference else own["reference"]
             key = "flops_per_step" if comparison.equal == "flops" else "step_seconds"
             found[name] = max(round(comparison.steps * first[key] / own[key]), 1)
@@ -57,10 +55,9 @@ def measure(comparison: Comparison, workdir: epath.Path, name: str) -> Mapping[s
     Of other entries than the first also the `reference`: what the first one has in this workdir.
     """
     reference = next(iter(comparison.entries))
+    if found := _measured(workdir, name, reference):
+        return found
     folder = workdir / "timing" / name
-    path = folder / TIMING_FILE
-    if path.exists():
-        return json.loads(path.read_text())
     count = comparison.timing_steps
     config = entries.config_of(comparison, name, seed=_SEED, steps=count, lr=comparison.entries[name].lr, evaluators={})
     config = dataclasses.replace(
@@ -79,6 +76,16 @@ def measure(comparison: Comparison, workdir: epath.Path, name: str) -> Mapping[s
         "hardware": provenance.hardware(),
     }
     if name != reference:  # kept here, since parts that other machines measured are merged
-        measured["reference"] = json.loads((workdir / "timing" / reference / TIMING_FILE).read_text())
-    files.write(path, json.dumps(measured, indent=2) + "\n")
+        measured["reference"] = _measured(workdir, reference, reference)
+    files.write(folder / TIMING_FILE, json.dumps(measured, indent=2) + "\n")
     return measured
+
+
+def _measured(workdir: epath.Path, name: str, reference: str) -> dict[str, Any] | None:
+    """What was measured of an entry; None where nothing was. Raises ConfigError where the file is damaged."""
+    path = workdir / "timing" / name / TIMING_FILE
+    found = files.read_json(path)
+    for own in () if found is None else (found,) if name == reference else (found, found.get("reference") or {}):
+        if not {"flops_per_step", "step_seconds"} <= own.keys():
+            raise files.damaged(path)
+    return found

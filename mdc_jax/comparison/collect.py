@@ -5,15 +5,14 @@ both are there; and those of the tables of its evaluators, whose names are the c
 `TABLES`. Of what is measured by third of a caption, as "signal/last_third", there is "signal/last_less_first" too.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
 from mdc_jax import files
-from mdc_jax.comparison import costs
-from mdc_jax.config import parse, sections
+from mdc_jax.comparison import costs, sequence
+from mdc_jax.config import sections
 from mdc_jax.evaluate import VALUES_FILE
 from mdc_jax.report import evaluations, tables
 from mdc_jax.report.metrics_file import read
@@ -45,15 +44,14 @@ def write(workdir: epath.Path) -> int:
             rows += [[folder.parent.name, _seed(folder), *row] for row in _rows(folder)]
     if not rows:
         return 0
-    with files.whole(workdir / RESULTS_FILE) as unfinished:
-        tables.write_csv(unfinished, HEADER, rows)
+    tables.write_csv(workdir / RESULTS_FILE, HEADER, rows)
     return len(rows)
 
 
 def _rows(folder: epath.Path) -> Iterator[list[tables.Cell]]:
     lines = read(folder)
     cost = costs.of(folder, lines)
-    evaluators = parse(json.loads((folder / loop.CONFIG_FILE).read_text())).evaluators
+    evaluators = sequence.stored_config(folder).evaluators
     measured = dict(_logged(lines)) | dict(_evaluated(folder))
     measured |= dict(_trends(measured)) | dict(_tabled(folder))
     for (step, evaluator, metric), value in measured.items():
@@ -73,7 +71,7 @@ def _logged(lines: list[dict[str, Any]]) -> Iterator[_Value]:
 
 def _evaluated(folder: epath.Path) -> Iterator[_Value]:
     for step, path in evaluations.files(folder, VALUES_FILE):
-        for metric, value in json.loads(path.read_text()).items():
+        for metric, value in (files.read_json(path) or {}).items():
             if value is not None:
                 yield (step, path.parent.name, metric), value
 

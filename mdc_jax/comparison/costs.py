@@ -1,7 +1,6 @@
 """What a run has cost at each step: seconds and FLOPs of training, from the log that it left behind."""
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +9,10 @@ import jax
 import numpy as np
 from etils import epath
 
-from mdc_jax.config import parse
+from mdc_jax.comparison import sequence
+from mdc_jax.config import ConfigError
 from mdc_jax.data.tokenizer import Tokenizer
-from mdc_jax.training import build, checkpoint, loop
+from mdc_jax.training import build, checkpoint
 from mdc_jax.training.accounting import Cost
 
 _PREFIX = "train/"
@@ -38,8 +38,10 @@ class Costs:
 
 def of(workdir: epath.Path, lines: Sequence[Mapping[str, Any]]) -> Costs:
     """The costs of a run; `lines` are those of its `metrics.jsonl`."""
-    config = parse(json.loads((workdir / loop.CONFIG_FILE).read_text()))
-    objective = build.objective(config, Tokenizer.load(workdir / checkpoint.TOKENIZER).vocab_size)
+    config, model = sequence.stored_config(workdir), workdir / checkpoint.TOKENIZER
+    if not model.exists():
+        raise ConfigError(f"{model} is gone, which this run had written: copy it again")
+    objective = build.objective(config, Tokenizer.load(model).vocab_size)
     logged = [line for line in lines if f"{_PREFIX}seconds" in line]
     counts = {
         name: [line[_PREFIX + name] for line in logged if _PREFIX + name in line]

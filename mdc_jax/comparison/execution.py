@@ -1,19 +1,22 @@
 """The whole of a comparison: measure, tune, train, evaluate, collect; everything that is done already is skipped."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from mdc_jax import evaluators
+from mdc_jax import command, evaluators
 from mdc_jax.comparison import budget, collect, entries, plan, report, sequence, settings, tuning
 from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import ConfigError
+from mdc_jax.config.errors import require
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.sources import open_source
 from mdc_jax.training import label_families, loop
 from mdc_jax.training.train_log import NonFiniteError
+
+_BLIND = "null_image_rate"  # of an objective; 1: trained without images
 
 
 def choose(comparison: Comparison, only: str = "", run: str = "") -> list[plan.Run]:
@@ -45,16 +48,20 @@ def check(comparison: Comparison, runs: Sequence[plan.Run]) -> None:
     """Raises ConfigError for an entry that could not be trained or evaluated, before hours are spent on others."""
     for run in {run.entry: run for run in runs}.values():
         unscored = settings.without_blind(comparison, run.entry)  # that decoder is yet to be trained
-        config = plan.config_of(unscored, run, epath.Path(), comparison.steps)
+        config = plan.config_of(unscored, run, epath.Path(), comparison.entries[run.entry].steps or comparison.steps)
         entries.total_steps(config)
+        if blind := plan.blind_run(comparison, run):
+            rate = getattr(plan.config_of(comparison, blind, epath.Path(), comparison.steps).objective, _BLIND, 0.0)
+            fix = f"it is trained with images: set objective.{_BLIND}=1.0 there, or name another entry"
+            require(rate == 1, f"entries.{run.entry}.blind", blind.entry, fix)
         evaluators.check(label_families.filled(config, open_source(config.data.train)))
 
 
-def _check_others(comparison: Comparison, workdir: epath.Path, runs: Sequence[plan.Run]) -> None:
-    """Raises ConfigError where a run that lies in a workdir, and is not one of `runs`, is none of this comparison: the
-    report would hold it against them all the same."""
+def check_held(comparison: Comparison, workdir: epath.Path, but: Collection[plan.Run] = ()) -> None:
+    """Raises ConfigError where a run that lies in a workdir, and is not one of `but`, is none of this comparison: the
+    report would hold it against the others all the same."""
     for run in plan.runs(comparison, comparison.order):
-        if run not in runs and (run.folder(workdir) / loop.CONFIG_FILE).exists():
+        if run not in but and (run.folder(workdir) / loop.CONFIG_FILE).exists():
             sequence.is_begun(run.folder(workdir), plan.config_of(comparison, run, workdir, comparison.steps))
 
 
@@ -73,8 +80,9 @@ def execute(
     training raises.
     """
     check(comparison, runs)
-    _check_others(comparison, workdir, runs)
-    workdir.mkdir(parents=True, exist_ok=True)
+    check_held(comparison, workdir, but=runs)
+    with command.writing("workdir", str(workdir)):
+        workdir.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(run.entry for run in runs))
     steps = budget.steps(comparison, workdir, names)
     if steps is None:

@@ -2,20 +2,19 @@
 
 import dataclasses
 import functools
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
 
+from mdc_jax import files
 from mdc_jax.comparison import sequence
 from mdc_jax.comparison.collect import RESULTS_FILE
 from mdc_jax.comparison.entries import total_steps
 from mdc_jax.comparison.plan import PLAN_FILE
-from mdc_jax.config import ConfigError, parse
+from mdc_jax.config import ConfigError
 from mdc_jax.report import evaluations, tables
-from mdc_jax.training import loop
 
 # An evaluator is known by a file that it writes. From the names of its metrics, what is comparable between objectives,
 # of which each has its own scorers: of an objective with several the first one counts.
@@ -116,10 +115,10 @@ def read(workdir: epath.Path) -> Findings:
     Runs that are not at the last step of their entry are left out, and those whose evaluation was not ended there: they
     were trained for less than the others, or measured in part.
     """
-    for name in (PLAN_FILE, RESULTS_FILE):
-        if not (workdir / name).exists():
+    plan = files.read_json(workdir / PLAN_FILE)
+    for name, there in ((PLAN_FILE, plan is not None), (RESULTS_FILE, (workdir / RESULTS_FILE).exists())):
+        if not there:
             raise ConfigError(f"{workdir} has no {name}: give the --workdir of `python -m mdc_jax.compare`")
-    plan = json.loads((workdir / PLAN_FILE).read_text())
     lines = tables.read_csv(workdir / RESULTS_FILE)
     steps: dict[tuple[str, int], int] = {}
     for line in lines:
@@ -144,7 +143,7 @@ def _last_step(plan: Mapping[str, Any], entry: Mapping[str, Any], folder: epath.
     equal = entry.get("steps") or budget["steps"] if budget["equal"] == "steps" else 0
     # A part knows no FLOPs or seconds of the entries of others, and base configs may say how long a run is.
     planned = entry.get("trained_steps") or equal
-    return planned or total_steps(parse(json.loads((folder / loop.CONFIG_FILE).read_text())))
+    return planned or total_steps(sequence.stored_config(folder))
 
 
 def _curves(

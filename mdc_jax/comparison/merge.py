@@ -22,7 +22,7 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
     """
     if not sources:
         raise ConfigError("--merge: give the workdirs that are to be joined, as in --merge part1 part2")
-    plans = {source: files.read_json(source / plan.PLAN_FILE) for source in (workdir, *sources)}
+    plans = {source: _plan(source) for source in (workdir, *sources)}
     for source in sources:
         if plans[source] is None:
             raise ConfigError(f"--merge: {source} has no {plan.PLAN_FILE}: give the --workdir of a comparison")
@@ -55,6 +55,14 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
                 shutil.copy2(choice, place)
                 copied.append(str(choice))
     return copied
+
+
+def _plan(folder: pathlib.Path) -> dict[str, Any] | None:
+    path = folder / plan.PLAN_FILE
+    found = files.read_json(path) if folder.is_dir() else None
+    if found is not None and not {"base", "settings", "evaluators", "budget"} <= found.keys():
+        raise files.damaged(path)
+    return found
 
 
 def _terms(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Shapes: S seeds, N examples.
 """
 
-import json
 import statistics
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
+from mdc_jax import files
 from mdc_jax.comparison.findings import Findings, Run
 from mdc_jax.comparison.significance import bootstrap
 from mdc_jax.report import evaluations
@@ -22,15 +22,14 @@ def read(path: epath.Path) -> Right:
     """Reads a file of JSON lines; those that say nothing of right or wrong are left out.
 
     Of several scorers the first counts, as elsewhere, and of several lines of an example (captions of an image that are
-    queries of their own) the mean.
+    queries of their own) the mean. Raises ConfigError for a damaged file.
     """
     found: dict[str, dict[str, list[float]]] = {}
     scorers: dict[str, str] = {}
-    with path.open() as file:
-        for text in file:
-            row = _row(json.loads(text))
-            if row and scorers.setdefault(row.asked, row.scorer) == row.scorer:
-                found.setdefault(row.asked, {}).setdefault(row.example, []).append(row.right)
+    for line in files.read_json_lines(path):
+        row = _row(line)
+        if row and scorers.setdefault(row.asked, row.scorer) == row.scorer:
+            found.setdefault(row.asked, {}).setdefault(row.example, []).append(row.right)
     return {
         asked: {example: statistics.fmean(values) for example, values in examples.items()}
         for asked, examples in found.items()

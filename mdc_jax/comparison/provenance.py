@@ -1,7 +1,6 @@
 """What a run was made with: code, libraries, hardware and data."""
 
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -50,15 +49,12 @@ def record(workdir: epath.Path, config: sections.Config) -> None:
     """Adds a line to the file of a run that is about to start, whose duration is in steps."""
     workdir.mkdir(parents=True, exist_ok=True)
     line = {"steps": total_steps(config), "code": code(), "hardware": hardware(), "data": data(config)}
-    path = workdir / FILE
-    before = path.read_text() if path.exists() else ""
-    files.write(path, before + json.dumps(line) + "\n")
+    files.write_json_lines(workdir / FILE, [*read(workdir), line])
 
 
 def read(workdir: epath.Path) -> list[dict[str, Any]]:
     """The starts of a run, in order."""
-    path = workdir / FILE
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return files.read_json_lines(workdir / FILE)
 
 
 def _git(*arguments: str) -> str | None:

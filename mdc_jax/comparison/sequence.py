@@ -10,7 +10,7 @@ from etils import epath
 from mdc_jax import files
 from mdc_jax.comparison import provenance, same_run
 from mdc_jax.comparison.entries import total_steps
-from mdc_jax.config import ConfigError, sections
+from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.report import metrics_file
 from mdc_jax.training import loop
 from mdc_jax.training.metric_writer import clock
@@ -66,6 +66,14 @@ def is_finished(workdir: epath.Path, config: sections.Config) -> bool:
             "--workdir"
         )
     return done == total
+
+
+def stored_config(workdir: epath.Path) -> sections.Config:
+    """The config that the run of a workdir was last started with; raises ConfigError where that is gone, or damaged."""
+    stored = files.read_json(workdir / loop.CONFIG_FILE)
+    if stored is None:
+        raise ConfigError(f"{workdir / loop.CONFIG_FILE} is gone, which this run had written: copy it again")
+    return parse(stored)
 
 
 def ended_at(workdir: epath.Path) -> int:

@@ -7,9 +7,12 @@ from typing import Any
 import ml_collections
 
 from mdc_jax.config import ConfigError, parse_as, sections
+from mdc_jax.config.errors import require
 from mdc_jax.config.parse import did_you_mean
 
-_NOT_TUNED = "learning rates are those that the config records, not tuned here"
+_NOT_TUNED = "learning rates are not tuned here: they are that of the base config where the entries record no other"
+# What a comparison sets itself, so that a setting of the same would be lost, and where it is told.
+_OWN = {"seed": "seeds", "duration": "steps", "optimizer.lr": "entries.NAME.lr"}
 
 
 def _field(default: object, choices: tuple[str, ...]) -> object:
@@ -95,19 +98,38 @@ def without_blind(comparison: Comparison, name: str) -> Comparison:
 
 
 def _check(found: Comparison) -> None:
+    tuning, rates = found.tuning, found.tuning.learning_rates
     if not found.entries or not found.seeds:
         raise ConfigError("a comparison needs entries and seeds, and has none")
-    for name, entry in found.entries.items():
-        if not name.isidentifier():
-            raise ConfigError(f'entries: "{name}": write a letter, then letters, digits and "_"')
-        for key, other in (("blind", entry.blind), ("lr_of", entry.lr_of)):
-            if other and other not in found.entries:
-                hint = did_you_mean(other, found.entries)
-                raise ConfigError(f'entries.{name}.{key}: there is no entry "{other}"{hint}')
-            if other and getattr(found.entries[other], key):
-                raise ConfigError(f'entries.{name}.{key}: "{other}" has one itself: name an entry that has none')
-    both = {*found.seeds} & {*found.tuning.seeds}
-    if found.tuning.learning_rates and both:
+    for key, seeds in (("seeds", found.seeds), ("tuning.seeds", tuning.seeds)):
+        require(len({*seeds}) == len(seeds), key, seeds, "one is there twice, and would count twice")
+    require(found.steps >= 0, "steps", found.steps, "must be 1 or more, or 0 for those of the base config")
+    require(found.timing_steps >= 1, "timing_steps", found.timing_steps, "must be at least 1")
+    require(all(rate > 0 for rate in rates), "tuning.learning_rates", rates, "must be above 0")
+    require(bool(tuning.seeds) or not rates, "tuning.seeds", tuning.seeds, "give at least one")
+    both = {*found.seeds} & {*tuning.seeds}
+    if rates and both:
         raise ConfigError(f"tuning.seeds: {sorted(both)} are reported; learning rates are chosen with others")
     if found.equal != "steps" and not found.steps:
         raise ConfigError(f"steps=0: equal {found.equal} are those of so many steps of the first entry: say how many")
+    for name, entry in found.entries.items():
+        _check_entry(found, name, entry)
+
+
+def _check_entry(found: Comparison, name: str, entry: Entry) -> None:
+    if not name.isidentifier():
+        raise ConfigError(f'entries: "{name}": write a letter, then letters, digits and "_"')
+    for key in ("lr", "steps", "seeds"):
+        value = getattr(entry, key)
+        require(value >= 0, f"entries.{name}.{key}", value, "must be above 0, or 0 for what the others have")
+    has_rate = bool(entry.lr or entry.lr_of or found.tuning.learning_rates)
+    for text in (*found.settings, *entry.settings):
+        key = text.partition("=")[0]
+        if key in _OWN and (has_rate or key != "optimizer.lr"):
+            raise ConfigError(f"entries.{name}: {text!r}: a comparison sets this itself: give {_OWN[key]}")
+    for key, other in (("blind", entry.blind), ("lr_of", entry.lr_of)):
+        if other and other not in found.entries:
+            hint = did_you_mean(other, found.entries)
+            raise ConfigError(f'entries.{name}.{key}: there is no entry "{other}"{hint}')
+        if other and getattr(found.entries[other], key):
+            raise ConfigError(f'entries.{name}.{key}: "{other}" has one itself: name an entry that has none')

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from mdc_jax import files
 from mdc_jax.config import ConfigError, decoding, sections
 from mdc_jax.data import images
 from mdc_jax.data.sources import open_source
@@ -161,11 +162,11 @@ def _write_lines(
         line = {"id": i, "truth": record.captions, "generated": caption}
         if verdicts is not None:
             line |= {"right": verdicts[row].right, "verdict": dataclasses.asdict(verdicts[row])}
-        lines.append(json.dumps(line) + "\n")
-    (subject.out / "captions.jsonl").write_text("".join(lines))
+        lines.append(line)
+    files.write_json_lines(subject.out / "captions.jsonl", lines)
     named = zip(image_ids(ids, published), captions, strict=True)
     results = [{"image_id": image, "caption": caption} for image, caption in named]
-    (subject.out / "coco.json").write_text(json.dumps(results))
+    files.write(subject.out / "coco.json", json.dumps(results))
 
 
 def image_ids(places: Sequence[int], published: Sequence[int | None]) -> Sequence[int]:

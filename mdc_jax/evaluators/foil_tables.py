@@ -7,12 +7,12 @@ Shapes: N foils of a kind, S images of a foil, C captions, as in `choices.py`.
 """
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mdc_jax import files
 from mdc_jax.config import sections
 from mdc_jax.data.sources.base import Foil, Source
 from mdc_jax.evaluators import choices
@@ -74,8 +74,7 @@ def write(subject: Subject, source: Source, results: Mapping[str, Result], secti
             "(elbo, pseudo_log_likelihood, greedy_reveal) is of what the model was never shown.\n"
         )
     (subject.out / "foils.md").write_text(text)
-    with (subject.out / "foils.jsonl").open("w") as file:
-        file.writelines(json.dumps(line) + "\n" for line in _examples(results))
+    files.write_json_lines(subject.out / "foils.jsonl", _examples(results))
     _draw(subject, results, section.picture)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import logging
 
+from mdc_jax import files
 from mdc_jax.config import sections
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family
@@ -41,7 +42,7 @@ def write(
     tables.write_csv(subject.out / "probe.csv", list(lines[0]), [list(line.values()) for line in lines])
     _write_sweep(subject, tasks, results)
     about = _about(subject, section, specs, compared, weights, families, tasks)
-    (subject.out / "probe.json").write_text(json.dumps(about, indent=2) + "\n")
+    files.write(subject.out / "probe.json", json.dumps(about, indent=2) + "\n")
 
     text = f"# Probes at step {subject.step}\n\n{probe_tables.markdown(lines)}"
     text += "\nIn brackets: 95% bootstrap intervals over the test examples.\n"

@@ -10,12 +10,12 @@ runs can be paired.
 Shapes: N test examples, K names.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from mdc_jax import files
 from mdc_jax.evaluators import probes
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.evaluators.probe_features import TRAINED
@@ -26,12 +26,15 @@ FILE = "predictions.jsonl"
 
 def write(subject: Subject, tasks: Mapping[str, probes.Task], results: Results, id_N: np.ndarray) -> None:
     """Writes the file to `subject.out`; `id_N` are those of the test split as it was read."""
-    with (subject.out / FILE).open("w") as file:
-        for (family, row, kind), result in results.items():
-            if row.name == TRAINED:
-                for line in _lines(tasks[family], result, id_N):
-                    line = {"id": line.pop("id"), "family": family, "probe": f"{kind}/{row.features}", **line}
-                    file.write(json.dumps(line) + "\n")
+    files.write_json_lines(
+        subject.out / FILE,
+        (
+            {"id": line.pop("id"), "family": family, "probe": f"{kind}/{row.features}", **line}
+            for (family, row, kind), result in results.items()
+            if row.name == TRAINED
+            for line in _lines(tasks[family], result, id_N)
+        ),
+    )
 
 
 def _lines(task: probes.Task, result: probes.Result, id_N: np.ndarray) -> Iterator[dict[str, Any]]:

@@ -7,13 +7,13 @@ that scores as high. Of an image the best of its captions counts, of a caption t
 Shapes: N images, T texts, Q queries, G items that are searched, R resamples of the images.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from mdc_jax import files
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.plan import plan_of
 from mdc_jax.data.sources import open_source
@@ -79,7 +79,7 @@ class Retrieval:
             predictions += _predictions(scorer, pairs, written_NxT)
         if jax.process_index() == 0:
             _write(subject, lines, section.blind_images)
-            (subject.out / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in predictions))
+            files.write_json_lines(subject.out / "predictions.jsonl", predictions)
         for line in lines:
             if (line["exponent"], line["per"]) == FIRST:
                 yield f"{line['scorer']}/{line['direction']}/recall_{line['k']}", line["value"]

@@ -8,13 +8,13 @@ Of a presence family the images count that show exactly one of its names: which 
 Shapes: N images, K classes, P templates.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from mdc_jax import files
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.batch import LABEL_PREFIX
@@ -201,17 +201,17 @@ def _write_predictions(
     id_N: np.ndarray,
     family: Family,
 ) -> None:
-    with (subject.out / "predictions.jsonl").open("w") as file:
-        for row, (identity, truth) in enumerate(zip(id_N.tolist(), truth_N.tolist(), strict=True)):
-            predicted = [
-                {
-                    "scorer": scorer,
-                    **column._asdict(),
-                    "class": family.names[chosen.class_N[row]],
-                    "right": bool(chosen.right_N[row]),
-                }
-                for scorer, columns in found.items()
-                for column, chosen in columns.items()
-            ]
-            line = {"id": identity, "truth": family.names[truth], "predicted": predicted}
-            file.write(json.dumps(line) + "\n")
+    lines = []
+    for row, (identity, truth) in enumerate(zip(id_N.tolist(), truth_N.tolist(), strict=True)):
+        predicted = [
+            {
+                "scorer": scorer,
+                **column._asdict(),
+                "class": family.names[chosen.class_N[row]],
+                "right": bool(chosen.right_N[row]),
+            }
+            for scorer, columns in found.items()
+            for column, chosen in columns.items()
+        ]
+        lines.append({"id": identity, "truth": family.names[truth], "predicted": predicted})
+    files.write_json_lines(subject.out / "predictions.jsonl", lines)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from etils import epath
 
+from mdc_jax import files
+
 Cell = str | int | float
 
 
@@ -15,11 +17,16 @@ def write_csv(path: epath.Path, header: Sequence[str], rows: Sequence[Sequence[C
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows([[f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows])
-    path.write_text(text.getvalue())
+    files.write(path, text.getvalue())
 
 
 def read_csv(path: epath.Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_text())))
+    """The rows below the header, by column; raises ConfigError for a file that was cut off."""
+    text = path.read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    if not text.endswith("\n") or any(None in row or None in row.values() for row in rows):
+        raise files.damaged(path)
+    return rows
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
