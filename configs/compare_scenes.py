@@ -23,7 +23,7 @@ Sizes and lists of entries, one of them, as in configs/compare_scenes.py:cpu,pri
     ratios        masked language models from 15 to 100 % against masked diffusion on three intervals, without foils,
                   retrieval and positions (three seeds): for sentences=1 (5 hours) and =4 (16 hours)
     pairs         1,000 to 256,000 training pairs, without these (three seeds; 6 hours)
-    smoke         a minute: checks that everything works, learns nothing
+    smoke         quick in miniature, minutes: checks that everything works, learns nothing
 
 Other arguments
     steps         of the first entry (position 6000, full 17000, else 10000)
@@ -113,7 +113,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         )
         if tuned
         else None,
-        notes=(recipe.NO_CONTROLS,) if size in ("quick", "smoke") else (),
+        notes=() if tuned else (recipe.NO_CONTROLS,),
     )
 
 
@@ -172,7 +172,7 @@ def entries_of(size: str, base: str) -> dict[str, Entry]:
             for name, settings in reversed(subsets.items())
             for objective in ("masked_diffusion", "autoregressive")
         }
-    entries = recipe.entries_of(recipe.THREE[:2] if size == "smoke" else recipe.THREE)
+    entries = recipe.entries_of(recipe.THREE)
     return {name: dataclasses.replace(entry, lr=RECORDED.get(name, 0.0)) for name, entry in entries.items()}
 
 
@@ -201,10 +201,17 @@ def evaluators_of(size: str, steps: int) -> dict[str, dict]:
 
 
 def smoke_evaluators(steps: int) -> dict[str, dict]:
-    families = ("shape", "count")
-    few = {"train_examples": 60, "validation_examples": 30, "test_examples": 30, "batch_size": 30, "families": families}
-    return {
-        "held_out": evaluator("held_out_loss", every=recipe.every(steps, 2), examples=32, batch_size=16),
-        "probe": evaluator("linear_probe", untrained_seeds=1, **few),
-        "retrieval": evaluator("retrieval", examples=8, batch_size=8, blind_images=2),
+    """Those of quick, of few examples."""
+    probed = {"train_examples": 60, "validation_examples": 30, "test_examples": 30, "families": ("shape", "count")}
+    scored = {"examples": 4, "batch_size": 4, "blind_images": 2}
+    few = {
+        "held_out": {"examples": 32, "batch_size": 16, "every": recipe.every(steps, 2)},
+        "curve": {**probed, "batch_size": 30, "every": recipe.every(steps, 2)},
+        "probe": {**probed, "batch_size": 30, "untrained_seeds": 1, "probes": ("logistic",), "layers": False},
+        "captions": {"examples": 8, "batch_size": 8},
+        "perplexity": {"examples": 8, "batch_size": 8},
+        "foils": scored,
+        "retrieval": scored,
+        "position_signal": {"examples": 8, "batch_size": 8, "blind_images": 2},
     }
+    return {name: {**section, **few[name]} for name, section in evaluators_of("quick", steps).items()}

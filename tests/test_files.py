@@ -38,3 +38,14 @@ def test_a_damaged_file_is_no_missing_one(tmp_path):
         assert files.read_json(path, missing_if_damaged=True) is None
         with pytest.raises(ConfigError, match=r"plan\.json is damaged: copy it again, or remove it"):
             files.read_json(path)
+
+
+def test_json_lines_are_read_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    assert files.read_json_lines(path) == []
+    files.write_json_lines(path, ({"id": i} for i in range(2)))
+    assert files.read_json_lines(path) == [{"id": 0}, {"id": 1}]
+    for content in (path.read_bytes()[:-3], b"3\n", b"\xff"):
+        files.write(path, content)
+        with pytest.raises(ConfigError, match=r"lines\.jsonl is damaged"):
+            files.read_json_lines(path)

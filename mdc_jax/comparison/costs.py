@@ -12,7 +12,8 @@ from etils import epath
 from mdc_jax.comparison import sequence
 from mdc_jax.config import ConfigError
 from mdc_jax.data.tokenizer import Tokenizer
-from mdc_jax.training import build, checkpoint
+from mdc_jax.objectives.base import Objective
+from mdc_jax.training import accounting, build, checkpoint
 from mdc_jax.training.accounting import Cost
 
 _PREFIX = "train/"
@@ -38,10 +39,7 @@ class Costs:
 
 def of(workdir: epath.Path, lines: Sequence[Mapping[str, Any]]) -> Costs:
     """The costs of a run; `lines` are those of its `metrics.jsonl`."""
-    config, model = sequence.stored_config(workdir), workdir / checkpoint.TOKENIZER
-    if not model.exists():
-        raise ConfigError(f"{model} is gone, which this run had written: copy it again")
-    objective = build.objective(config, Tokenizer.load(model).vocab_size)
+    config, objective = sequence.stored_config(workdir), _objective(workdir)
     logged = [line for line in lines if f"{_PREFIX}seconds" in line]
     counts = {
         name: [line[_PREFIX + name] for line in logged if _PREFIX + name in line]
@@ -58,3 +56,17 @@ def of(workdir: epath.Path, lines: Sequence[Mapping[str, Any]]) -> Costs:
         steps_N=np.array([line["step"] for line in logged]),
         seconds_N=np.array([line[f"{_PREFIX}seconds"] for line in logged]),
     )
+
+
+def parameters(workdir: epath.Path) -> int | None:
+    """How many a run has; None where it has not started."""
+    if not (workdir / checkpoint.TOKENIZER).exists():
+        return None
+    return accounting.parameters(jax.eval_shape(_objective(workdir).init, jax.random.key(0)))
+
+
+def _objective(workdir: epath.Path) -> Objective:
+    model = workdir / checkpoint.TOKENIZER
+    if not model.exists():
+        raise ConfigError(f"{model} is gone, which this run had written: copy it again")
+    return build.objective(sequence.stored_config(workdir), Tokenizer.load(model).vocab_size)

@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from mdc_jax import files
-from mdc_jax.comparison import budget, entries, provenance, sequence, tuning
+from mdc_jax.comparison import budget, costs, entries, provenance, sequence, tuning
 from mdc_jax.comparison.settings import Comparison
 from mdc_jax.config import sections, to_dict
 from mdc_jax.report import tables
@@ -111,6 +111,7 @@ def write(
     for name, entry in comparison.entries.items():
         rate, source = learning_rate(comparison, name, workdir)
         choice = workdir / "tuning" / name / tuning.CHOICE_FILE
+        own = runs(comparison, [name])
         described.append(
             {
                 "name": name,
@@ -118,6 +119,7 @@ def write(
                 "learning_rate": rate or _base_rate(comparison, name),
                 "learning_rate_source": source,
                 "trained_steps": steps.get(name),
+                "parameters": next(filter(None, (costs.parameters(run.folder(workdir)) for run in own)), None),
                 "tuning": None if entry.lr else files.read_json(choice),
                 "timing": files.read_json(workdir / "timing" / name / budget.TIMING_FILE),
             }

@@ -11,8 +11,6 @@ from mdc_jax.config.errors import require
 from mdc_jax.config.parse import did_you_mean
 
 _NOT_TUNED = "learning rates are not tuned here: they are that of the base config where the entries record no other"
-# What a comparison sets itself, so that a setting of the same would be lost, and where it is told.
-_OWN = {"seed": "seeds", "duration": "steps", "optimizer.lr": "entries.NAME.lr"}
 
 
 def _field(default: object, choices: tuple[str, ...]) -> object:
@@ -122,11 +120,16 @@ def _check_entry(found: Comparison, name: str, entry: Entry) -> None:
     for key in ("lr", "steps", "seeds"):
         value = getattr(entry, key)
         require(value >= 0, f"entries.{name}.{key}", value, "must be above 0, or 0 for what the others have")
-    has_rate = bool(entry.lr or entry.lr_of or found.tuning.learning_rates)
+    # What the comparison sets itself, so that a setting of the same would be lost.
+    own = {
+        "seed": ("seeds", True),
+        "duration": ("steps", bool(entry.steps or found.steps)),
+        "optimizer.lr": (f"entries.{name}.lr", bool(entry.lr or entry.lr_of or found.tuning.learning_rates)),
+    }
     for text in (*found.settings, *entry.settings):
-        key = text.partition("=")[0]
-        if key in _OWN and (has_rate or key != "optimizer.lr"):
-            raise ConfigError(f"entries.{name}: {text!r}: a comparison sets this itself: give {_OWN[key]}")
+        instead, lost = own.get(text.partition("=")[0], ("", False))
+        if lost:
+            raise ConfigError(f"entries.{name}: {text!r}: a comparison sets this itself: give {instead}")
     for key, other in (("blind", entry.blind), ("lr_of", entry.lr_of)):
         if other and other not in found.entries:
             hint = did_you_mean(other, found.entries)

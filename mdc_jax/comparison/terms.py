@@ -2,12 +2,15 @@
 
 import json
 import shlex
+import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mdc_jax.comparison.findings import Findings
 from mdc_jax.report import evaluations
 from mdc_jax.report.document import Table
+
+_COSTS = ("parameters", "images", "GFLOP an image")
 
 
 def tables_of(findings: Findings) -> list[Table]:
@@ -23,14 +26,15 @@ def _entries(findings: Findings) -> Table:
             " ".join(entry["settings"]),
             _seeds(findings, entry["name"]),
             _steps(findings, entry),
+            *_costs(findings, entry),
             f"{entry['learning_rate']:g} ({entry.get('learning_rate_source', '')})",
         ]
         for entry in findings.plan["entries"]
     ]
-    header = ["entry", "objective", "settings", "seeds", "steps", "learning rate"]
+    header = ["entry", "objective", "settings", "seeds", "steps", *_COSTS, "learning rate"]
     caption = (
         "What is compared; everything else is equal. Steps as in 6000 (3000 first): runs that had ended and were "
-        "trained on, whose learning rate had come to its end and rose again."
+        "trained on, whose learning rate had come to its end and rose again. FLOPs are those of the matrix products."
     )
     return Table("entries", caption, header, rows)
 
@@ -49,6 +53,16 @@ def _steps(findings: Findings, entry: Mapping[str, Any]) -> str:
     steps = entry.get("trained_steps")
     first = sorted({start["steps"] for start in starts if "steps" in start} - {steps}) if steps else []
     return str(steps or "") + (f" ({', '.join(map(str, first))} first)" if first else "")
+
+
+def _costs(findings: Findings, entry: Mapping[str, Any]) -> list[str]:
+    """The numbers of _COSTS, of training; the mean over seeds."""
+    name, parameters = entry["name"], entry.get("parameters")
+    ends = [points[-1] for by_entry in findings.curves.values() for points in by_entry.get(name, {}).values()]
+    if not ends:
+        return [f"{parameters:,}" if parameters else "", "", ""]
+    images, flops = (statistics.fmean(getattr(point, cost) for point in ends) for cost in ("examples", "flops"))
+    return [f"{parameters:,}" if parameters else "", f"{images:,.0f}", f"{flops / images / 1e9:.3g}"]
 
 
 def _learning_rates(findings: Findings) -> Table:

@@ -5,11 +5,12 @@ Shapes: B examples, C captions of an image, N captions of a split, S draws.
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from mdc_jax import files
 from mdc_jax.config import sections
 from mdc_jax.data.sources import open_source
 from mdc_jax.evaluators import blind_decoder
@@ -39,7 +40,8 @@ class Perplexity:
     With `blind_workdir` also the same of that decoder and of this one's null memory, as
     "trained_without_images/..." and "null_memory/...", and "null_memory/<scorer>/counts_as_blind".
 
-    Writes `perplexity.csv` and, for objectives that mask a share of the tokens, the loss by that
+    Writes `perplexity.csv`, `predictions.jsonl`, what each scorer says of the captions of each image (their sum, in
+    nats where it is a likelihood), and, for objectives that mask a share of the tokens, the loss by that
     share, `masked_share.csv` and `.svg`; the others have no such curve.
     """
 
@@ -77,11 +79,14 @@ class Perplexity:
         present = found["length"] > 0
         captions_N, length_N = (np.sum(x, axis=1, dtype=np.float64) for x in (present, found["length"]))
         rows: dict[tuple[str, str], _Row] = {}
+        each: list[dict[str, Any]] = []
         for sees, name in kinds:
             value_N, error_N = (
                 np.sum(found[f"{what}/{sees}/{name}"] * present, axis=1, dtype=np.float64)
                 for what in ("value", "error")
             )
+            for identity, value, tokens in zip(found["id"].tolist(), value_N, length_N, strict=True):
+                each.append({"id": identity, "sees": sees, "scorer": name, "value": value, "tokens": int(tokens)})
             row = rows[sees, name] = _row(value_N, error_N, length_N, captions_N, kinds[sees, name])
             prefix = name if sees == _IMAGE else f"{sees}/{name}"
             yield f"{prefix}/per_caption", row.per_caption
@@ -101,6 +106,7 @@ class Perplexity:
                 for key, row in rows.items()
             ]
             tables.write_csv(subject.out / "perplexity.csv", (*_KEYS, *_Row._fields), lines)
+            files.write_json_lines(subject.out / "predictions.jsonl", each)
             if _LOSSES[0] in found:
                 curve = by_share(*(found[name][present] for name in _LOSSES))
                 _write_curve(subject, curve)

@@ -8,6 +8,7 @@ import pytest
 from etils import epath
 
 from mdc_jax.comparison import collect, costs
+from mdc_jax.config import ConfigError
 from mdc_jax.evaluate import VALUES_FILE
 from mdc_jax.report import tables
 from tests.end_to_end import tiny
@@ -69,3 +70,16 @@ def test_where_nothing_was_measured_what_is_there_is_kept(tmp_path):
     (workdir / collect.RESULTS_FILE).write_text("numbers of runs that lie elsewhere")
     assert collect.write(workdir) == 0
     assert (workdir / collect.RESULTS_FILE).read_text() == "numbers of runs that lie elsewhere"
+
+
+@pytest.mark.parametrize("file", ["config.json", "evaluations/50/probe/values.json", "evaluations/50/probe/probe.csv"])
+def test_a_file_that_was_cut_off_is_named(run, file):
+    _evaluate(run, "50", shape=0.7)
+    header = ["row", "features", "probe", "family", "metric", "value"]
+    tables.write_csv(run / "evaluations" / "50" / "probe" / "probe.csv", header, [["a", "b", "c", "d", "e", 0.5]] * 2)
+    assert _values(run.parents[2])
+    content = (run / file).read_bytes()
+    for end in (len(content) // 2, len(content) - 2):
+        (run / file).write_bytes(content[:end])
+        with pytest.raises(ConfigError, match=f"{epath.Path(file).name} is damaged: copy it again, or remove it"):
+            collect.write(run.parents[2])

@@ -13,6 +13,7 @@ import time
 import pytest
 from etils import epath
 
+from mdc_jax import command
 from mdc_jax.comparison import collect, execution, merge, plan, settings
 from mdc_jax.config import ConfigError
 from mdc_jax.report import tables
@@ -104,3 +105,16 @@ def test_a_finished_run_that_learned_labels_is_finished(tmp_path: pathlib.Path, 
         runs = execution.choose(comparison)
         assert execution.execute(comparison, epath.Path(tmp_path), runs, config="", overrides={})
         assert f"{done} of 1 runs are finished" in capfd.readouterr().out
+
+
+@pytest.mark.long
+def test_the_quick_size_in_miniature_runs_from_data_to_report(tmp_path: pathlib.Path) -> None:
+    code, output = finish(_start("--config=configs/compare_scenes.py:smoke", f"--workdir={tmp_path}"))
+    assert code == 0, output
+    quick = settings.parse(command.load("configs/compare_scenes.py:quick"))
+    measured = collections.defaultdict(set)
+    for line in tables.read_csv(epath.Path(tmp_path) / collect.RESULTS_FILE):
+        measured[line["entry"]].add(line["evaluator"])
+    assert measured["masked_diffusion"] == measured["autoregressive"] == quick.evaluators.keys()
+    assert measured["clip"] == quick.evaluators.keys() - {"captions", "perplexity", "position_signal"}
+    assert (tmp_path / "report" / "report.html").exists()

@@ -53,6 +53,15 @@ def test_the_table_of_entries_says_what_was_extended_and_what_diverged(found):
     assert (rows["contrast"][3], rows["contrast"][4]) == ("0 1 (diverged)", "100")
 
 
+def test_the_table_of_entries_says_what_training_took(found):
+    plan = {**found.plan, "entries": [{**entry, "parameters": 1_234_567} for entry in found.plan["entries"]]}
+    table = terms.tables_of(dataclasses.replace(found, plan=plan))[0]
+    costs = dict(zip(table.header, next(row for row in table.rows if row[0] == "mdc"), strict=True))
+    points = [points[-1] for by_entry in found.curves.values() for points in by_entry["mdc"].values()]
+    assert costs["parameters"] == "1,234,567" and costs["images"] == f"{points[0].examples:,.0f}"
+    assert float(costs["GFLOP an image"]) == pytest.approx(points[0].flops / points[0].examples / 1e9, rel=5e-3)
+
+
 def test_claims_are_paired_by_seed_and_adjusted_together(found):
     claimed = {(claim.task, claim.other): claim for claim in headlines.claims(found)}
     shape = claimed[PROBE, "ar"]

@@ -331,3 +331,77 @@ def test_entries_of_one_name_and_other_settings_are_not_merged(tmp_path):
     assert merge.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all") == []
     with pytest.raises(ConfigError, match=r"c is another comparison: its entries\.mdc differ"):
         merge.merge([tmp_path / "a", tmp_path / "c"], tmp_path / "all")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"seeds": (0, 0)}, r"seeds=\(0, 0\): one is there twice"),
+        ({"timing_steps": 0}, "timing_steps=0: must be at least 1"),
+        ({"steps": -1}, "steps=-1"),
+        ({"settings": ("seed=7",)}, "'seed=7': a comparison sets this itself: give seeds"),
+        ({"settings": ("duration=9 steps",)}, "give steps"),
+        ({"entries": {"seeds": -1}}, r"entries\.masked_diffusion\.seeds=-1"),
+        ({"entries": {"steps": -3}}, r"entries\.masked_diffusion\.steps=-3"),
+        ({"entries": {"lr": 0.1, "settings": ("optimizer.lr=0.2",)}}, r"give entries\.masked_diffusion\.lr"),
+        ({"tuning": {"learning_rates": (0.0,)}}, r"tuning\.learning_rates=\(0\.0,\): must be above 0"),
+        ({"tuning": {"learning_rates": (0.1,), "seeds": ()}}, r"tuning\.seeds=\(\): give at least one"),
+    ],
+)
+def test_what_would_be_lost_or_counted_twice_is_refused(changed, words):
+    config = tiny.comparison(4)
+    for key, value in changed.items():
+        section = config.entries.masked_diffusion if key == "entries" else config.tuning if key == "tuning" else None
+        if section is None:
+            config[key] = value
+        else:
+            section.update(value)
+    with pytest.raises(ConfigError, match=words):
+        settings.parse(config)
+
+
+def test_a_rate_for_all_entries_is_a_setting_where_none_is_chosen():
+    assert entries.config_of(
+        _comparison(settings=("optimizer.lr=0.2",)), "autoregressive", seed=0, steps=4, lr=0.0, evaluators={}
+    ).optimizer.lr == pytest.approx(0.2)
+
+
+def test_a_decoder_that_sees_images_is_not_scored_with():
+    found = _comparison(own={"mdc": Entry(blind="other"), "other": Entry("autoregressive")})
+    with pytest.raises(ConfigError, match=r"entries\.mdc\.blind='other': it is trained with images"):
+        execution.check(found, plan.runs(found, ["mdc"]))
+
+
+def test_of_steps_that_are_given_nothing_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "measure", lambda *arguments: pytest.fail("a short run"))
+    found = _comparison(own={"mdc": Entry(steps=7), "ar": Entry("autoregressive", steps=5)}, equal="flops")
+    assert budget.steps(found, epath.Path(tmp_path), ["mdc", "ar"]) == {"mdc": 7, "ar": 5}
+
+
+def test_damaged_files_of_a_comparison_are_named(tmp_path):
+    found = _comparison(equal="seconds")
+    timing = tmp_path / "timing" / "masked_diffusion" / budget.TIMING_FILE
+    timing.parent.mkdir(parents=True)
+    for content in ("{", "{}", '{"flops_per_step": 3}'):
+        timing.write_text(content)
+        with pytest.raises(ConfigError, match=r"timing\.json is damaged"):
+            budget.known(found, epath.Path(tmp_path))
+    (tmp_path / plan.PLAN_FILE).write_text("{}")
+    with pytest.raises(ConfigError, match=r"plan\.json is damaged"):
+        merge.merge([tmp_path], tmp_path / "all")
+    with pytest.raises(ConfigError, match="has no plan"):
+        merge.merge([tmp_path / plan.PLAN_FILE], tmp_path / "all")
+
+
+def test_runs_of_another_comparison_are_not_copied(tmp_path):
+    """What is copied would be in the way of the right ones."""
+    found = _comparison()
+    (run,) = plan.runs(found, ["autoregressive"])
+    folder = run.folder(epath.Path(tmp_path))
+    folder.mkdir(parents=True)
+    config = plan.config_of(found, run, epath.Path(tmp_path), 100)
+    (folder / loop.CONFIG_FILE).write_text(dumps(config))
+    execution.check_held(found, epath.Path(tmp_path))
+    with pytest.raises(ConfigError, match="holds another run"):
+        execution.check_held(_comparison(settings=("data.max_tokens=5",)), epath.Path(tmp_path))
+    execution.check_held(_comparison(settings=("data.max_tokens=5",)), epath.Path(tmp_path), but=[run])

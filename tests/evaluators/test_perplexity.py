@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from mdc_jax import command
+from mdc_jax import command, files
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.evaluators import build, check, perplexity
 from mdc_jax.evaluators.base import Subject
@@ -50,6 +50,9 @@ def test_values_per_caption_and_per_token_with_standard_errors(tmp_path, use_sou
     assert int(row["tokens"]) == 3 * len(IDS)
     assert float(row["of_it_monte_carlo"]) == pytest.approx(0.5 / np.sqrt(len(IDS)), rel=1e-4)
     assert not (tmp_path / "masked_share.csv").exists()  # nothing is masked
+    lines = files.read_json_lines(tmp_path / "predictions.jsonl")
+    assert [line["id"] for line in lines] == list(IDS) and {line["tokens"] for line in lines} == {3}
+    np.testing.assert_allclose([line["value"] for line in lines], scores, rtol=1e-6)
 
 
 def test_the_standard_error_is_that_of_a_sample_and_unknown_of_one_image():
