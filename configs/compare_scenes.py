@@ -16,8 +16,8 @@ Sizes and lists of entries, one of them, as in configs/compare_scenes.py:cpu,pri
     full          every objective and ratio, five seeds, every control, 17,000 steps (78 runs and 78 that tune: 35
                   hours, and more, since it evaluates more examples)
     ablations     masked diffusion with other intervals, masks, paddings, decoders (three seeds; 9 hours)
-    padding       what is done about pads and EOS, and autoregressive (three seeds; 3 hours): for lengths=equal and
-                  =natural
+    padding       what is done about pads and EOS, and autoregressive (three seeds; 3 hours): for lengths=equal,
+                  =natural and =relation
     position      masked diffusion, autoregressive in both orders (6,000 steps, three seeds; an hour and a half): for
                   background=first and =last, redundancy=0 and =.8
     ratios        masked language models from 15 to 100 % against masked diffusion on three intervals, without foils,
@@ -32,7 +32,8 @@ Other arguments
     sentences     sentences per caption: 1, 2, 4 (position: 2, else 1)
     redundancy    how often a later sentence speaks of the same things again
     background    first | last: every caption states the background, there
-    lengths       equal | natural: longer captions where there is more to say
+    lengths       equal | natural: longer captions where there is more to say | relation: odd or even by where two
+                  objects lie
     prior         how strongly shape and colour are correlated in training
     withheld      attribute pairs kept from training, as in red-circle+blue-star
 """

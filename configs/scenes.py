@@ -14,7 +14,8 @@ Arguments, as in configs/scenes.py:layout=free,seed=1
     sentences     sentences per caption: 1, 2, 4
     redundancy    how often a later sentence speaks of the same things again
     background    first | last: every caption states the background, there
-    lengths       equal | natural: longer captions where there is more to say
+    lengths       equal | natural: longer captions where there is more to say | relation: odd or even by where two
+                  objects lie
     prior         how strongly shape and colour are correlated in training
     withheld      attribute pairs kept from training, as in red-circle+blue-star
     permuted      a control: every image gets another image's caption, afresh every epoch

@@ -127,6 +127,25 @@ def test_natural_lengths_say_how_many_objects_there_are_and_nothing_beyond():
             assert z < Z, name
 
 
+def test_lengths_that_betray_a_relation_tell_its_axis_and_nothing_else():
+    (words, found), (equal, same) = (_sample(f"train,lengths={lengths}", FEW) for lengths in ("relation", "equal"))
+    assert found == same
+    lengths = np.array([len(w) for w in words])
+    directions = np.array([relation(*s.objects) if len(s.objects) == 2 else None for s in found])
+    unclear = np.equal(directions, None)
+    beside, above = np.isin(directions, (0, 1)), np.isin(directions, (2, 3))
+    for here, numbers in ((beside, range(5, 18, 2)), (above, range(6, 18, 2)), (unclear, range(5, 18))):
+        histogram = np.bincount(lengths[here], minlength=18)
+        assert {*np.flatnonzero(histogram)} == {*numbers}
+        expected = histogram.sum() / len(numbers)
+        chi2 = ((histogram[numbers] - expected) ** 2 / expected).sum()
+        assert abs(chi2 - len(numbers) + 1) / np.sqrt(2 * (len(numbers) - 1)) < Z
+    for here, direction in ((beside, 0), (above, 2)):
+        z, _ = _largest_difference({"length": lengths[here].astype(float)}, directions[here] == direction)
+        assert z < Z
+    assert all(a == b for a, b, free in zip(words, equal, unclear, strict=True) if free)
+
+
 def test_natural_lengths_follow_the_documented_weights():
     """One object, one attribute, nothing else: its share of all forms, summed by hand over openers and clauses."""
     words, found = _sample("train,lengths=natural", FEW)

@@ -52,7 +52,7 @@ def test_length_and_bounds():
         ("train,redundancy=0.5", "sentences=1"),
         ("train,sentences=2,redundancy=2", "from 0 to 1"),
         ("train,background=left", "first or last"),
-        ("train,lengths=long", "equal, natural"),
+        ("train,lengths=long", "equal, natural, relation"),
         ("train,prior=-1", "from 0 to 1"),
         ("train,prior=nan", "from 0 to 1"),
         ("train,seed=-1", "0 or more"),

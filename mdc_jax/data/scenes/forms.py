@@ -141,9 +141,13 @@ def draw(rng: random.Random, forms: Forms, length: int) -> Form:
     return candidates[bisect.bisect_left(weights, weights[-1] * rng.random())]
 
 
-def equal_lengths(rng: random.Random, law: Law, sentences: int) -> list[int]:
-    """Words of each sentence, of all about the same number; that of them together is uniform, whatever is shown."""
-    words_left = law.shortest * sentences + below(rng, (law.longest - law.shortest) * sentences + 1)
+def equal_lengths(rng: random.Random, law: Law, sentences: int, parity: int | None = None) -> list[int]:
+    """Words of each sentence, of all about the same number; that of them together is uniform: of a `parity` (1 odd, 0
+    even) among numbers of this kind."""
+    numbers = range(law.shortest * sentences, law.longest * sentences + 1)
+    if parity is not None:
+        numbers = numbers[(parity - numbers[0]) % 2 :: 2]
+    words_left = numbers[below(rng, len(numbers))]
     return [(words_left + i) // sentences for i in range(sentences)]
 
 

@@ -2,7 +2,7 @@
 
 The shape of a caption (its `forms.Form`) is drawn from the number of objects alone, and its length, unless it is
 natural, not even from that: every number of words from SHORTEST to LONGEST is equally likely whatever the
-image shows. README.md of this folder writes the grammar down.
+image shows, unless it is to betray the relation of two objects. README.md of this folder writes the grammar down.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import random
 
 from mdc_jax.data.draws import below
 from mdc_jax.data.scenes import forms
-from mdc_jax.data.scenes.layout import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Object, Scene
+from mdc_jax.data.scenes.layout import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Object, Scene, relation
 
 SHORTEST, LONGEST = 5, 17  # words of a sentence
 
@@ -24,7 +24,7 @@ KINDS = forms.KINDS | {
 }
 
 BACKGROUND_PLACES = ("", "first", "last")
-LENGTHS = ("equal", "natural")
+LENGTHS = ("equal", "natural", "relation")
 
 _OPENERS = (("", 0.4), ("count", 0.2), ("image", 0.2), ("background", 0.2))
 _FEWEST = 2  # words that name an object
@@ -43,7 +43,8 @@ class Wording:
     # first of objects that it left out.
     redundancy: float = 0.0
     background: str = ""  # first, last: where each caption states it, once; "": some sentences do
-    lengths: str = "equal"  # see `forms.equal_lengths`, `forms.natural_lengths`
+    # equal: says nothing of the image. natural: see `forms.natural_lengths`. relation: even or odd, see `_axis`.
+    lengths: str = "equal"
 
     @property
     def most_words(self) -> int:
@@ -93,10 +94,17 @@ def caption(scene: Scene, rng: random.Random, wording: Wording) -> str:
     if wording.lengths == "natural":
         lengths = forms.natural_lengths(rng, candidates, wording.sentences)
     else:
-        lengths = forms.equal_lengths(rng, law, wording.sentences)
+        parity = _axis(scene) if wording.lengths == "relation" else None
+        lengths = forms.equal_lengths(rng, law, wording.sentences, parity)
     said = forms.caption(rng, len(scene.objects), lengths, wording.redundancy, sentence)
     stated = " ".join(background)
     return {"": said, "first": f"{stated} : {said}", "last": f"{said} , {stated}"}[wording.background]
+
+
+def _axis(scene: Scene) -> int | None:
+    """1 where one of two objects lies beside the other, 0 where above it; None elsewhere, or where it is not clear."""
+    stated = relation(*scene.objects) if len(scene.objects) == 2 else None
+    return None if stated is None else int(stated < 2)
 
 
 def name(rng: random.Random, item: Object) -> tuple[str, ...]:
