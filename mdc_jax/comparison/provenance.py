@@ -47,7 +47,6 @@ def data(config: sections.Config) -> dict[str, dict[str, str]]:
 
 def record(workdir: epath.Path, config: sections.Config) -> None:
     """Adds a line to the file of a run that is about to start, whose duration is in steps."""
-    workdir.mkdir(parents=True, exist_ok=True)
     line = {"steps": total_steps(config), "code": code(), "hardware": hardware(), "data": data(config)}
     files.write_json_lines(workdir / FILE, [*read(workdir), line])
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import jax
 from etils import epath
 
-from mdc_jax import files
+from mdc_jax import files, lock
 from mdc_jax.comparison import provenance, same_run
 from mdc_jax.comparison.entries import total_steps
 from mdc_jax.config import ConfigError, parse, sections
@@ -91,7 +91,9 @@ def diverged(workdir: epath.Path) -> str:
 def _train(workdir: epath.Path, config: sections.Config) -> bool:
     if reason := diverged(workdir):
         raise NonFiniteError(f"{reason}\n{workdir / DIVERGED_FILE} has noted this: remove it to try again")
-    provenance.record(workdir, config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with lock.hold(workdir):  # what another process is at work on is not started
+        provenance.record(workdir, config)
     try:
         return loop.train(config, workdir) is not None
     except NonFiniteError as error:

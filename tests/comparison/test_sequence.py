@@ -6,6 +6,7 @@ import json
 import pytest
 from etils import epath
 
+from mdc_jax import lock
 from mdc_jax.comparison import entries, provenance, sequence, settings
 from mdc_jax.config import ConfigError, dumps, evaluator
 from mdc_jax.report import metrics_file
@@ -115,3 +116,11 @@ def test_a_start_is_written_down_with_its_steps_and_data(tmp_path, monkeypatch):
     starts = provenance.read(workdir)
     assert [start["steps"] for start in starts] == [100, 200]
     assert set(starts[0]["data"]) == {"train", "validation", "test"}
+
+
+def test_a_run_that_another_process_is_at_work_on_is_not_started(tmp_path):
+    """Its file of starts would say one more than there were."""
+    workdir = epath.Path(tmp_path)
+    with lock.hold(workdir), pytest.raises(ConfigError, match="another run is at work"):
+        sequence.train({workdir: _config()})
+    assert provenance.read(workdir) == []
