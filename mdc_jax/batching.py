@@ -9,6 +9,7 @@ Shapes: B images of a batch, S pixels.
 import concurrent.futures
 import io
 import math
+import numbers
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 import PIL.Image
 
-from mdc_jax.config import sections
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.data import images as pixels
 from mdc_jax.objectives.base import Features, Objective, Params
 from mdc_jax.training import checkpoint, sharding
@@ -82,11 +83,16 @@ def stream(
       fn: see `Function`.
       images: in any form.
       rows: of a batch, as `batch_rows` finds them; the last batch is filled up for `fn`, and cut again.
-      seed: of the keys, one for each batch.
+      seed: of the keys, one for each batch, in 0 ... 2^32 - 1.
       more: what `fn` takes beside images, a row for each.
       on_fault: is told which image cannot be prepared, and why (see `prepare`), before the results of its batch come.
         Where it does not raise, the image has no row in these.
+
+    Raises:
+      ConfigError: such a seed is none.
     """
+    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed={seed!r}: give a whole number from 0 to 2^32 - 1")
     pending = None
     for start, batch, faults in _prepared(images, loaded.config.image, rows):
         for row, error in faults.items():
@@ -135,6 +141,8 @@ def _filled_up(values: np.ndarray, rows: int) -> np.ndarray:
 def _as_png(picture: PIL.Image.Image) -> bytes:
     """So that transparency, palettes and rotation are treated as in a file."""
     file = io.BytesIO()
+    if not (picture.width and picture.height):
+        raise pixels.BadImage(f"no pixels: its size is {picture.width} x {picture.height}")
     if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):
         picture = picture.convert("RGB")
     picture.save(file, "PNG", exif=picture.getexif())

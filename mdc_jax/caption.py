@@ -79,8 +79,13 @@ def main(arguments: Sequence[str]) -> None:
         raise ConfigError("name at least one image, as in photos/0.png")
     settings = sections.Decoding(**{name: options[name].value for name in _SETTINGS})
     page = command.place("html", options.html)
+    if page and page.suffix.lower() not in (".html", ".htm"):  # it may be one of the images
+        raise ConfigError(f"--html={options.html}: name the page so that it ends in .html, as in captions.html")
     compilation_cache.enable()
-    files = list(dict.fromkeys(find(arguments[1:])))
+    named: dict[str, pathlib.Path] = {}  # once each, by the first of its names
+    for file in find(arguments[1:]):
+        named.setdefault(os.path.abspath(file), file)
+    files = list(named.values())
     model = mdc_jax.load(options.workdir, step=options.step)
     emerging = []
     for file, caption in captions(model, files, settings, tokens=options.tokens, seed=options.seed):

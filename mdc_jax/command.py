@@ -76,6 +76,12 @@ def writing(flag: str, file: str) -> Iterator[None]:
         raise ConfigError(f"--{flag}={file}: no file can be written there: {error}") from error
 
 
+def folder(flag: str, name: str) -> epath.Path:
+    """Makes the folder that a flag names; as `place`, raises ConfigError where no file can be written in it."""
+    place(flag, os.path.join(name, ".written"))
+    return epath.Path(name)
+
+
 def place(flag: str, file: str | None) -> epath.Path | None:
     """Where the file that a flag names goes, its folder made; None without a name.
 

@@ -10,6 +10,8 @@ Shapes: B images, C captions of an image, L tokens, N image tokens, P patches, D
 
 import dataclasses
 import functools
+import itertools
+import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
@@ -17,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdc_jax.batching import Image, OnFault, raising
-from mdc_jax.config import ConfigError, decoding, sections
+from mdc_jax.config import ConfigError, decoding, parse_as, sections, to_dict
 from mdc_jax.data.batch import EOS_ID, padded_captions
 from mdc_jax.features import Encoder, check_list
 from mdc_jax.objectives.base import Features, Objective, Params, Score
@@ -98,8 +100,11 @@ class Model(Encoder):
                 else "is an image encoder alone and writes no captions"
             )
             raise ConfigError(f'the objective "{section.name}" has no decoder: it {what}')
-        if tokens is not None and not 2 <= tokens <= most:
-            raise ConfigError(f"tokens={tokens}: the model writes 2 to {most}, EOS included")
+        if tokens is not None and not (isinstance(tokens, numbers.Integral) and 2 <= tokens <= most):
+            raise ConfigError(f"tokens={tokens!r}: the model writes 2 to {most}, EOS included")
+        if not isinstance(settings, sections.Decoding):
+            raise ConfigError(f"settings={settings!r}: give a `Decoding`, as in sections.Decoding(steps=8)")
+        settings = parse_as(sections.Decoding, to_dict(settings), "decoding")
         decoding.check(settings, section)
         if tokens is None:
             decoding.check_length(settings, section, _GIVE_TOKENS)
@@ -124,20 +129,11 @@ class Model(Encoder):
         scorer = scorer or next(iter(known))
         if scorer not in known:
             raise ConfigError(f'scorer "{scorer}": choose one of {", ".join(known)}')
-        if any(isinstance(row, str) for row in captions) or len({len(captions), len(images)}) > 1:
-            raise ValueError(f"{len(images)} images need as many lists of captions")
-        if len(set(map(len, captions))) != 1 or not captions[0]:
-            raise ValueError(f"images have {[len(row) for row in captions][:8]} captions: give each equally many")
-        tokens = [[self._tokens(caption) for caption in row] for row in captions]
-        padded = padded_captions(tokens, self.loaded.config.data.max_tokens)
+        _check_captions(captions, len(images))
+        encode, most = self.loaded.tokenizer.encode_whole, self.loaded.config.data.max_tokens
+        padded = padded_captions([[encode(caption, most) for caption in row] for row in captions], most)
         score = self._run(functools.partial(_score, scorer=scorer), images, seed, padded)
         return _replicates_at(score, 1, 0)
-
-    def _tokens(self, caption: str) -> list[int]:
-        most, length = self.loaded.config.data.max_tokens, self.loaded.tokenizer.longest([caption])
-        if length > most:
-            raise ValueError(f"a caption has {length} tokens, and the model reads {most}: {caption[:80]!r}")
-        return self.loaded.tokenizer.encode(caption, most)
 
     def _written(self, found: Mapping[str, np.ndarray], score: Score, row: int) -> Written:
         decode, ids = self.loaded.tokenizer.decode, found["tokens"].tolist()
@@ -155,6 +151,22 @@ class Model(Encoder):
 
 
 load = Model.load
+
+
+def _is_list(values: object) -> bool:
+    return isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
+
+
+def _check_captions(captions: Sequence[Sequence[str]], images: int) -> None:
+    """Raises ValueError unless there is a list of captions for each image, all equally long."""
+    rows = captions if _is_list(captions) else ()
+    if len(rows) != images or not all(map(_is_list, rows)):
+        raise ValueError(f"{images} images need as many lists of captions")
+    if len(set(map(len, rows))) != 1 or not len(rows[0]):
+        raise ValueError(f"images have {[len(row) for row in rows][:8]} captions: give each equally many")
+    for caption in itertools.chain(*rows):
+        if not isinstance(caption, str):
+            raise ValueError(f"a caption is a text, not {caption!r}")
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -59,7 +59,9 @@ def run(*arguments):
 def test_images_are_captioned_and_bad_ones_skipped(folder):
     page = folder / "pages" / "page.html"
     (folder / "more" / "c.png").rename(folder / "more" / "\udcff.png")
-    result = run(folder, "--show_steps", f"--html={page}", "--tokens=5", "--order=random", "--steps=2")
+    result = run(
+        folder, f"{folder}/more/../a.png", "--show_steps", f"--html={page}", "--tokens=5", "--order=random", "--steps=2"
+    )
     assert result.returncode == 0, result.stderr
     assert f"skipped {folder / 'bad.png'}: unknown format" in result.stderr
     assert len(re.findall(r"log p -\d+\.\d+ ± \d+\.\d+ nats \(elbo, bound\)", result.stdout)) == 3
@@ -74,5 +76,8 @@ def test_what_cannot_be_captioned_is_said(folder):
     assert "name at least one image" in run().stderr
     assert "name a file in it" in run(folder / "a.png", f"--html={folder}").stderr
     assert "no file can be written there" in run(folder / "a.png", f"--html={folder}/a.png/page.html").stderr
+    picture = (folder / "a.png").read_bytes()
+    assert "name the page so that it ends in .html" in run(folder / "a.png", f"--html={folder}/a.png").stderr
+    assert (folder / "a.png").read_bytes() == picture
     assert "decoding.beams=3" in run(folder / "a.png", "--beams=3").stderr
     assert "seed" in (refused := run(folder / "a.png", f"--seed={10**20}")).stderr and "Traceback" not in refused.stderr

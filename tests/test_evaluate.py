@@ -117,6 +117,14 @@ def test_a_missing_run_is_an_error_without_a_traceback(tmp_path: pathlib.Path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path: pathlib.Path):
+    (tmp_path / "file").touch()
+    arguments = [f"--workdir={CHECKPOINT}", f"--out={tmp_path}/file/in", "--evaluator=perplexity"]
+    refused = commands.run("mdc_jax.evaluate", *arguments, "--set=perplexity.split=scenes:test")
+    assert refused.returncode and "Traceback" not in refused.stderr
+    assert f"--out={tmp_path}/file/in" in refused.stderr and "no file can be written there" in refused.stderr
+
+
 def test_bad_records_are_an_error_without_a_traceback_that_says_how_to_allow_them(tmp_path: pathlib.Path):
     for split, count in (("train", 4), ("test", 1)):
         for name in range(10):

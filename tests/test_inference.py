@@ -62,6 +62,16 @@ def test_batches_do_not_change_what_is_found(model, images):
     difference, error = bound.difference(0, 1)
     np.testing.assert_allclose(difference, bound.value[:, 0] - bound.value[:, 1], rtol=1e-5)
     assert error.shape == (11,)
+    np.testing.assert_allclose(model.score(images[:3], captions[:3], "elbo").value, bound.value[:3], rtol=1e-4)
+
+
+def test_captions_may_be_in_any_list_and_are_read_to_their_end(model, images):
+    captions = [["a red circle", "two in all"], ["a blue star", "it is large"]]
+    values = model.score(images[:2], captions, "one_pass").value
+    np.testing.assert_array_equal(model.score(images[:2], np.array(captions), "one_pass").value, values)
+    spaces = " " * 9000
+    captions[1][0] = f"a blue{spaces}star"
+    np.testing.assert_array_equal(model.score(images[:2], captions, "one_pass").value, values)
 
 
 def test_a_caption_is_the_sum_of_what_its_tokens_add(model, images):
@@ -137,6 +147,28 @@ def test_what_cannot_be_done_is_said(model, images, tmp_path):
         model.encode(images[0])
     with pytest.raises(ValueError, match=r"a caption has \d+ tokens, and the model reads"):
         model.score(images[:1], [["a red circle " * 50]])
+    for wrong in (None, 3, {"a": 1}, [None], [3]):
+        with pytest.raises(ValueError, match="1 images need as many lists"):
+            model.score(images[:1], wrong)
+    with pytest.raises(ValueError, match="a caption is a text, not b'a'"):
+        model.score(images[:1], [[b"a"]])
+    for wrong in ({"a": images[0]}, {1, 2}, iter(images)):
+        with pytest.raises(ValueError, match="give a list of images"):
+            model.encode(wrong)
+    with pytest.raises(BadImage, match="its size is 0 x 5"):
+        model.encode([PIL.Image.new("RGB", (0, 5))])
+    for seed in (-1, 2**32, 1.5):
+        with pytest.raises(ConfigError, match=r"seed=.*: give a whole number"):
+            model.caption(images[:1], seed=seed)
+    for tokens in ("5", 3.0):
+        with pytest.raises(ConfigError, match=r"tokens=.*: the model writes 2 to"):
+            model.caption(images[:1], tokens=tokens)
+    for wrong in ({"steps": 2}, None):
+        with pytest.raises(ConfigError, match=r"settings=.*: give a `Decoding`"):
+            model.caption(images[:1], wrong)
+    for wrong in ({"steps": "2"}, {"steps": 2.5}, {"steps": True}, {"temperature": "1"}, {"order": 1}):
+        with pytest.raises(ConfigError, match=r"decoding.*: expected"):
+            model.caption(images[:1], sections.Decoding(**wrong))
 
 
 def test_the_package_loads_a_run():

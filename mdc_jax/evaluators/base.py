@@ -91,6 +91,8 @@ def chosen_scorers(evaluator: str, names: Sequence[str], objective: Objective) -
     known = tuple(objective.scorers)
     if tuple(names) == ("all",):
         return known
+    if "all" in names:
+        raise ConfigError(f'{evaluator}: scorers={tuple(names)}: "all" stands alone')
     for name in names:
         if name not in known:
             raise ConfigError(f'{evaluator}: the objective has no scorer "{name}"{did_you_mean(name, known)}')
@@ -172,13 +174,16 @@ def host_rows(
     batch_size: int,
     labels: tuple[str, ...] = (),
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields what `extract` returns, a batch at a time; raises ConfigError where a source is empty."""
+    """Yields what `extract` returns, a batch at a time; raises ConfigError where no example can be used."""
 
     def valid(rows: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
         host = to_host(rows)
         mask = host.pop("_mask")
+        nonlocal usable
+        usable += int(mask.sum())
         return {name: value[mask] for name, value in host.items()}
 
+    usable = 0
     carried = ("id", "_mask", *(LABEL_PREFIX + name for name in labels))
     pending = None  # one batch behind, so that the device works while the host reads
     for index, batch in enumerate(batches(subject, spec, count=count, batch_size=batch_size, labels=labels)):
@@ -186,9 +191,15 @@ def host_rows(
         if pending is not None:
             yield valid(pending)
         pending = rows
-    if pending is None:
-        raise ConfigError(f'"{spec}" has no example to evaluate')
-    yield valid(pending)
+    if pending is not None:
+        yield valid(pending)
+    if not usable:
+        raise no_example(spec)
+
+
+def no_example(spec: str) -> ConfigError:
+    """What is said of a source that is empty, or of which nothing that was read can be used."""
+    return ConfigError(f'"{spec}" has no example to evaluate: it is empty, or all that was read is bad, see the log')
 
 
 def to_host(tree: Any) -> Any:

@@ -20,6 +20,7 @@ from mdc_jax.data import images
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import BadRecord, Source, Verdict, captions_of
 from mdc_jax.data.sources.verdicts import summarize
+from mdc_jax.data.texts import has_words
 from mdc_jax.decoding import sampling
 from mdc_jax.evaluators import caption_metrics
 from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
@@ -60,7 +61,7 @@ class Captioning:
         law = training_law(subject) if section.decoding.length == "training" else None
 
         def write(batch: GlobalBatch, index: int) -> dict[str, jax.Array]:
-            # An image without a caption gets an empty one: EOS alone.
+            # Rows that are left out, as what fills up the last batch, have no length.
             own = jnp.maximum(batch["length"][:, 0], 1) if section.decoding.length == "caption" else None
             caption = _generate(subject.objective, section.decoding, subject.params, batch["image"], own, law, index)
             if caption is None:
@@ -83,7 +84,7 @@ class Captioning:
                     (f"shuffled/{name}", value) for name, value in found.items() if not name.startswith("recall")
                 )
         if section.metrics:
-            references = [captions_of(source, i) for i in ids]
+            references = [[text for text in captions_of(source, i) if has_words(text)] for i in ids]
             yield from _compare(subject.out, captions, references, section.shuffled).items()
         if jax.process_index() == 0:
             _write_lines(subject, source, ids, captions, verdicts)
@@ -102,13 +103,12 @@ def _captioned(source: Source, count: int) -> bool:
 def _compare(
     out: epath.Path, captions: Sequence[str], references: Sequence[Sequence[str]], shuffled: bool
 ) -> dict[str, float]:
-    """`caption_metrics` of images that have references; writes `metrics.md`."""
-    rows = [i for i, texts in enumerate(references) if texts]
-    reason = caption_metrics.missing() if rows else "no image has a caption of its own"
+    """`caption_metrics` of the images; writes `metrics.md`."""
+    reason = caption_metrics.missing()
     found: dict[str, dict[str, float]] = {}
     if not reason:
         try:
-            found = _metrics(captions, references, rows, shuffled)
+            found = _metrics(captions, references, shuffled)
         except (OSError, ValueError) as error:  # what its Java programs end in where they fail
             reason = f"{type(error).__name__}: {error}"
     if jax.process_index() == 0:
@@ -116,20 +116,19 @@ def _compare(
         cells = {(m, columns[prefix]): f"{v:.4f}" for prefix, values in found.items() for m, v in values.items()}
         not_run = {m: reason for m in caption_metrics.METRICS if reason} | {"spice": caption_metrics.NO_SPICE}
         cells |= {(metric, columns[""]): f"not run: {why}" for metric, why in not_run.items()}
-        alone = "; CIDEr-D says nothing of one, whose words it gives no weight" if len(rows) == 1 else ""
-        (out / "metrics.md").write_text(f"{tables.grid(cells)}\n{len(rows):,} images with references{alone}\n")
+        alone = "; CIDEr-D says nothing of one, whose words it gives no weight" if len(captions) == 1 else ""
+        (out / "metrics.md").write_text(f"{tables.grid(cells)}\n{len(captions):,} images with references{alone}\n")
     return {prefix + metric: value for prefix, values in found.items() for metric, value in values.items()}
 
 
 def _metrics(
-    captions: Sequence[str], references: Sequence[Sequence[str]], rows: Sequence[int], shuffled: bool
+    captions: Sequence[str], references: Sequence[Sequence[str]], shuffled: bool
 ) -> dict[str, dict[str, float]]:
-    """By prefix, "" and "shuffled/", the metrics of the images `rows`."""
-    ours, theirs = [captions[i] for i in rows], [references[i] for i in rows]
-    found = {"": caption_metrics.compute(ours, theirs)}
-    if shuffled and len(rows) > 1:
-        half = len(rows) // 2
-        found["shuffled/"] = caption_metrics.compute(ours, theirs[half:] + theirs[:half])
+    """By prefix, "" and "shuffled/", the metrics of the images."""
+    found = {"": caption_metrics.compute(captions, references)}
+    if shuffled and len(captions) > 1:
+        half = len(captions) // 2
+        found["shuffled/"] = caption_metrics.compute(captions, [*references[half:], *references[:half]])
     return found
 
 

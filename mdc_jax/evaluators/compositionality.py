@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -107,9 +108,8 @@ class Compositionality:
         numbers: list[int] = []
         kept: list[tuple[dict[str, Scored], np.ndarray]] = []
         progress = Progress(f"{source.spec} {kind}", examples)
-        for index, numbered in enumerate(_batches(subject, source, kind, examples, size)):
-            some = [foil for _, foil in numbered]
-            numbers += [number for number, _ in numbered]
+        for index, some in enumerate(_batches(subject, source, kind, examples, size)):
+            numbers += [each.number for each in some]
             if subject.should_stop():
                 raise Interrupted
             batch = sharding.to_global(_local_rows(subject, some, size), mesh)
@@ -117,8 +117,8 @@ class Compositionality:
             kept.append(to_host((scored, batch["length"])))
             # Images are drawn of the first ones alone: those of a large set would fill the memory.
             foils += [
-                foil if place < max(self._section.picture, 1) else dataclasses.replace(foil, images=())
-                for place, foil in enumerate(some, len(foils))
+                each.foil if place < max(self._section.picture, 1) else dataclasses.replace(each.foil, images=())
+                for place, each in enumerate(some, len(foils))
             ]
             progress.report(len(foils))
         progress.clear()
@@ -130,12 +130,18 @@ class Compositionality:
         return Result(tuple(foils), tuple(numbers), length, in_order)
 
 
-def _batches(subject: Subject, source: Source, kind: str, count: int, size: int) -> Iterator[list[tuple[int, Foil]]]:
-    """The first foils of a kind with their numbers and prepared images, up to `size` at once, but for those that cannot
-    be read or are too long."""
-    most = subject.config.data.max_tokens
+class _Read(NamedTuple):
+    """A foil with prepared images and its number, and the ids of its captions."""
 
-    def foils() -> Iterator[tuple[int, Foil]]:
+    number: int
+    foil: Foil
+    tokens: list[list[int]]
+
+
+def _batches(subject: Subject, source: Source, kind: str, count: int, size: int) -> Iterator[list[_Read]]:
+    """The first foils of a kind, up to `size` at once, but for those that cannot be read or are too long."""
+
+    def foils() -> Iterator[_Read]:
         for index in range(count):
             try:
                 foil = _foil(source, kind, index, subject.config.image)
@@ -144,10 +150,14 @@ def _batches(subject: Subject, source: Source, kind: str, count: int, size: int)
             except BadRecord as error:
                 logging.warning("compositionality: foil %d of %s left out: %s", index, kind, error)
                 continue
-            if subject.tokenizer.longest(foil.captions) > most:
-                logging.warning("compositionality: foil %d of %s left out: more than %d tokens", index, kind, most)
+            try:
+                tokens = [
+                    subject.tokenizer.encode_whole(text, subject.config.data.max_tokens) for text in foil.captions
+                ]
+            except ValueError as error:
+                logging.warning("compositionality: foil %d of %s left out: %s", index, kind, error)
                 continue
-            yield index, foil
+            yield _Read(index, foil, tokens)
 
     left = foils()
     return iter(lambda: list(itertools.islice(left, size)), [])
@@ -167,7 +177,7 @@ def _foil(source: Source, kind: str, index: int, settings: sections.Image) -> Fo
     return dataclasses.replace(foil, images=tuple(images.prepare(image, settings) for image in foil.images))
 
 
-def _local_rows(subject: Subject, foils: Sequence[Foil], size: int) -> dict[str, np.ndarray]:
+def _local_rows(subject: Subject, foils: Sequence[_Read], size: int) -> dict[str, np.ndarray]:
     """This host's rows of a batch: prepared `image` u8[b, S, H, W, 3], `text` i32[b, C, L] and `length` i32[b, C].
 
     The last foil fills the batch up.
@@ -175,11 +185,9 @@ def _local_rows(subject: Subject, foils: Sequence[Foil], size: int) -> dict[str,
     local = size // jax.process_count()
     places = range(jax.process_index() * local, (jax.process_index() + 1) * local)
     rows = [foils[min(place, len(foils) - 1)] for place in places]
-    max_tokens = subject.config.data.max_tokens
-    captions = [[subject.tokenizer.encode(caption, max_tokens) for caption in foil.captions] for foil in rows]
     return {
-        "image": np.stack([foil.images for foil in rows]),
-        **padded_captions(captions, max_tokens),
+        "image": np.stack([row.foil.images for row in rows]),
+        **padded_captions([row.tokens for row in rows], subject.config.data.max_tokens),
     }
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.batch import LABEL_PREFIX
 from mdc_jax.data.sources import open_source
-from mdc_jax.evaluators.base import GlobalBatch, Subject, batches, objective_of, spec_of
+from mdc_jax.evaluators.base import GlobalBatch, Subject, batches, no_example, objective_of, spec_of
 from mdc_jax.objectives.base import Metrics, Objective, Params, divided_by_shares
 
 # Every evaluation with the same batch size draws the same masks: differences between them are not noise.
@@ -46,7 +46,9 @@ class HeldOutLoss:
             examples += float(count)
             for name, mean in means.items():
                 totals[name] = totals.get(name, 0.0) + float(count) * float(mean)
-        yield from divided_by_shares({name: total / max(examples, 1.0) for name, total in totals.items()}).items()
+        if not examples:
+            raise no_example(subject.spec(section.split))
+        yield from divided_by_shares({name: total / examples for name, total in totals.items()}).items()
 
 
 def _labels(objective: Objective) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ Of a presence family the images count that show exactly one of its names: which 
 Shapes: N images, K classes, P templates.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -60,7 +60,7 @@ class ZeroShot:
         scorers = self._scorers(subject.objective)
         label, family = self._family(open_source(spec))
         texts = class_names.texts(section.classes, family)
-        ids = pair_scores.tokens(subject, _checked(subject, [text for some in texts for text in some]))
+        ids = _tokens(subject, (text for some in texts for text in some))
         bank = image_bank.training_images(subject, section.blind_images)
         found: dict[str, dict[Column, Chosen]] = {}
         kinds = {}
@@ -115,13 +115,12 @@ def classes_of(label: np.ndarray) -> np.ndarray:
     return label if label.ndim == 1 else np.where(label.sum(1) == 1, label.argmax(1), -1)
 
 
-def _checked(subject: Subject, texts: list[str]) -> list[str]:
-    """The texts; raises ConfigError for one that the model would not read to its end."""
-    for text in texts:
-        length, most = subject.tokenizer.longest([text]), subject.config.data.max_tokens
-        if length > most:
-            raise ConfigError(f'zero_shot: "{text}" has {length} tokens, the model reads {most}: shorten it')
-    return texts
+def _tokens(subject: Subject, texts: Iterable[str]) -> list[tuple[int, ...]]:
+    """The ids of texts; raises ConfigError for one that the model would not read to its end."""
+    try:
+        return [tuple(subject.tokenizer.encode_whole(text, subject.config.data.max_tokens)) for text in texts]
+    except ValueError as error:
+        raise ConfigError(f"zero_shot: {error}") from error
 
 
 def _choose(pairs: Pairs, label: str, templates: int) -> tuple[np.ndarray, np.ndarray, dict[Column, Chosen]]:

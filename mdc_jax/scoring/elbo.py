@@ -3,6 +3,7 @@
 Shapes: B images, C captions of an image, L tokens, R replicates.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -97,18 +98,19 @@ def _losses(
     if positions is None:
         positions = jnp.broadcast_to(jnp.arange(size)[None, None], maskable.shape)
     law = jnp.asarray(size_law(size, interval), jnp.float32)[total]
-    shift_key, noise_key = jax.random.split(key)
-    shift = jax.random.uniform(shift_key, (replicates, 1, batch))
+    # Of each image by itself, so that they do not depend on how many there are.
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(batch))
+    shift = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), (replicates, 1)), out_axes=-1)(keys)
     quantiles = (jnp.arange(samples)[None, :, None] + shift) / samples
 
     def draw(inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
-        quantile, key = inputs
+        quantile, number = inputs
         masked_tokens = jnp.minimum(1 + (quantile[:, None, None] >= law).sum(-1), total)
-        noise = jax.random.uniform(key, (batch, 1, 2 * size))
+        noise = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, number), (1, 2 * size)))(keys)
         noise = jnp.take_along_axis(jnp.broadcast_to(noise, (*total.shape, 2 * size)), positions, axis=-1)
         masked = corruption.subset(noise, maskable, masked_tokens)
         return total / jnp.maximum(masked_tokens, 1) * nll(masked).sum(-1)
 
     draws = replicates * samples
-    losses = jax.lax.map(draw, (quantiles.reshape(draws, batch), jax.random.split(noise_key, draws)))
+    losses = jax.lax.map(draw, (quantiles.reshape(draws, batch), 1 + jnp.arange(draws)))
     return losses.reshape(replicates, samples, *total.shape).mean(1)

@@ -76,6 +76,16 @@ def test_long_captions_keep_their_first_tokens(trained):
     assert len(trained.encode("word " * 1_000_000, 16)) == 16
 
 
+def test_no_caption_loses_its_end_unsaid(trained):
+    """However many characters stand for how few tokens, and how many tokens for how few characters."""
+    spaces = f"{CAPTIONS[0]}{' ' * 5000}{CAPTIONS[1]}"
+    assert trained.encode_whole(spaces, 64) == trained.encode(f"{CAPTIONS[0]} {CAPTIONS[1]}", 64)
+    with pytest.raises(ValueError, match=r"a caption has 28,00\d tokens, and the model reads 64"):
+        trained.encode_whole("\N{CJK UNIFIED IDEOGRAPH-4E00}\N{PILE OF POO}" * 4000, 64)
+    with pytest.raises(ValueError, match="has 10,001 characters, at most 10,000 are read"):
+        trained.encode_whole(" " * 10_001, 64)
+
+
 def test_training_is_deterministic_and_bounded_by_train_captions(trained):
     again = tokenizer.train(iter(CAPTIONS), SETTINGS)
     assert again.model_bytes == trained.model_bytes

@@ -30,6 +30,11 @@ class FakeTokenizer:
     def encode(self, caption: str, max_tokens: int) -> list[int]:
         return [*(self._words.index(word) for word in caption.split()[: max_tokens - 1]), 1]
 
+    def encode_whole(self, caption: str, max_tokens: int) -> list[int]:
+        if (length := self.longest([caption])) > max_tokens:
+            raise ValueError(f"a caption has {length} tokens, and the model reads {max_tokens}")
+        return self.encode(caption, max_tokens)
+
     def longest(self, captions: Sequence[str]) -> int:
         return max(len(caption.split()) + 1 for caption in captions)
 

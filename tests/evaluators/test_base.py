@@ -3,7 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mdc_jax.config import ConfigError
+from mdc_jax import evaluators
+from mdc_jax.config import ConfigError, sections
+from mdc_jax.data.sources.base import BadRecord
 from mdc_jax.evaluators.base import Interrupted, extract, objective_of
 from tests.evaluators.fakes import BAD, FakeSource, make_subject
 
@@ -46,6 +48,21 @@ def test_an_empty_split_is_named(tmp_path):
     config = dataclasses.replace(subject.config, data=dataclasses.replace(subject.config.data, test=""))
     with pytest.raises(ConfigError, match="empty, but an evaluator reads it"):
         dataclasses.replace(subject, config=config).spec("test")
+
+
+class AllBad(FakeSource):
+    def __getitem__(self, index):
+        raise BadRecord("no caption")
+
+
+@pytest.mark.parametrize("type_", [sections.Captioning, sections.Perplexity, sections.HeldOutLoss])
+def test_a_split_of_which_nothing_can_be_used_is_named(type_, tmp_path, use_source):
+    use_source({"fake:train": FakeSource(8), "fake:test": AllBad(8), "fake:validation": AllBad(8)})
+    subject = make_subject(tmp_path)
+    data = dataclasses.replace(subject.config.data, max_bad_share=1.0)
+    subject = dataclasses.replace(subject, config=dataclasses.replace(subject.config, data=data))
+    with pytest.raises(ConfigError, match=r'"fake:(test|validation)" has no example to evaluate'):
+        dict(evaluators.build(type_(split="test")).run(subject))
 
 
 def test_a_split_may_be_a_source_spec_and_a_mistyped_one_is_named(tmp_path):

@@ -137,7 +137,7 @@ def test_what_cannot_be_named_is_refused_before_training(tmp_path, use_source, c
         build(dataclasses.replace(section, family="")).check(subject.config)
     with pytest.raises(ConfigError, match='no label family "animals"; did you mean "animal"'):
         build(dataclasses.replace(section, family="animals")).check(subject.config)
-    with pytest.raises(ConfigError, match="has 6 tokens, the model reads 4"):
+    with pytest.raises(ConfigError, match="has 6 tokens, and the model reads 4"):
         list(build(SECTION).run(subject))  # "a photo of a cat." and EOS
 
 

@@ -76,6 +76,11 @@ def test_captions_of_an_image_share_their_random_numbers_and_those_of_different_
     assert (score.standard_error > 0).all()
 
 
+def test_the_masks_of_an_image_do_not_depend_on_how_many_there_are():
+    many, few = (elbo.elbo(warped, jnp.ones((images, 2, 3), bool), jax.random.key(1)) for images in (9, 4))
+    np.testing.assert_allclose(many.replicates[:, :4], few.replicates, rtol=1e-5)
+
+
 def test_nothing_to_score_scores_0():
     score = elbo.elbo(warped, jnp.zeros((1, 1, 3), bool), jax.random.key(0))
     assert float(score.value[0, 0]) == float(score.standard_error[0, 0]) == 0.0

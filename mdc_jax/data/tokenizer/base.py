@@ -11,14 +11,15 @@ from etils import epath
 
 from mdc_jax.config import ConfigError
 from mdc_jax.data.batch import EOS_ID, PAD_ID, UNK_ID
+from mdc_jax.data.texts import MAX_CAPTION
 from mdc_jax.data.tokenizer import limits
 
 _SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can spell these halves of a character, and no model reads them
 # How pieces say where words start: "_" of SentencePiece and the "G" of GPT-2 open one, "##" of BERT goes on with one.
 _OPENS, _GOES_ON = ("\N{LOWER ONE EIGHTH BLOCK}", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"), "##"
-_NO_LIMIT = 2**14  # tokens
+_NO_LIMIT = 2**17  # tokens, more than a caption of MAX_CAPTION characters has
 _LARGEST = 2**22  # tokens of a model, several times those of the largest: an id alone must not fill the memory
-_CHARACTERS_PER_TOKEN = 64  # far above what any token covers: a huge caption costs no time, and loses nothing
+_CHARACTERS_PER_TOKEN = 64  # far above what any token covers, so that a huge caption costs no time
 
 
 class Tokenizer(abc.ABC):
@@ -80,6 +81,17 @@ class Tokenizer(abc.ABC):
         ids = self._encode(caption)[: max_tokens - 1]
         ids = [self._encoded[id_] for id_ in ids]
         ids.append(EOS_ID)
+        return ids
+
+    def encode_whole(self, caption: str, max_tokens: int) -> list[int]:
+        """As `encode`, where nothing may be lost: raises ValueError for a caption that is longer."""
+        if len(caption) > MAX_CAPTION:
+            raise ValueError(
+                f"a caption has {len(caption):,} characters, at most {MAX_CAPTION:,} are read: {caption[:80]!r}"
+            )
+        ids = self.encode(caption, _NO_LIMIT)
+        if len(ids) > max_tokens:
+            raise ValueError(f"a caption has {len(ids):,} tokens, and the model reads {max_tokens:,}: {caption[:80]!r}")
         return ids
 
     def longest(self, captions: Iterable[str]) -> int:
