@@ -8,11 +8,13 @@ Shapes: B images, T texts of an image, L tokens, N image tokens, D width, M imag
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdc_jax import files
 from mdc_jax.config import sections
 from mdc_jax.data.sources import open_source
 from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
@@ -39,7 +41,8 @@ class PositionSignal:
 
     Words differ by position in what the image could say of them. Compare objectives, not positions of one.
 
-    Writes `position_signal.csv`, by position and masked share, `signal.svg`, `gradient.svg`, and the same as PDF.
+    Writes `position_signal.csv`, by position and masked share, `signal.svg`, `gradient.svg`, and the same as PDF; and
+    `predictions.jsonl`, a line for each text of each image with what was measured at the tokens that it predicts.
     """
 
     def __init__(self, section: sections.PositionSignal) -> None:
@@ -70,6 +73,7 @@ class PositionSignal:
                     yield f"{name}/{part}", _mean(found[name], inside)
         if jax.process_index() == 0:
             _write(subject, found)
+            files.write_json_lines(subject.out / "predictions.jsonl", _lines(found))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -122,6 +126,18 @@ def _third(length_SxT: np.ndarray, tokens: int) -> np.ndarray:
 
 def _mean(values: np.ndarray, where: np.ndarray) -> float:
     return float(values[where].mean(dtype=np.float64))
+
+
+def _lines(found: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    for image, identity in enumerate(found["id"].tolist()):
+        for text, predicted_L in enumerate(found["predicted"][image]):
+            yield {
+                "id": identity,
+                "text": text,
+                "masked_share": float(found["share"][image, text]),
+                "positions": np.flatnonzero(predicted_L).tolist(),
+                **{name: found[name][image, text][predicted_L].tolist() for name in _MEASURED if name != "signal"},
+            }
 
 
 def _write(subject: Subject, found: Mapping[str, np.ndarray]) -> None:

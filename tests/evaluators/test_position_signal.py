@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from mdc_jax import objectives
+from mdc_jax import files, objectives
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.evaluators import build, check, image_bank, position_signal
 from mdc_jax.report import tables
@@ -76,6 +76,11 @@ def test_signal_and_gradient_are_those_of_one_token_at_a_time(run, section):
     assert metrics["signal"] == pytest.approx(signal.mean(), rel=1e-3, abs=1e-5)
     assert metrics["gradient/last_third"] == pytest.approx(gradient[:, 2].mean(), rel=1e-3)
     assert gradient.min() > 1e-4
+    each = files.read_json_lines(subject.out / "predictions.jsonl")
+    assert [(line["id"], line["positions"]) for line in each] == [(i, [0, 1, 2]) for i in IDS]
+    found = np.array([np.subtract(line["blind_nats"], line["nats"]) for line in each])
+    np.testing.assert_allclose(found, signal, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose([line["gradient"] for line in each], gradient, rtol=1e-3)
 
 
 def test_a_decoder_without_images_has_no_signal(run):
