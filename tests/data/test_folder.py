@@ -129,6 +129,9 @@ def test_jsonl_captions(root):
     [
         ("captions.csv", b"name,text\na,b\n", "its columns are"),
         ("captions.csv", b"", "it is empty"),
+        ("captions.csv", b"\nfile,caption\na.jpg,b\n", "its first line is empty"),
+        ("captions.csv", b"file,caption,caption\nfour.png,a,b\n", "its columns are .*: it needs each .* once"),
+        ("captions.csv", b"caption,file\na\n", "line 2 names no file"),
         ("captions.csv", b"file,caption\na.jpg,caf\xe9\n", "save it as UTF-8"),
         ("captions.csv", b"file,caption\na,no suffix\n", "is no image.s name; these end in"),
         ("captions.csv", b"file,caption\ncats/none.svg,x\n", "names cats/none.svg, which is no image's name"),

@@ -71,7 +71,8 @@ def test_webdataset_says_what_is_wrong(tmp_path):
         ([f"--from={tmp_path}/0.tar", "--split=../evil"], '--split="../evil": give a name of letters'),
         ([f"--from={tmp_path}/0.tar", "--max_bad_share=nan"], "--max_bad_share=nan: give a share"),
         ([f"--from={tmp_path}/0.tar", f"--out={tmp_path}/0.tar"], "0.tar: this is a file; name a folder"),
-        ([f"--from={tmp_path}/0.tar", "--split=test"], "holds 1 shards that this run does not write, as train-0"),
+        ([f"--from={tmp_path}/0.tar", "--split=test"], "holds what this run does not write, as train-0.arrayrecord"),
+        (["--from="], "--from=: a name is empty"),
     ):
         done = _run("webdataset", f"--out={tmp_path}/out", *arguments)
         assert done.returncode == 1
@@ -126,8 +127,12 @@ def test_files(tmp_path, command):
     if command == "folder":
         (root / "0.txt").unlink()
         (root / "0.jpg").rename(root / "0\x1b.jpg")
-        done = _run(command, f"--from={root}", f"--out={tmp_path}/out", "--max_bad_share=0", "--workers=1")
+        arguments = (f"--from={root}", f"--out={tmp_path}/out", "--max_bad_share=0", "--workers=1")
+        refused = _run(command, *arguments)
+        assert "was made from other data" in refused.stderr and "with --replace" in refused.stderr
+        assert Manifest.read(tmp_path / "out") == manifest
+        done = _run(command, *arguments, "--replace")
         assert r"dropped 0\x1b.jpg: no caption" in done.stderr
-        assert "1 of 12 examples cannot be used (1 x no caption, as 0\\x1b.jpg)" in done.stderr
+        assert " examples cannot be used (1 x no caption, as 0\\x1b.jpg)" in done.stderr
     done = _run(command, f"--from={root}/none", f"--out={tmp_path}/out", *more)
     assert "there is no such folder" in done.stderr and "Traceback" not in done.stderr

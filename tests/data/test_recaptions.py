@@ -71,6 +71,12 @@ def test_every_pair_is_joined_wherever_its_row_is(tars, tmp_path, sort, statisti
         assert record.columns == {"re_caption": record.captions, "org_caption": (f"alt {number}",)}
 
 
+def test_a_nested_column_of_the_same_name_is_no_key(tars, tmp_path):
+    rows = [{"meta": {"key": "zzz"}} | _row(number) for number in range(COUNT)]
+    plans = _plans(tars, _write(tmp_path / "0.parquet", rows, row_group_size=10))
+    assert prepare(tmp_path / "out", *plans).counts() == {"train": COUNT}
+
+
 def test_few_row_groups_are_read_where_keys_are_sorted(tmp_path):
     path = _write(tmp_path / "0.parquet", [_row(number) for number in range(COUNT)], row_group_size=5)
     captions = recaptions.Captions.open([path])

@@ -117,6 +117,10 @@ def test_a_prepared_folder_can_be_read(tmp_path):
         np.testing.assert_array_equal(record.labels["parts"], [1, 0, 1])
     with pytest.raises(IndexError):
         source[48]
+    with pytest.raises(ConfigError, match=r"no file matches .*/none-\*"):
+        open_source(f"array_record:{tmp_path}/train-*.arrayrecord,{tmp_path}/none-*.arrayrecord")
+    with pytest.raises(ConfigError, match="match the same shards"):
+        open_source(f"array_record:{tmp_path}/train-*.arrayrecord,{tmp_path}/train-0.arrayrecord")
     assert open_source(f"pictures:{tmp_path}:test").fingerprint != source.fingerprint
 
 
@@ -176,6 +180,17 @@ def test_other_inputs_are_written_again_and_leave_nothing_behind(tmp_path):
     assert calls == [1]
     records.write_all(tmp_path / "b", _manifest(), _plans([("train", 30), ("train", 25)]))
     assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+
+
+def test_a_complete_folder_is_not_replaced_unasked(tmp_path):
+    records.write_all(tmp_path, _manifest(), _plans([("train", 3), ("train", 4)]))
+    before, known = _bytes(tmp_path), Manifest.read(tmp_path)
+    with pytest.raises(records.OtherInputs, match=r"was made from other data .*--replace"):
+        records.write_all(tmp_path, _manifest(), _plans([("train", 3), ("train", 5), ("train", 6)]), replace=False)
+    assert (_bytes(tmp_path), Manifest.read(tmp_path)) == (before, known)
+    records.write_all(tmp_path, _manifest(), _plans([("train", 3), ("train", 4)]), replace=False)
+    other = records.write_all(tmp_path, _manifest(), _plans([("train", 3), ("train", 5)]))
+    assert other.counts() != known.counts()
 
 
 def test_damage_within_a_shard_masks_its_records_only(tmp_path):

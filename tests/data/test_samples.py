@@ -50,6 +50,10 @@ def sample(key, caption="a caption", image=None, **about):
     return key, {"jpg": image or picture(), "txt": caption.encode(), "json": json.dumps(about).encode()}
 
 
+def _files(key, members):
+    return [(f"{key}.{extension}", content) for extension, content in members.items()]
+
+
 def prepare(out, *plans, **more):
     manifest = Manifest("test", "CC0", "", {}, {})
     return records.write_all(out, manifest, plans, **more)
@@ -224,6 +228,26 @@ def test_keys_with_a_dot_among_good_ones_are_counted(tmp_path):
     assert [*manifest.shards["train-0.arrayrecord"].named.values()] == [["0.tar c.v2", "0.tar d.v1", "0.tar d.v2"]]
 
 
+def test_keys_with_a_dot_are_counted_where_their_files_are_no_neighbours_too(tmp_path):
+    files = [sample("a"), *((f"c.{n}", {"jpg": picture()}) for n in range(3))]
+    files += [(f"c.{n}", {"txt": b"a caption"}) for n in range(3)]
+    manifest = prepare(tmp_path / "out", TarPlan(write_tar(tmp_path / "0.tar", files)))
+    assert manifest.all_dropped() == {"no file called KEY.jpg, since a KEY ends at its first dot": 3}
+
+
+def test_names_that_are_no_utf_8_stay_different(tmp_path):
+    """As by tar on a machine with another encoding: a caption never comes to the image of another name."""
+    with tarfile.open(tmp_path / "0.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        for name, content in (("caf\xe9.jpg", picture()), ("caf\xe8.txt", b"of another"), *_files(*sample("ok"))):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    manifest = prepare(tmp_path / "out", TarPlan(tmp_path / "0.tar"))
+    assert manifest.counts() == {"train": 1}
+    assert manifest.all_dropped() == {"no caption member": 1, "no image member": 1}
+    assert manifest.shards["train-0.arrayrecord"].named["no caption member"] == [r"0.tar caf\xe9"]
+
+
 def test_of_a_key_that_comes_again_the_first_is_kept(tmp_path):
     samples = [sample("a", "first"), sample("x/a"), sample("b", ""), sample("a", "second"), sample("c"), sample("a")]
     tar = write_tar(tmp_path / "0.tar", [*samples, sample("b", "whole")], [("a", "success"), ("b", "success")])
@@ -310,3 +334,21 @@ def test_too_much_damage_stops_the_run_with_its_reasons(tmp_path):
     with pytest.raises(ValueError, match="not finished"):
         open_source(f"array_record:{tmp_path / 'out'}:train")
     assert prepare(tmp_path / "out", TarPlan(tar), max_dropped=0.3).counts() == {"train": 7}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_whether_damage_is_too_much_does_not_depend_on_the_order_of_tars(tmp_path, order):
+    members = [[sample(f"{tar}{n}", "" if n < bad else "fine") for n in range(20)] for tar, bad in enumerate((3, 0))]
+    plans = [TarPlan(write_tar(tmp_path / f"{tar}.tar", some)) for tar, some in enumerate(members)][::order]
+    assert prepare(tmp_path / "out", *plans, max_dropped=0.1).counts() == {"train": 37}
+    done = []
+
+    def counted(tasks):
+        for task, shard in records.in_process(tasks):
+            done.append(task.plan.name)
+            yield task, shard
+
+    more = [TarPlan(write_tar(tmp_path / f"{tar}.tar", members[1])) for tar in range(2, 6)]
+    with pytest.raises(records.TooManyDropped, match=r"3 of 20 .*more than the allowed share of 0.01"):
+        prepare(tmp_path / "few", TarPlan(tmp_path / "0.tar"), *more, max_dropped=0.01, run=counted)
+    assert done == ["train-0.arrayrecord"]  # it is too much already, whatever comes

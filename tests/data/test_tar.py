@@ -181,15 +181,23 @@ def test_samples_are_runs_of_one_key():
         ("a", ["txt"], False),
     ]
     assert _samples([("a.jpg", b"1"), ("a.jpg", b"2")]) == [("a", ["jpg"], True)]
-    assert _samples([(".hidden.jpg", b""), ("dir.d/c.v1.jpg", b""), ("b", b"")]) == []
+    assert _samples([(".hidden.jpg", b""), ("dir.d/c.v1.jpg", b""), ("b", b"")]) == [("dir.d/c.v1", ["jpg"], False)]
 
 
 def test_files_that_share_more_than_their_key_are_samples_of_their_own():
     files = [("d.d/c.v2.jpg", b""), ("d.d/c.v2.TXT", b""), ("e.v1.json", b""), ("e.v2.jpg", b""), (".f.a.jpg", b"")]
-    (found,) = tar.samples(io.BytesIO(_archive([*files, (".f.a.txt", b"")])), WANTED)
-    assert (found.key, found.within, list(found.members)) == ("d.d/c.v2", "d.d/c", ["jpg", "txt"])
+    found = tar.samples(io.BytesIO(_archive([*files, (".f.a.txt", b"")])), WANTED)
+    assert [(sample.key, sample.within, list(sample.members)) for sample in found] == [
+        ("d.d/c.v2", "d.d/c", ["jpg", "txt"]),
+        ("e.v1", "e", ["json"]),
+        ("e.v2", "e", ["jpg"]),
+    ]
     files = [("a.jpg", b""), ("z.v1.jpg", b""), ("a.mask.jpg", b""), ("a.mask.json", b""), ("a.txt", b"")]
-    assert _samples(files) == [("a", ["jpg", "txt"], False), ("a.mask", ["jpg", "json"], False)]
+    assert sorted(_samples(files)) == [
+        ("a", ["jpg", "txt"], False),
+        ("a.mask", ["jpg", "json"], False),
+        ("z.v1", ["jpg"], False),
+    ]
 
 
 def test_the_sample_at_a_cut_is_not_given():

@@ -32,6 +32,7 @@ def define(given: str, licence: str) -> None:
     flags.DEFINE_integer("quality", Encoding.quality, "JPEG quality of images that are made smaller.", 1, 100)
     flags.DEFINE_string("tokenizer", "", "SentencePiece model that measures captions; without it words are counted.")
     flags.DEFINE_float("max_bad_share", 0.05, "Share of examples that may be dropped, and of tars cut short.", 0, 1)
+    flags.DEFINE_bool("replace", False, "Whether shards of other data, or of other settings, may be replaced.")
     flags.DEFINE_string("licence", licence, "Noted in the manifest.")
     flags.DEFINE_string("attribution", "", "Noted in the manifest.")
     flags.DEFINE_string("runner", "", "Apache Beam runner, as DirectRunner; its options follow after --.")
@@ -64,10 +65,18 @@ def columns() -> tuple[str, ...]:
 
 def folder() -> pathlib.Path:
     """The one folder in --from; raises FileNotFoundError where it is not there."""
-    given = ",".join(flags.FLAGS["from"].value)
+    given = ",".join(_given("from"))
     if not pathlib.Path(given).is_dir():
         raise FileNotFoundError(f"--from={given}: there is no such folder")
     return pathlib.Path(given)
+
+
+def _given(flag: str) -> list[str]:
+    """The values of a flag of several; raises ValueError for an empty one, as of a shell's variable that is not set."""
+    values = flags.FLAGS[flag].value
+    if not values or not all(values):
+        raise ValueError(f"--{flag}={','.join(values)}: a name is empty")
+    return values
 
 
 def paths(flag: str, suffix: str) -> list[pathlib.Path]:
@@ -77,8 +86,10 @@ def paths(flag: str, suffix: str) -> list[pathlib.Path]:
       FileNotFoundError: a name stands for no file.
     """
     found: dict[pathlib.Path, None] = {}
-    for pattern in flags.FLAGS[flag].value:
+    for pattern in _given(flag):
         inside = sorted(pathlib.Path(pattern).glob(f"*{suffix}")) if pathlib.Path(pattern).is_dir() else None
+        if inside:  # macOS puts a file ._NAME beside NAME
+            inside = [path for path in inside if not path.name.startswith("._")]
         named = sorted(map(pathlib.Path, glob.glob(pattern))) if inside is None else inside
         if not named:
             deeper = next(pathlib.Path(pattern).glob(f"*/**/*{suffix}"), None) if inside is not None else None
@@ -92,6 +103,8 @@ def paths(flag: str, suffix: str) -> list[pathlib.Path]:
 
 def local(out: str) -> pathlib.Path:
     """The folder in --out; raises ValueError for a file or a bucket, which would become a folder called "gs:"."""
+    if not out:
+        raise ValueError("--out= is empty: name a folder")
     if "://" in out:
         raise ValueError(f"--out={out}: shards are written to a folder of this machine; copy that one to the bucket")
     if pathlib.Path(out).is_file():
@@ -110,15 +123,14 @@ def write(
     dropped: Mapping[str, Sequence[str]] | None = None,
     unread: Collection[str] = (),
     unit: str = " examples",
-    replace: bool = False,
 ) -> None:
     """Writes what the flags ask for, and prints what was written.
 
     `dropped` are names of what is in none of the plans, by reason; `unread` is of `records.write_all`.
 
     Raises:
-      ValueError: two shards have one name; the folder has other shards, which only `replace` may remove; or --tokenizer
-        names no model.
+      ValueError: two shards have one name; the folder has shards of something else, and --replace was not given; or
+        --tokenizer names no model.
     """
     values, dropped = flags.FLAGS, dropped or {}
     out = local(values.out)
@@ -129,11 +141,11 @@ def write(
             raise ValueError(
                 f"{count} inputs would give {out / name}: rename them, or prepare them to different folders"
             )
-    other = [] if replace else sorted(records.finished(out).keys() - {plan.name for plan in plans})
+    other = [] if values.replace else sorted(records.finished(out).keys() - {plan.name for plan in plans})
     if other:
         raise ValueError(
-            f"{out} holds {len(other)} shards that this run does not write, as {other[0]}: prepare to another folder, "
-            "or remove that one first"
+            f"{out} holds what this run does not write, as {other[0]} (shards: {len(other)}): prepare to another "
+            "folder, or replace what is there with --replace"
         )
     lengths = Lengths(values.tokenizer, columns)
     try:
@@ -160,6 +172,7 @@ def write(
         max_dropped=values.max_bad_share,
         unread=unread,
         unit=unit,
+        replace=values.replace,
         run=runners.runner(values.workers, values.runner, argv[1:]),
     )
     show(out, manifest)

@@ -16,7 +16,7 @@ from mdc_jax.data.sources.base import BadRecord
 from mdc_jax.data.texts import MAX_CAPTION, has_words
 
 SHARD_SIZE = 4_096  # images
-_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 @dataclasses.dataclass(frozen=True)

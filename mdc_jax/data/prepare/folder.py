@@ -47,6 +47,7 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
         captions, name = texts[columns[0]][path], readable(path.as_posix())
         worded = tuple(filter(has_words, captions or ()))
         if worded:
+            # Not of further columns, where one word for all images would put all of them on one side.
             concepts = tuple(("title", words(text)) for text in worded)
             labels = {collection.FOLDER: collection.top_folder(pathlib.PurePosixPath(name))}
             pictures.append(Picture(root / path, name, worded, concepts, labels))
@@ -54,7 +55,12 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
             reason = "captions not UTF-8" if captions is None else "empty caption" if captions else "no caption"
             dropped[reason].append(name)
     if not pictures:
-        raise FileNotFoundError(f"{root} has no images with captions; see mdc_jax/data/README.md for where they go")
+        why = ", ".join(f"{len(names)} x {reason}, as {names[0]}" for reason, names in dropped.items())
+        slash = ": a table names files with /" if any("\\" in name for name in missing) else ""
+        raise FileNotFoundError(
+            f"{root} has no images with captions ({why or 'it has no image'}{slash}); see mdc_jax/data/README.md for "
+            "where captions go"
+        )
 
     families = collection.families(pictures)
 
@@ -82,7 +88,6 @@ def main(argv: list[str]) -> None:
         columns=columns,
         families=found.families,
         dropped=found.dropped,
-        replace=True,  # a folder that grew has more shards, which are called otherwise
     )
 
 

@@ -92,7 +92,8 @@ _HIGHEST = chr(0x10FFFF)
 def _group_ranges(path: pathlib.Path) -> tuple[tuple[str, str], ...]:
     """The lowest and the highest key of every row group; the widest range where the file does not say."""
     metadata = pyarrow.parquet.read_metadata(path)
-    column = metadata.schema.names.index("key")
+    paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]  # a nested "key" is another one
+    column = paths.index("key")
     ranges = []
     for group in range(metadata.num_row_groups):
         statistics = metadata.row_group(group).column(column).statistics

@@ -43,7 +43,6 @@ _NAMED = 1_000  # ... and all shards together
 _SHOWN = 20  # ... and the terminal
 NAME_LENGTH = 120  # characters; names come from the data
 _KEPT = "What is finished is kept: repair the data, or allow more (--max_bad_share), and run again."
-_JUDGE_AFTER = 1_000  # examples before the share of dropped ones is judged, except at the end
 # Encoded images do not compress; one record a group makes reading at random as fast as in order.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
@@ -54,6 +53,10 @@ class TooManyDropped(RuntimeError):
     def __init__(self, message: str, dropped: Mapping[str, int] = MappingProxyType({})) -> None:
         super().__init__(message)
         self.dropped = dropped
+
+
+class OtherInputs(ValueError):
+    """A finished shard was made from something else than this run's input."""
 
 
 class Plan(Protocol):
@@ -84,17 +87,26 @@ class ShardPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Calling it writes the planned file, unless it is there already; `earlier` is what is known of such a file."""
+    """Calling it writes the planned file, unless it is there already; `earlier` is what is known of such a file.
+
+    One that was made from other inputs is written anew where `replace` says so; else that is OtherInputs.
+    """
 
     directory: pathlib.Path
     plan: Plan
     lengths: Lengths
     earlier: Shard | None
+    replace: bool = True
 
     def __call__(self) -> Shard:
         path = self.directory / self.plan.name
         inputs = hashlib.sha256(repr((FORMAT_VERSION, self.plan.inputs, self.lengths.describe())).encode()).hexdigest()
         shard = self.earlier
+        if shard is not None and shard.inputs != inputs and not self.replace:
+            raise OtherInputs(
+                f"{path} was made from other data than {self.plan.name} is made from now, or with other settings: "
+                "prepare to another folder, or replace what is there with --replace"
+            )
         if shard is None or shard.inputs != inputs or not _whole(path, shard):
             shard = write_shard(path, self.plan.split, inputs, self.plan.examples(), self.lengths)
         files.write(self.journal, json.dumps(dataclasses.asdict(shard)))
@@ -124,6 +136,7 @@ def write_all(
     max_dropped: float = 1.0,
     unread: Collection[str] = (),
     unit: str = " examples",
+    replace: bool = True,
     run: Runner = in_process,
 ) -> Manifest:
     """Writes every shard that is not there yet, then the complete manifest.
@@ -139,18 +152,36 @@ def write_all(
       max_dropped: the share of examples that may be dropped, of those which the plans try, and of plans with `unread`.
       unread: reasons to drop something that stand for the rest of a plan's input, whatever that held.
       unit: of the plans' sizes.
+      replace: whether shards of a complete folder may be written anew where their inputs, or settings, are others.
       run: where the work is done.
 
     Raises:
       TooManyDropped: see there, or nothing is left; what was finished is kept.
+      OtherInputs: `replace` is False, and needed; the folder is as it was.
       ValueError: no example has a text of one of the columns.
       OSError: something could not be read or written.
       ConfigError: another process is writing there.
     """
     (directory / _JOURNAL).mkdir(parents=True, exist_ok=True)
     with lock.hold(epath.Path(directory), "out", f"{_JOURNAL}/{lock.FILE}"):
-        tally = _Tally(manifest, max_dropped, len(plans), unread)
-        return _write_all(directory, manifest, plans, lengths, tally, unit, run)
+        before = Manifest.read(directory) if (directory / MANIFEST).exists() else None
+        keep = before is not None and before.complete and not replace
+        tally = _Tally(manifest, max_dropped, plans, unread)
+        try:
+            return _write_all(directory, manifest, plans, lengths, tally, unit, not keep, run)
+        except OtherInputs:
+            _restore(directory, before)
+            raise
+
+
+def _restore(directory: pathlib.Path, before: Manifest) -> None:
+    """Leaves a complete folder as it was before a run that changed none of its shards."""
+    for name in finished(directory).keys() - before.shards.keys():
+        _remove(directory / name)
+    for path in directory.glob(f"*{files.UNFINISHED}"):
+        path.unlink()
+    before.write(directory)
+    shutil.rmtree(directory / _JOURNAL)
 
 
 def _write_all(
@@ -160,10 +191,11 @@ def _write_all(
     lengths: Lengths,
     tally: "_Tally",
     unit: str,
+    replace: bool,
     run: Runner,
 ) -> Manifest:
     earlier = finished(directory)
-    tasks = [Task(directory, plan, lengths, earlier.get(plan.name)) for plan in plans]
+    tasks = [Task(directory, plan, lengths, earlier.get(plan.name), replace) for plan in plans]
     manifest = dataclasses.replace(manifest, shards={}, lengths=lengths.describe(), complete=False)
     dataclasses.replace(manifest, shards=earlier).write(directory)
     bar = tqdm.tqdm(total=sum(plan.size for plan in plans), unit=unit, unit_scale=unit == "B")
@@ -171,13 +203,12 @@ def _write_all(
         for task, shard in done:
             manifest.shards[task.plan.name] = shard
             bar.update(task.plan.size)
-            tally.add(shard)
-            tally.judge(_JUDGE_AFTER)
+            tally.add(shard, task.plan.size)
+            tally.judge()
     tally.finish()
     _check_columns(directory, manifest.shards, lengths.columns)
     for name in earlier.keys() - manifest.shards.keys():
-        (directory / name).unlink(missing_ok=True)
-        lengths_path(directory / name).unlink(missing_ok=True)
+        _remove(directory / name)
     for path in directory.glob(f"*{files.UNFINISHED}"):  # of plans that a killed run had and this one has not
         path.unlink()
     manifest.shards = _bounded(manifest.shards)
@@ -185,6 +216,11 @@ def _write_all(
     manifest.write(directory)
     shutil.rmtree(directory / _JOURNAL)
     return manifest
+
+
+def _remove(shard: pathlib.Path) -> None:
+    shard.unlink(missing_ok=True)
+    lengths_path(shard).unlink(missing_ok=True)
 
 
 def _check_columns(directory: pathlib.Path, shards: Iterable[str], columns: Sequence[str]) -> None:
@@ -255,9 +291,11 @@ def _whole(path: pathlib.Path, shard: Shard) -> bool:
 class _Tally:
     """What was kept and dropped so far; names the first dropped examples on the terminal."""
 
-    def __init__(self, manifest: Manifest, max_dropped: float, plans: int, unread: Collection[str]) -> None:
+    def __init__(self, manifest: Manifest, max_dropped: float, plans: Sequence[Plan], unread: Collection[str]) -> None:
         self._max_dropped = max_dropped
-        self._plans, self._unread = plans, frozenset(unread)
+        self._plans, self._unread = len(plans), frozenset(unread)
+        self._size, self._done = sum(plan.size for plan in plans), 0
+        self._beforehand = sum(manifest.dropped.values())
         self._not_to_the_end = 0  # plans
         self._records = 0
         self._dropped = collections.Counter(manifest.dropped)
@@ -265,7 +303,9 @@ class _Tally:
         self._shown = 0
         self._name(manifest.named)
 
-    def add(self, shard: Shard) -> None:
+    def add(self, shard: Shard, size: int) -> None:
+        """Counts a shard that was made from so much of the input."""
+        self._done += size
         self._records += shard.records
         self._dropped.update(shard.dropped)
         self._not_to_the_end += not self._unread.isdisjoint(shard.dropped)
@@ -279,8 +319,8 @@ class _Tally:
             tqdm.tqdm.write(f"dropped {name}: {reason}", file=sys.stderr)
             self._shown += 1
 
-    def judge(self, after: int) -> None:
-        """Raises TooManyDropped where that is so: of examples from `after` of them on, of inputs at once."""
+    def judge(self) -> None:
+        """Raises TooManyDropped as soon as that is so even if all that is to come can be used, in whatever order."""
         if self._not_to_the_end > self._max_dropped * self._plans:
             raise TooManyDropped(
                 f"{self._not_to_the_end} of {self._plans} inputs cannot be read to their end ({self._reasons()}), more "
@@ -288,7 +328,9 @@ class _Tally:
                 self._dropped,
             )
         dropped = self._dropped.total()
-        if self._records + dropped >= after and dropped > self._max_dropped * (self._records + dropped):
+        tried = self._records + dropped - self._beforehand
+        expected = self._beforehand + tried * self._size / max(self._done, 1)
+        if dropped > self._max_dropped * expected:
             raise TooManyDropped(
                 f"{dropped} of {self._records + dropped} examples cannot be used ({self._reasons()}), more than the "
                 f"allowed share of {self._max_dropped:g}. {_KEPT}",
@@ -297,7 +339,8 @@ class _Tally:
 
     def finish(self) -> None:
         """Judges the whole."""
-        self.judge(0)
+        self._done = self._size
+        self.judge()
         if not self._records:
             why = self._reasons() or "it holds no example"
             raise TooManyDropped(f"nothing of this data can be used: {why}", self._dropped)

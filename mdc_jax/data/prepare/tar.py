@@ -71,15 +71,15 @@ def samples(file: BinaryIO, wanted: frozenset[str]) -> Iterator[Sample]:
             continue
         sample = runs.get(bool(within))
         if sample is None or sample.key != key:
-            yield from _whole(sample)
+            if sample is not None:
+                yield sample
             sample = Sample(key, {}, False, within)
         if extension in sample.members:
             sample = dataclasses.replace(sample, repeated=True)
         else:
             sample.members[extension] = member
         runs[bool(within)] = sample
-    for sample in runs.values():
-        yield from _whole(sample)
+    yield from runs.values()
 
 
 def _split(name: str, wanted: frozenset[str]) -> tuple[str, str, str]:
@@ -93,12 +93,6 @@ def _split(name: str, wanted: frozenset[str]) -> tuple[str, str, str]:
         return first, extension.lower(), ""
     stem, _, extension = base.rpartition(".")
     return posixpath.join(folder, stem), extension.lower(), first
-
-
-def _whole(sample: Sample | None) -> Iterator[Sample]:
-    """The sample, if it is one: a single file of a key with a dot, as a.mask.png, is none."""
-    if sample is not None and (not sample.within or len(sample.members) > 1):
-        yield sample
 
 
 def members(file: BinaryIO) -> Iterator[Member]:
@@ -137,7 +131,8 @@ def members(file: BinaryIO) -> Iterator[Member]:
         elif kind not in _ASIDE:
             full = pax.get(b"GNU.sparse.name") or pax.get(b"path") or name or _short_name(header)
             regular = kind in _REGULAR and not any(key.startswith(b"GNU.sparse") for key in pax)
-            yield Member(full.decode(errors="replace"), start, size, regular)
+            # Bytes that are no UTF-8 are spelled, so that names stay different.
+            yield Member(full.decode(errors="backslashreplace"), start, size, regular)
             name, pax = b"", {}
 
 

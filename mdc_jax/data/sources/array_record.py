@@ -157,8 +157,11 @@ def open(rest: str, kind: type[_Opened] = ArrayRecordSource) -> _Opened:
     else:
         matching = {pattern: _matching(epath.Path(pattern)) for pattern in rest.split(",")}
         paths = [*itertools.chain(*matching.values())]
-        if not paths:
-            raise FileNotFoundError(f"no file matches {rest!r}, and it is no prepared folder with a {MANIFEST}")
+        for pattern, found in matching.items():
+            if not found:
+                raise FileNotFoundError(f"no file matches {pattern!r}, and it is no prepared folder with a {MANIFEST}")
+        if len({*paths}) < len(paths):
+            raise ValueError(f"several of the globs {rest!r} match the same shards: each is to be named once")
         directories = {path.parent for path in paths}
         if len(directories) > 1:
             raise ValueError(f"{rest!r} matches shards in {len(directories)} folders; name shards of one")

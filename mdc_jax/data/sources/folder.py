@@ -207,7 +207,7 @@ def _check_name(name: pathlib.Path, table: pathlib.Path, suffixes: frozenset[str
     is_image = name.suffix.lower() in suffixes
     if is_image and not name.is_absolute() and ".." not in name.parts and can_be(name):
         return
-    why = f"is not below {table.parent}"
+    why = f"is not below {table.parent} as it is written: write it as from there, as in cats/1.jpg"
     if not is_image:
         # Any text may stand where a name should: `os.path.exists` knows that nothing can have it.
         there = "is there, but is not read as an image" if os.path.exists(table.parent / name) else "is no image's name"
@@ -230,13 +230,18 @@ def _csv_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{error}: save it as UTF-8") from error
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    if not {"file", column} <= set(rows.fieldnames or ()):
-        raise ValueError(f"its columns are {', '.join(rows.fieldnames)}" if rows.fieldnames else "it is empty")
+    names = rows.fieldnames or ()
+    if not names:
+        raise ValueError("its first line is empty, which names the columns" if text.strip() else "it is empty")
+    if any(names.count(name) != 1 for name in ("file", column)):
+        raise ValueError(f"its columns are {', '.join(names)}: it needs each of these two once")
     try:
         for row in rows:
             if None in row:  # a comma within a caption would cut it short
                 many = f"line {rows.line_num} has more than {len(row) - 1} fields"
                 raise ValueError(f"{many}: put captions in double quotes")
+            if not row["file"]:
+                raise ValueError(f"line {rows.line_num} names no file")
             yield row["file"], row[column] or ""
     except csv.Error as error:
         raise ValueError(
@@ -268,7 +273,11 @@ def _parquet_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
             raise ValueError(f"its columns are {table.schema_arrow.names}")
         for batch in parquet.batches(table, ["file", column]):
             files, captions = (parquet.values(batch[name]) for name in ("file", column))
-            yield from ((str(file), str(caption or "")) for file, caption in zip(files, captions, strict=True))
+            for file, caption in zip(files, captions, strict=True):
+                if file is None:
+                    raise ValueError("a row names no file")
+                missing = caption is None or caption != caption  # NaN, as pandas writes what is missing
+                yield str(file), "" if missing else str(caption)
 
 
 def _from_sidecar(path: pathlib.Path) -> tuple[str, ...] | None:
