@@ -160,12 +160,13 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
 def main(_: list[str]) -> None:
     config = step_.resolved(parse(command.given_config("configs/vitb_recap.py")))
     json_file = command.place("json", flags.FLAGS.json)
+    caption_tokens = min(flags.FLAGS.caption_tokens, config.data.max_tokens)
     kind = jax.devices()[0].device_kind
     found = {}
     for size in step_.vocabularies(flags.FLAGS.vocabulary, config):
-        found[size] = benchmark(config, size, flags.FLAGS.caption_tokens, flags.FLAGS.repeats, flags.FLAGS.rows or None)
+        found[size] = benchmark(config, size, caption_tokens, flags.FLAGS.repeats, flags.FLAGS.rows or None)
         print(
-            f"vocabulary {size:,}, batch {config.data.batch_size}, {flags.FLAGS.caption_tokens} of "
+            f"vocabulary {size:,}, batch {config.data.batch_size}, {caption_tokens} of "
             f"{config.data.max_tokens} tokens, {config.model.dtype}, remat {config.model.remat}, "
             f"{jax.device_count()} x {kind}\n"
             f"{table(found[size])}",
@@ -177,7 +178,7 @@ def main(_: list[str]) -> None:
             "devices": jax.device_count(),
             "jax": jax.__version__,
             "config": to_dict(config),
-            "caption_tokens": flags.FLAGS.caption_tokens,
+            "caption_tokens": caption_tokens,
             "repeats": flags.FLAGS.repeats,
             "vocabulary": found,
         }

@@ -93,7 +93,7 @@ def sigmoid_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """SigLIP's loss (arXiv 2303.15343): does this text belong to this image, asked of every pair.
 
-    `chunk` texts at a time, or somewhat fewer, are held against all images, and once more in the
+    `chunk` texts at a time, or fewer, are held against all images, and once more in the
     backward pass: no more similarities than these exist at once. Devices share the embeddings of the
     texts, which are few numbers, and never those of the images.
 
@@ -101,7 +101,9 @@ def sigmoid_loss(
     loss is the sum over the texts, its mean over the images.
     """
     batch, width = texts.shape
-    chunk = max(size for size in range(1, min(chunk, batch) + 1) if batch % size == 0)
+    count = -(-batch // chunk)
+    chunk = -(-batch // count)
+    more = count * chunk - batch  # rows of weight 0 fill the last part up
 
     def compare(
         carry: tuple[jax.Array, jax.Array, jax.Array], part: tuple[jax.Array, Rows]
@@ -118,8 +120,8 @@ def sigmoid_loss(
         return (total + losses.sum(1), jnp.maximum(best, top_logit), right), None
 
     parts = (
-        texts.reshape(-1, chunk, width),
-        jax.tree.map(lambda x: x.reshape(-1, chunk), rows),
+        jnp.pad(texts, ((0, more), (0, 0))).reshape(count, chunk, width),
+        jax.tree.map(lambda x: jnp.pad(x, (0, more)).reshape(count, chunk), rows),
     )
     start = jnp.zeros(batch), jnp.full(batch, _EXCLUDED), jnp.zeros(batch, bool)
     (total, _, right), _ = jax.lax.scan(jax.checkpoint(compare), start, parts)

@@ -191,7 +191,13 @@ class _Run:
     def _state_and_step(self) -> tuple[train_state.State, Callable[..., Any]]:
         """Initialises or restores the state, sharded from the start, and compiles nothing yet."""
         config = self.config
-        schedule = learning_rate(config.optimizer, self._steps(config.optimizer.warmup), self.total)
+        warmup = self._steps(config.optimizer.warmup)
+        schedule = learning_rate(config.optimizer, warmup, self.total)
+        if warmup >= self.total:
+            self.terminal.say(
+                f"warning: optimizer.warmup={config.optimizer.warmup!r} is not shorter than the run of {self.total:,} "
+                f"steps: it is cut to {self.total - 1:,}"
+            )
         init, abstract, step = train_state.program(
             self.objective, config.optimizer, schedule, self.mesh, seed=config.seed
         )
@@ -203,6 +209,12 @@ class _Run:
             f"{self.total:,} steps of {config.data.batch_size} images from {self.source.spec} ({len(self.source):,}), "
             + (f"from step {self.start:,}" if self.start else f"from {config.init_from or 'scratch'}")
         )
+        before = self.meta["config"]["duration"] if self.start else config.duration
+        if before != config.duration:
+            self.terminal.say(
+                f"duration: {before} → {config.duration}; the learning rate goes on at {schedule(self.start):.3g}, as "
+                f"in a run of {self.total:,} steps"
+            )
         if config.optimizer.lr_multipliers:
             self.terminal.say(describe_rules(config.optimizer.lr_multipliers, state.params))
         return state, step

@@ -27,7 +27,7 @@ def multipliers(rules: Rules, params: Any) -> Any:
     """What the learning rate of each parameter is multiplied by: as the first rule says whose pattern its name has.
 
     Names are those of checkpoints, as in "encoder/blocks/mlp/up/kernel"; 0 freezes, and 1 is for what no rule names.
-    Raises ConfigError for a rule that names nothing.
+    Raises ConfigError for a rule that names nothing, and for rules that freeze everything.
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(params)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
@@ -37,6 +37,8 @@ def multipliers(rules: Rules, params: Any) -> Any:
                 f'optimizer.lr_multipliers: "{pattern}" is in no name of a parameter; they are {", ".join(names)}'
             )
     values = [next((factor for pattern, factor in rules if re.search(pattern, name)), 1.0) for name in names]
+    if names and not any(values):
+        raise ConfigError(f"optimizer.lr_multipliers={rules!r}: every parameter is frozen, so that nothing would learn")
     return jax.tree.unflatten(structure, values)
 
 

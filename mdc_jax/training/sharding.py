@@ -91,7 +91,7 @@ def check_batch(batch_size: int, accumulation: int, mesh: jax.sharding.Mesh) -> 
         raise ConfigError(
             f"data.batch_size={batch_size} does not fit the mesh: it must be a multiple of {unit} "
             f"(mesh data x fsdp = {ways}, optimizer.accumulation = {accumulation}); "
-            f"nearest that works: {max(batch_size // unit, 1) * unit}"
+            f"nearest that works: {max((batch_size + (unit - 1) // 2) // unit, 1) * unit}"
         )
 
 

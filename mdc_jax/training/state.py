@@ -88,6 +88,7 @@ def make_step(
         }
         if "text" in batch:
             metrics["text_tokens"] = batch["text"].shape[-1]  # pads included: with data.buckets batches differ
+        metrics["masked_rows"] = 1 - jnp.mean(batch["_mask"], dtype=jnp.float32)  # of records that cannot be used
         metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
         return State(state.step + 1, params, opt_state, averaged), metrics
 

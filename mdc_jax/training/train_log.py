@@ -80,6 +80,11 @@ class TrainLog:
             {name: sum(entry[name] for entry in self._window) / len(self._window) for name in self._window[0]}
         )
         self._train_loss = mean["loss"]
+        if mean["grad_norm"] == 0:
+            self._terminal.say(
+                f"warning: no gradient since the last report (step {step:,}): no token was masked, or no record could "
+                "be used, so that nothing was learned"
+            )
         mean |= {"seconds": self._seconds, "productive_seconds": self._productive}
         speed = self._speed(step)
         self._timed_steps, self._timed_from = 0, self._productive

@@ -35,6 +35,8 @@ def complete(**changes: Any) -> dict[str, Any]:
         ({"optimizer__lrr": 0.1}, ['"optimizer.lrr"', "0.1", '"lr"']),
         ({"data__batch_size": "64"}, ["data.batch_size", "'64'", "int"]),
         ({"data__batch_size": True}, ["data.batch_size", "True", "int"]),
+        ({"seed": -1}, ["seed=-1", "0 to 4,294,967,295"]),
+        ({"seed": 2**32}, ["seed=4294967296", "0 to 4,294,967,295"]),
         ({"image__size": 50}, ["image.size", "50", "48", "64"]),
         ({"model__encoder__variant": "B16"}, ["model.encoder.variant", "B16", "B/16"]),
         ({"objective__schedule": "linaer"}, ["objective.schedule", "linaer", '"linear"']),

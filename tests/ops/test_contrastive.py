@@ -75,7 +75,7 @@ def test_equals_numpy_with_duplicates_and_masked_rows(loss, in_numpy, duplicates
         best = max(images[row] @ texts[j] for _, j, _ in mine)
         # Of equal texts the first is taken.
         hits.append(next(positive for _, j, positive in mine if images[row] @ texts[j] >= best - 1e-9))
-    for chunk in (COUNT, 4, 5):  # 5 does not divide 12: 4 are taken
+    for chunk in (COUNT, 4, 5, 11):  # 5 and 11 do not divide 12: 4 and 6 are taken
         value, accuracy = jax.jit(loss, static_argnums=(4, 5))(images, texts, SCALE, BIAS, duplicates, chunk)
         np.testing.assert_allclose(value, expected, rtol=1e-5)
         np.testing.assert_allclose(accuracy, np.mean(hits), rtol=1e-5)
@@ -130,6 +130,15 @@ def test_the_sigmoid_loss_never_has_all_similarities_of_a_device_at_once():
     for rows_ in (batch, batch // 8):
         assert f"[{rows_},{batch}]" not in text
         assert f"[{batch},{rows_}]" not in text
+
+
+@POLICIES
+def test_a_number_of_texts_that_nothing_divides_is_filled_up(duplicates):
+    images, texts = (embedding[:11] for embedding in draw())
+    some = jax.tree.map(lambda value: value[:11], rows())
+    loss = jax.jit(contrastive.sigmoid_loss, static_argnums=5, static_argnames="chunk")
+    whole = loss(images, texts, some, SCALE, BIAS, duplicates, chunk=11)
+    np.testing.assert_allclose(loss(images, texts, some, SCALE, BIAS, duplicates, chunk=4), whole, rtol=1e-5)
 
 
 def test_an_unknown_policy_is_named():

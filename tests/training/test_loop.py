@@ -12,6 +12,8 @@ from etils import epath
 
 from mdc_jax import command, objectives
 from mdc_jax.config import ConfigError, parse, sections
+from mdc_jax.data.sources import scenes
+from mdc_jax.data.sources.base import BadRecord, Record
 from mdc_jax.report import metrics_file
 from mdc_jax.report.metrics_file import read
 from mdc_jax.training import checkpoint, loop
@@ -198,6 +200,35 @@ def test_a_duration_in_examples_survives_a_change_of_batch_size(tmp_path: pathli
     loop.train(wider, tmp_path)  # 2 of 16
     assert checkpoint.steps(tmp_path)[-1] == 6
     assert checkpoint.load(tmp_path).meta["position"] == 64
+
+
+def test_a_rate_that_goes_otherwise_than_it_was_set_is_told(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny(duration="3 steps", optimizer=sections.Optimizer(lr=0.5, warmup="3 steps"))
+    loop.train(config, tmp_path)
+    assert (
+        "optimizer.warmup='3 steps' is not shorter than the run of 3 steps: it is cut to 2" in capsys.readouterr().out
+    )
+    loop.train(dataclasses.replace(config, duration="6 steps"), tmp_path)
+    said = capsys.readouterr().out
+    assert "duration: 3 steps → 6 steps; the learning rate goes on at 0.5, as in a run of 6 steps" in said
+    assert "is cut" not in said
+
+
+def test_records_that_cannot_be_used_are_in_the_log(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = scenes.ScenesSource.__getitem__
+
+    def every_other(source: scenes.ScenesSource, index: int) -> Record:
+        if index % 2:
+            raise BadRecord("no pixels")
+        return original(source, index)
+
+    monkeypatch.setattr(scenes.ScenesSource, "__getitem__", every_other)
+    config = tiny(duration="20 steps")
+    loop.train(dataclasses.replace(config, data=dataclasses.replace(config.data, max_bad_share=1.0)), tmp_path)
+    found = [line["train/masked_rows"] for line in read(epath.Path(tmp_path)) if "train/masked_rows" in line]
+    assert 0.3 < np.mean(found) < 0.7
 
 
 def test_one_batch_repeated_is_learned_by_heart(tmp_path: pathlib.Path) -> None:

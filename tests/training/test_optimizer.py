@@ -74,6 +74,10 @@ def test_rules_are_described_and_one_that_names_nothing_is_an_error() -> None:
     ]
     with pytest.raises(ConfigError, match=r'"enkoder" is in no name.*encoder/patch/kernel'):
         without_frozen((("enkoder", 0.0),), PARAMS)
+    for name in ("adamw", "adafactor"):
+        optimizer = make_optimizer(sections.Optimizer(name=name, lr_multipliers=((".", 0.0),)), lambda _: 0.1)
+        with pytest.raises(ConfigError, match="every parameter is frozen"):
+            optimizer.init(PARAMS)
 
 
 @pytest.mark.parametrize(

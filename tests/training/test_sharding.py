@@ -63,6 +63,8 @@ def test_a_batch_that_does_not_fit() -> None:
     sharding.check_batch(48, 2, mesh)
     with pytest.raises(ConfigError, match=r"data\.batch_size=40.*multiple of 16.*32"):
         sharding.check_batch(40, 2, mesh)
+    with pytest.raises(ConfigError, match="nearest that works: 16"):
+        sharding.check_batch(15, 1, mesh)
 
 
 @pytest.mark.parametrize("name", sections.OBJECTIVES)

@@ -58,6 +58,16 @@ def test_a_report_is_the_mean_since_the_last_one_also_across_a_resume() -> None:
     assert step == 2 and line["train/loss"] == 2.0
 
 
+def test_steps_that_learn_nothing_are_told() -> None:
+    recorder = Recorder()
+    log = make(recorder)
+    for step, norm in enumerate((1.0, 0.0, 0.0, 0.0), 1):
+        log.pend(step, metrics(0.0) | {"grad_norm": jnp.float32(norm)}, 0.0)
+        log.read_pending()
+    (said,) = recorder.said
+    assert said.startswith("warning: no gradient since the last report (step 4)")
+
+
 def test_a_metric_of_some_images_is_the_mean_over_those_of_all_steps() -> None:
     recorder = Recorder()
     log = make(recorder, every=3)
