@@ -228,7 +228,7 @@ def test_records_keep_their_columns(tmp_path):
         ("fake:train,words=0", "must be at least 1"),
         ("mix:1*fake:trian+1*fake:train", "no split 'trian'"),
         (f"columns:{FAKE}", "is no column with a probability"),
-        (f"columns:a=1,a=2:{FAKE}", "'a=2' is no column"),
+        (f"columns:a=1,a=2:{FAKE}", "column a is given twice"),
         (f"columns:a=0:{FAKE}", "'a=0' is no column"),
         (f"columns:re=0.8,caption=0.2:{FAKE}", "no column re in fake:.*it has caption"),
         (f"columns:caption=1:{PAIR}", "within the parts"),

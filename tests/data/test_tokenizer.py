@@ -51,7 +51,7 @@ def test_case_is_kept_where_asked():
 def test_byte_fallback_spells_what_it_never_saw(trained):
     assert trained.decode(trained.encode("un éléphant 🐘", 64)) == "un éléphant 🐘"
     with pytest.raises(
-        ValueError, match=r"no tokenizer of 5 .*: Vocabulary size .* 5 vs [0-9]+\. Change .*vocab_size\.$"
+        ValueError, match=r"no tokenizer of 5 .*: Vocabulary size .* 5 vs [0-9]+\. Change tokenizer.vocab_size \(--vocab_size .*\)\.$"
     ):
         tokenizer.train(CAPTIONS, sections.Tokenizer(vocab_size=5, byte_fallback=False))
     plain = tokenizer.train(CAPTIONS, sections.Tokenizer(vocab_size=60, byte_fallback=False))

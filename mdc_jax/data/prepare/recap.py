@@ -9,7 +9,7 @@ smaller or encoded them anew, which it does unless told otherwise, its own note 
 
 from absl import flags
 
-from mdc_jax.data.prepare import arguments, recaptions, tar
+from mdc_jax.data.prepare import arguments, recaptions, samples, tar
 from mdc_jax.data.prepare.records import TooManyDropped
 
 
@@ -33,8 +33,9 @@ def main(argv: list[str]) -> None:
     except TooManyDropped as error:
         if recaptions.DIFFERS in str(error) and values.verify == "image":
             advice = "If img2dataset encoded these images anew, compare with its note of the hash: --verify=download"
-            raise TooManyDropped(f"{error}\n{advice}") from error
-        raise
+        else:
+            advice = samples.advice(error.dropped)
+        raise TooManyDropped(f"{error}\n{advice}".strip(), error.dropped) from error
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ def open(rest: str) -> Columns:
     probabilities: dict[str, float] = {}
     for item in named.split(","):
         match = re.fullmatch(r"([^=]+)=([0-9]+\.?[0-9]*|\.[0-9]+)", item)
-        if not match or not float(match[2]) or match[1] in probabilities or not spec:
+        if match and match[1] in probabilities:
+            raise ValueError(f"column {match[1]} is given twice")
+        if not match or not float(match[2]) or not spec:
             raise ValueError(
                 f"{item!r} is no column with a probability above 0; "
                 "columns are written columns:re_caption=0.8,org_caption=0.2:SPEC"

@@ -114,7 +114,7 @@ def train(captions: Iterable[str], settings: sections.Tokenizer) -> SentencePiec
         reason = str(error).rpartition("] ")[2].partition(" Increase ")[0].removesuffix(".")
         raise ValueError(
             f"no tokenizer of {settings.vocab_size} pieces could be trained on these captions: {reason}. "
-            "Change tokenizer.vocab_size."
+            "Change tokenizer.vocab_size (--vocab_size where a tokenizer is prepared)."
         ) from error
     return SentencePiece(model.getvalue())
 
