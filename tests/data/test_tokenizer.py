@@ -50,9 +50,8 @@ def test_case_is_kept_where_asked():
 
 def test_byte_fallback_spells_what_it_never_saw(trained):
     assert trained.decode(trained.encode("un éléphant 🐘", 64)) == "un éléphant 🐘"
-    with pytest.raises(
-        ValueError, match=r"no tokenizer of 5 .*: Vocabulary size .* 5 vs [0-9]+\. Change tokenizer.vocab_size \(--vocab_size .*\)\.$"
-    ):
+    why = r"no tokenizer of 5 .*: Vocabulary size .* 5 vs [0-9]+\. Change tokenizer.vocab_size \(--vocab_size .*\)\.$"
+    with pytest.raises(ValueError, match=why):
         tokenizer.train(CAPTIONS, sections.Tokenizer(vocab_size=5, byte_fallback=False))
     plain = tokenizer.train(CAPTIONS, sections.Tokenizer(vocab_size=60, byte_fallback=False))
     assert UNK_ID in plain.encode("🐘", 64)
