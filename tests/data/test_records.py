@@ -188,7 +188,11 @@ def test_a_complete_folder_is_not_replaced_unasked(tmp_path):
     with pytest.raises(records.OtherInputs, match=r"was made from other data .*--replace"):
         records.write_all(tmp_path, _manifest(), _plans([("train", 3), ("train", 5), ("train", 6)]), replace=False)
     assert (_bytes(tmp_path), Manifest.read(tmp_path)) == (before, known)
-    records.write_all(tmp_path, _manifest(), _plans([("train", 3), ("train", 4)]), replace=False)
+    more = [("train", 3), ("train", 4), ("train", 6)]
+    with pytest.raises(KeyboardInterrupt):
+        records.write_all(tmp_path, _manifest(), _plans(more, fail_at=(2, 1)), replace=False)
+    assert Manifest.read(tmp_path) == known  # it can be read meanwhile
+    assert records.write_all(tmp_path, _manifest(), _plans(more), replace=False).complete
     other = records.write_all(tmp_path, _manifest(), _plans([("train", 3), ("train", 5)]))
     assert other.counts() != known.counts()
 

@@ -277,6 +277,12 @@ def test_a_tar_without_members_is_no_fault_but_no_data_either(tmp_path):
         prepare(tmp_path / "out", TarPlan(tar))
 
 
+def test_an_empty_file_counts_as_one_fault(tmp_path):
+    (tmp_path / "0.tar").touch()
+    with pytest.raises(records.TooManyDropped, match="nothing of this data can be used: 1 x tar cut short"):
+        prepare(tmp_path / "out", TarPlan(tmp_path / "0.tar"))
+
+
 def test_a_tar_of_nothing_but_damage_is_an_empty_shard(tmp_path):
     (tmp_path / "0.tar").write_bytes(b"")
     (tmp_path / "1.tar").write_bytes(b"<html>" * 1000)

@@ -180,7 +180,6 @@ def _restore(directory: pathlib.Path, before: Manifest) -> None:
         _remove(directory / name)
     for path in directory.glob(f"*{files.UNFINISHED}"):
         path.unlink()
-    before.write(directory)
     shutil.rmtree(directory / _JOURNAL)
 
 
@@ -197,7 +196,8 @@ def _write_all(
     earlier = finished(directory)
     tasks = [Task(directory, plan, lengths, earlier.get(plan.name), replace) for plan in plans]
     manifest = dataclasses.replace(manifest, shards={}, lengths=lengths.describe(), complete=False)
-    dataclasses.replace(manifest, shards=earlier).write(directory)
+    if replace:  # else what is there stays complete, and as it is, until the end
+        dataclasses.replace(manifest, shards=earlier).write(directory)
     bar = tqdm.tqdm(total=sum(plan.size for plan in plans), unit=unit, unit_scale=unit == "B")
     with bar, contextlib.closing(run(tasks)) as done:
         for task, shard in done:
@@ -329,7 +329,8 @@ class _Tally:
             )
         dropped = self._dropped.total()
         tried = self._records + dropped - self._beforehand
-        expected = self._beforehand + tried * self._size / max(self._done, 1)
+        left = self._done < self._size
+        expected = self._beforehand + (tried * self._size / max(self._done, 1) if left else tried)
         if dropped > self._max_dropped * expected:
             raise TooManyDropped(
                 f"{dropped} of {self._records + dropped} examples cannot be used ({self._reasons()}), more than the "
