@@ -206,6 +206,11 @@ def test_folders_within_a_tar_are_no_part_of_the_keys_in_the_parquet(tmp_path):
     assert prepare(tmp_path / "out", TarPlan(tar)).all_dropped() == {"in the parquet, not in the tar": 1}
 
 
+def test_a_table_whose_keys_are_numbers_is_no_list_of_the_tar(tmp_path):
+    tar = write_tar(tmp_path / "0.tar", [sample("001"), sample("002")], [(1, "success"), (2, "success")])
+    assert prepare(tmp_path / "out", TarPlan(tar)).all_dropped() == {}
+
+
 @pytest.mark.parametrize("name", ["photo.00001", "notes"])
 def test_a_tar_of_other_files_is_no_success(tmp_path, name):
     """WebDataset's keys end at the first dot."""

@@ -189,7 +189,8 @@ def _listed(path: pathlib.Path) -> dict[str, None]:
             keys: dict[str, None] = {}
             for batch in parquet.batches(file, _LISTING):
                 rows = zip(*(parquet.values(batch[name]) for name in _LISTING), strict=True)
-                keys |= dict.fromkeys(str(key) for key, status in rows if status == "success")
+                # Keys are text there, as the tar has them; numbers, as somebody else's table has, are no such keys.
+                keys |= dict.fromkeys(key for key, status in rows if status == "success" and isinstance(key, str))
             return keys
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         if isinstance(error, BadRecord) or (isinstance(error, OSError) and error.errno):  # the disk's fault
