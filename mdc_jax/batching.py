@@ -9,7 +9,7 @@ Shapes: B images of a batch, S pixels.
 import concurrent.futures
 import io
 import math
-import numbers
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -91,7 +91,7 @@ def stream(
     Raises:
       ConfigError: such a seed is none.
     """
-    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+    if not hasattr(seed, "__index__") or not 0 <= operator.index(seed) < 2**32:
         raise ConfigError(f"seed={seed!r}: give a whole number from 0 to 2^32 - 1")
     pending = None
     for start, batch, faults in _prepared(images, loaded.config.image, rows):

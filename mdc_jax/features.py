@@ -11,7 +11,7 @@ Shapes: B images, N image tokens, D width.
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -131,7 +131,7 @@ load = Encoder.load
 def check_list(images: Sequence[Image]) -> None:
     """Raises ValueError for what is no list of images, or an empty one."""
     one = isinstance(images, str | bytes | os.PathLike | PIL.Image.Image) or getattr(images, "ndim", 4) == 3
-    if one or not hasattr(images, "__len__") or isinstance(images, Mapping | Set):
+    if one or isinstance(images, Mapping) or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
         raise ValueError("give a list of images, also where it is one")
     if not len(images):
         raise ValueError("there is no image")

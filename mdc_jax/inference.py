@@ -104,7 +104,8 @@ class Model(Encoder):
             raise ConfigError(f"tokens={tokens!r}: the model writes 2 to {most}, EOS included")
         if not isinstance(settings, sections.Decoding):
             raise ConfigError(f"settings={settings!r}: give a `Decoding`, as in sections.Decoding(steps=8)")
-        settings = parse_as(sections.Decoding, to_dict(settings), "decoding")
+        values = {name: x.item() if isinstance(x, np.generic) else x for name, x in to_dict(settings).items()}
+        settings = parse_as(sections.Decoding, values, "decoding")
         decoding.check(settings, section)
         if tokens is None:
             decoding.check_length(settings, section, _GIVE_TOKENS)
@@ -154,12 +155,13 @@ load = Model.load
 
 
 def _is_list(values: object) -> bool:
-    return isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
+    ordered = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    return ordered and not isinstance(values, str | bytes | Mapping)
 
 
 def _check_captions(captions: Sequence[Sequence[str]], images: int) -> None:
     """Raises ValueError unless there is a list of captions for each image, all equally long."""
-    rows = captions if _is_list(captions) else ()
+    rows = list(captions) if _is_list(captions) else ()
     if len(rows) != images or not all(map(_is_list, rows)):
         raise ValueError(f"{images} images need as many lists of captions")
     if len(set(map(len, rows))) != 1 or not len(rows[0]):

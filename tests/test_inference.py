@@ -65,6 +65,12 @@ def test_batches_do_not_change_what_is_found(model, images):
     np.testing.assert_allclose(model.score(images[:3], captions[:3], "elbo").value, bound.value[:3], rtol=1e-4)
 
 
+def test_numbers_may_be_those_of_numpy(model, images):
+    (written,) = model.caption(images[:1], sections.Decoding(steps=np.int64(4), temperature=np.float32(0.5)), seed=3)
+    (same,) = model.caption(images[:1], sections.Decoding(steps=4, temperature=0.5), seed=np.int64(3))
+    assert written.text == same.text
+
+
 def test_captions_may_be_in_any_list_and_are_read_to_their_end(model, images):
     captions = [["a red circle", "two in all"], ["a blue star", "it is large"]]
     values = model.score(images[:2], captions, "one_pass").value

@@ -23,6 +23,7 @@ from etils import epath
 
 from mdc_jax import evaluators, files, lock
 from mdc_jax.config import ConfigError, dumps, duration, sections, steps, to_dict
+from mdc_jax.config.errors import require
 from mdc_jax.data import caption_safety
 from mdc_jax.data.captions import make_tokenizer
 from mdc_jax.data.pipeline import TrainBatches
@@ -137,6 +138,8 @@ class _Run:
             self.tokenizer = checkpoint.load_tokenizer(workdir, self.meta["tokenizer"])
             _check_tokenizer(config.tokenizer.model, self.tokenizer)
         else:
+            # Runs of before may have others: they go on.
+            require(config.seed < 2**32, "seed", config.seed, "JAX's keys tell seeds apart up to 4,294,967,295")
             self.tokenizer = _share_tokenizer(config, source, workdir)
 
         self.watchdog = Watchdog(config.log.watchdog)

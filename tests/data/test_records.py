@@ -192,7 +192,12 @@ def test_a_complete_folder_is_not_replaced_unasked(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         records.write_all(tmp_path, _manifest(), _plans(more, fail_at=(2, 1)), replace=False)
     assert Manifest.read(tmp_path) == known  # it can be read meanwhile
-    assert records.write_all(tmp_path, _manifest(), _plans(more), replace=False).complete
+    added = records.finished(tmp_path)
+    with pytest.raises(records.OtherInputs):
+        records.write_all(tmp_path, _manifest(), _plans([("train", 9), *more[1:]]), replace=False)
+    assert records.finished(tmp_path) == added
+    repaired = [*more[:2], ("train", 7)]  # what was not part of the complete folder may be others
+    assert records.write_all(tmp_path, _manifest(), _plans(repaired), replace=False).complete
     other = records.write_all(tmp_path, _manifest(), _plans([("train", 3), ("train", 5)]))
     assert other.counts() != known.counts()
 

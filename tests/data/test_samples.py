@@ -348,7 +348,7 @@ def test_too_much_damage_stops_the_run_with_its_reasons(tmp_path):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_whether_damage_is_too_much_does_not_depend_on_the_order_of_tars(tmp_path, order):
+def test_whether_damage_is_too_much_does_not_depend_on_the_order_of_tars(tmp_path, order, monkeypatch):
     members = [[sample(f"{tar}{n}", "" if n < bad else "fine") for n in range(20)] for tar, bad in enumerate((3, 0))]
     plans = [TarPlan(write_tar(tmp_path / f"{tar}.tar", some)) for tar, some in enumerate(members)][::order]
     assert prepare(tmp_path / "out", *plans, max_dropped=0.1).counts() == {"train": 37}
@@ -359,7 +359,13 @@ def test_whether_damage_is_too_much_does_not_depend_on_the_order_of_tars(tmp_pat
             done.append(task.plan.name)
             yield task, shard
 
+    monkeypatch.setattr(records, "_JUDGE_AFTER", 10)
     more = [TarPlan(write_tar(tmp_path / f"{tar}.tar", members[1])) for tar in range(2, 6)]
     with pytest.raises(records.TooManyDropped, match=r"3 of 20 .*more than the allowed share of 0.01"):
         prepare(tmp_path / "few", TarPlan(tmp_path / "0.tar"), *more, max_dropped=0.01, run=counted)
     assert done == ["train-0.arrayrecord"]  # it is too much already, whatever comes
+    none = [TarPlan(write_tar(tmp_path / f"{tar}.tar", [sample(f"{n}", "") for n in range(20)])) for tar in range(20)]
+    done.clear()
+    with pytest.raises(records.TooManyDropped, match="20 of 20 "):
+        prepare(tmp_path / "none", *none, max_dropped=0.1, run=counted)
+    assert len(done) == 1

@@ -216,6 +216,11 @@ def test_a_rate_that_goes_otherwise_than_it_was_set_is_told(
     assert "is cut" not in said
 
 
+def test_a_seed_that_is_none_of_its_own_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigError, match="seed=4294967296: JAX's keys tell seeds apart up to 4,294,967,295"):
+        loop.train(tiny(seed=2**32), tmp_path)
+
+
 def test_records_that_cannot_be_used_are_in_the_log(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = scenes.ScenesSource.__getitem__
 

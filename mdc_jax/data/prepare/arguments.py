@@ -123,10 +123,12 @@ def write(
     dropped: Mapping[str, Sequence[str]] | None = None,
     unread: Collection[str] = (),
     unit: str = " examples",
+    renamed: bool = False,
 ) -> None:
     """Writes what the flags ask for, and prints what was written.
 
-    `dropped` are names of what is in none of the plans, by reason; `unread` is of `records.write_all`.
+    `dropped` are names of what is in none of the plans, by reason; `unread` is of `records.write_all`. With `renamed`
+    shards are called by their number, so that other ones of an unfinished run are of the same data.
 
     Raises:
       ValueError: two shards have one name; the folder has shards of something else, and --replace was not given; or
@@ -141,7 +143,8 @@ def write(
             raise ValueError(
                 f"{count} inputs would give {out / name}: rename them, or prepare them to different folders"
             )
-    other = [] if values.replace else sorted(records.finished(out).keys() - {plan.name for plan in plans})
+    there = {} if values.replace else records.finished(out, complete=renamed)
+    other = sorted(there.keys() - {plan.name for plan in plans})
     if other:
         raise ValueError(
             f"{out} holds what this run does not write, as {other[0]} (shards: {len(other)}): prepare to another "

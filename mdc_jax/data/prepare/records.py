@@ -43,6 +43,8 @@ _NAMED = 1_000  # ... and all shards together
 _SHOWN = 20  # ... and the terminal
 NAME_LENGTH = 120  # characters; names come from the data
 _KEPT = "What is finished is kept: repair the data, or allow more (--max_bad_share), and run again."
+_JUDGE_AFTER = 1_000  # examples before the share of dropped ones is judged, except at the end
+_HOPELESS = 0.5  # share of dropped ones that is too much whatever comes
 # Encoded images do not compress; one record a group makes reading at random as fast as in order.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
@@ -109,13 +111,8 @@ class Task:
             )
         if shard is None or shard.inputs != inputs or not _whole(path, shard):
             shard = write_shard(path, self.plan.split, inputs, self.plan.examples(), self.lengths)
-        files.write(self.journal, json.dumps(dataclasses.asdict(shard)))
+        files.write(_journal(self.directory, self.plan.name), json.dumps(dataclasses.asdict(shard)))
         return shard
-
-    @property
-    def journal(self) -> pathlib.Path:
-        """The file that says that this shard is finished."""
-        return self.directory / _JOURNAL / f"{self.plan.name}.json"
 
 
 Runner = Callable[[Sequence[Task]], Generator[tuple[Task, Shard], None, None]]
@@ -165,22 +162,32 @@ def write_all(
     (directory / _JOURNAL).mkdir(parents=True, exist_ok=True)
     with lock.hold(epath.Path(directory), "out", f"{_JOURNAL}/{lock.FILE}"):
         before = Manifest.read(directory) if (directory / MANIFEST).exists() else None
-        keep = before is not None and before.complete and not replace
+        kept = frozenset(before.shards) if before is not None and before.complete and not replace else frozenset()
+        earlier = finished(directory)
         tally = _Tally(manifest, max_dropped, plans, unread)
         try:
-            return _write_all(directory, manifest, plans, lengths, tally, unit, not keep, run)
+            return _write_all(directory, manifest, plans, lengths, tally, unit, earlier, kept, run)
         except OtherInputs:
-            _restore(directory, before)
+            _undo(directory, plans, earlier, kept)
             raise
 
 
-def _restore(directory: pathlib.Path, before: Manifest) -> None:
-    """Leaves a complete folder as it was before a run that changed none of its shards."""
-    for name in finished(directory).keys() - before.shards.keys():
-        _remove(directory / name)
+def _undo(directory: pathlib.Path, plans: Sequence[Plan], earlier: Collection[str], kept: Collection[str]) -> None:
+    """Removes what a run added to a complete folder; what an earlier one had added stays for one that goes on."""
+    for plan in plans:
+        if plan.name not in earlier:
+            _remove(directory / plan.name)
+        if plan.name not in earlier or plan.name in kept:
+            _journal(directory, plan.name).unlink(missing_ok=True)
     for path in directory.glob(f"*{files.UNFINISHED}"):
         path.unlink()
-    shutil.rmtree(directory / _JOURNAL)
+    if not any((directory / _JOURNAL).glob("*.json")):
+        shutil.rmtree(directory / _JOURNAL)
+
+
+def _journal(directory: pathlib.Path, name: str) -> pathlib.Path:
+    """The file that says that a shard is finished."""
+    return directory / _JOURNAL / f"{name}.json"
 
 
 def _write_all(
@@ -190,13 +197,13 @@ def _write_all(
     lengths: Lengths,
     tally: "_Tally",
     unit: str,
-    replace: bool,
+    earlier: Mapping[str, Shard],
+    kept: Collection[str],
     run: Runner,
 ) -> Manifest:
-    earlier = finished(directory)
-    tasks = [Task(directory, plan, lengths, earlier.get(plan.name), replace) for plan in plans]
+    tasks = [Task(directory, plan, lengths, earlier.get(plan.name), plan.name not in kept) for plan in plans]
     manifest = dataclasses.replace(manifest, shards={}, lengths=lengths.describe(), complete=False)
-    if replace:  # else what is there stays complete, and as it is, until the end
+    if not kept:  # else what is there stays complete, and as it is, until the end
         dataclasses.replace(manifest, shards=earlier).write(directory)
     bar = tqdm.tqdm(total=sum(plan.size for plan in plans), unit=unit, unit_scale=unit == "B")
     with bar, contextlib.closing(run(tasks)) as done:
@@ -271,9 +278,15 @@ def _packed(example: Example) -> tuple[Example | BadRecord, bytes]:
         return BadRecord("text not UTF-8", str(example.about.get("key") or example.about.get("file", ""))), b""
 
 
-def finished(directory: pathlib.Path) -> dict[str, Shard]:
-    """Shards that earlier runs wrote to a folder, by name: those of its manifest and of its journal."""
-    shards = Manifest.read(directory).shards if (directory / MANIFEST).exists() else {}
+def finished(directory: pathlib.Path, *, complete: bool = False) -> dict[str, Shard]:
+    """Shards that earlier runs wrote to a folder, by name: those of its manifest and of its journal.
+
+    `complete`: of its manifest alone, and only where that is complete.
+    """
+    manifest = Manifest.read(directory) if (directory / MANIFEST).exists() else None
+    if complete:
+        return manifest.shards if manifest is not None and manifest.complete else {}
+    shards = dict(manifest.shards) if manifest is not None else {}
     for path in (directory / _JOURNAL).glob("*.json"):
         name = path.name.removesuffix(".json")
         with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):  # it is written again
@@ -320,7 +333,7 @@ class _Tally:
             self._shown += 1
 
     def judge(self) -> None:
-        """Raises TooManyDropped as soon as that is so even if all that is to come can be used, in whatever order."""
+        """Raises TooManyDropped at the end; before it where what is to come would have to be twice what seems left."""
         if self._not_to_the_end > self._max_dropped * self._plans:
             raise TooManyDropped(
                 f"{self._not_to_the_end} of {self._plans} inputs cannot be read to their end ({self._reasons()}), more "
@@ -329,8 +342,12 @@ class _Tally:
             )
         dropped = self._dropped.total()
         tried = self._records + dropped - self._beforehand
-        left = self._done < self._size
-        expected = self._beforehand + (tried * self._size / max(self._done, 1) if left else tried)
+        expected = self._beforehand + tried
+        if self._done < self._size:  # so that it does not depend on the order in which shards are finished
+            if tried < _JUDGE_AFTER:
+                return
+            if dropped - self._beforehand <= max(_HOPELESS, self._max_dropped) * tried:
+                expected += 2 * tried * (self._size / max(self._done, 1) - 1)
         if dropped > self._max_dropped * expected:
             raise TooManyDropped(
                 f"{dropped} of {self._records + dropped} examples cannot be used ({self._reasons()}), more than the "
