@@ -76,10 +76,9 @@ def writing(flag: str, file: str) -> Iterator[None]:
         raise ConfigError(f"--{flag}={file}: no file can be written there: {error}") from error
 
 
-def folder(flag: str, name: str) -> epath.Path:
+def make_folder(flag: str, name: str) -> None:
     """Makes the folder that a flag names; as `place`, raises ConfigError where no file can be written in it."""
     place(flag, os.path.join(name, ".written"))
-    return epath.Path(name)
 
 
 def place(flag: str, file: str | None) -> epath.Path | None:

@@ -109,7 +109,7 @@ def evaluate(workdir: epath.Path, step: int | None) -> None:
     out = epath.Path(values.out or beside / evaluations.FOLDER / folder)
     if values.out and values.step == "all":
         out /= str(loaded.step)
-    command.folder("out", str(out))
+    command.make_folder("out", str(out))
     subject = dataclasses.replace(Subject.of(loaded, out), config=config)
     found = dict(evaluators.run(chosen, subject))
     for name in chosen:

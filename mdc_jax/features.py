@@ -128,10 +128,16 @@ class Encoder:
 load = Encoder.load
 
 
+def is_list(values: object) -> bool:
+    """Whether values have a number and an order, as lists, tuples and arrays have, and are no text."""
+    ordered = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    return ordered and not isinstance(values, str | bytes | Mapping)
+
+
 def check_list(images: Sequence[Image]) -> None:
     """Raises ValueError for what is no list of images, or an empty one."""
     one = isinstance(images, str | bytes | os.PathLike | PIL.Image.Image) or getattr(images, "ndim", 4) == 3
-    if one or isinstance(images, Mapping) or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+    if one or not is_list(images):
         raise ValueError("give a list of images, also where it is one")
     if not len(images):
         raise ValueError("there is no image")

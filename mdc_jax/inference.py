@@ -21,7 +21,7 @@ import numpy as np
 from mdc_jax.batching import Image, OnFault, raising
 from mdc_jax.config import ConfigError, decoding, parse_as, sections, to_dict
 from mdc_jax.data.batch import EOS_ID, padded_captions
-from mdc_jax.features import Encoder, check_list
+from mdc_jax.features import Encoder, check_list, is_list
 from mdc_jax.objectives.base import Features, Objective, Params, Score
 from mdc_jax.objectives.tokens import lengths
 from mdc_jax.report.denoising import Token
@@ -154,15 +154,10 @@ class Model(Encoder):
 load = Model.load
 
 
-def _is_list(values: object) -> bool:
-    ordered = hasattr(values, "__len__") and hasattr(values, "__getitem__")
-    return ordered and not isinstance(values, str | bytes | Mapping)
-
-
 def _check_captions(captions: Sequence[Sequence[str]], images: int) -> None:
     """Raises ValueError unless there is a list of captions for each image, all equally long."""
-    rows = list(captions) if _is_list(captions) else ()
-    if len(rows) != images or not all(map(_is_list, rows)):
+    rows = list(captions) if is_list(captions) else ()
+    if len(rows) != images or not all(map(is_list, rows)):
         raise ValueError(f"{images} images need as many lists of captions")
     if len(set(map(len, rows))) != 1 or not len(rows[0]):
         raise ValueError(f"images have {[len(row) for row in rows][:8]} captions: give each equally many")

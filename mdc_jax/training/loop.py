@@ -138,7 +138,7 @@ class _Run:
             self.tokenizer = checkpoint.load_tokenizer(workdir, self.meta["tokenizer"])
             _check_tokenizer(config.tokenizer.model, self.tokenizer)
         else:
-            # Runs of before may have others: they go on.
+            # A run that was started with a larger one, when that was not refused, goes on.
             require(config.seed < 2**32, "seed", config.seed, "JAX's keys tell seeds apart up to 4,294,967,295")
             self.tokenizer = _share_tokenizer(config, source, workdir)
 

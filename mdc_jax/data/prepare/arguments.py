@@ -87,9 +87,8 @@ def paths(flag: str, suffix: str) -> list[pathlib.Path]:
     """
     found: dict[pathlib.Path, None] = {}
     for pattern in _given(flag):
-        inside = sorted(pathlib.Path(pattern).glob(f"*{suffix}")) if pathlib.Path(pattern).is_dir() else None
-        if inside:  # macOS puts a file ._NAME beside NAME
-            inside = [path for path in inside if not path.name.startswith("._")]
+        # Hidden files are none: macOS puts a ._NAME beside NAME.
+        inside = sorted(pathlib.Path(pattern).glob(f"[!.]*{suffix}")) if pathlib.Path(pattern).is_dir() else None
         named = sorted(map(pathlib.Path, glob.glob(pattern))) if inside is None else inside
         if not named:
             deeper = next(pathlib.Path(pattern).glob(f"*/**/*{suffix}"), None) if inside is not None else None
@@ -123,12 +122,13 @@ def write(
     dropped: Mapping[str, Sequence[str]] | None = None,
     unread: Collection[str] = (),
     unit: str = " examples",
-    renamed: bool = False,
+    numbered: bool = False,
 ) -> None:
     """Writes what the flags ask for, and prints what was written.
 
-    `dropped` are names of what is in none of the plans, by reason; `unread` is of `records.write_all`. With `renamed`
-    shards are called by their number, so that other ones of an unfinished run are of the same data.
+    `dropped` are names of what is in none of the plans, by reason; `unread` is of `records.write_all`. With `numbered`
+    shards are called by their number and how many there are, so that other names in a folder that was never complete
+    are those of the same data.
 
     Raises:
       ValueError: two shards have one name; the folder has shards of something else, and --replace was not given; or
@@ -143,7 +143,7 @@ def write(
             raise ValueError(
                 f"{count} inputs would give {out / name}: rename them, or prepare them to different folders"
             )
-    there = {} if values.replace else records.finished(out, complete=renamed)
+    there = {} if values.replace else records.finished(out, complete=numbered)
     other = sorted(there.keys() - {plan.name for plan in plans})
     if other:
         raise ValueError(

@@ -88,7 +88,7 @@ def main(argv: list[str]) -> None:
         columns=columns,
         families=found.families,
         dropped=found.dropped,
-        renamed=True,
+        numbered=True,
     )
 
 
