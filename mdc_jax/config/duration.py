@@ -4,15 +4,17 @@ import math
 import re
 
 _UNITS = ("steps", "epochs", "examples")
+_MOST = 1e15  # of any unit: centuries, so that a larger amount is a mistake
 
 
 def split(text: str) -> tuple[float, str]:
     """Splits a duration into its amount and unit; ValueError where it is none."""
     match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([a-z]*)\s*", str(text))
     unit = (match[2].rstrip("s") + "s" if match[2] else "steps") if match else ""
-    if not match or unit not in _UNITS or math.isinf(float(match[1])):
+    if not match or unit not in _UNITS or float(match[1]) > _MOST:
         raise ValueError(
-            f'"{text}" is no duration; write an amount and a unit ({", ".join(_UNITS)}), as in "9000 steps"'
+            f'"{text}" is no duration; write an amount up to {_MOST:g} and a unit ({", ".join(_UNITS)}), as in '
+            '"9000 steps"'
         )
     return float(match[1]), unit
 

@@ -58,6 +58,7 @@ def complete(**changes: Any) -> dict[str, Any]:
         ({"image__size": 2**20}, ["image.size=1048576", "at most 2,048", "128 patches of 16"]),
         ({"data__max_tokens": 10**9}, ["data.max_tokens=1000000000", "at most 65,536"]),
         ({"duration": "1e999 steps"}, ["duration", "1e999 steps"]),
+        ({"duration": "1e300 steps"}, ["duration", "up to 1e+15"]),
         ({"evaluators__probe__raw_size": 0}, ["evaluators.probe.raw_size=0", "at least 1"]),
         ({"evaluators__probe__every": "9 steps"}, ["checkpoint.best_metric", "held_out/loss", "there is none"]),
         ({"data": 3}, ["data", "3", "batch_size"]),

@@ -223,6 +223,8 @@ def test_records_keep_their_columns(tmp_path):
         (f"mix:1*{FAKE}", "two parts or more"),
         (f"mix:{FAKE}+1*{FAKE}", "no weight above 0"),
         (f"mix:0*{FAKE}+1*{FAKE}", "no weight above 0"),
+        (f"mix:1*{FAKE}+{FAKE}", f"'{FAKE}' has no weight above 0"),
+        (f"mix:1*{FAKE}+{FAKE}+1*{FAKE}", f"'{FAKE}' has no weight above 0"),
         (f"mix:0.5*{PAIR}+0.5*{FAKE}", "mixture within a mixture"),
         (f"mix:1*{FAKE} + 1*{FAKE}", r"spaces around a \+;"),
         ("fake:train,words=0", "must be at least 1"),

@@ -9,7 +9,7 @@ from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.sources import buckets
 from mdc_jax.data.sources.base import Source
 
-_NAMES = (
+NAMES = (
     "aro",
     "array_record",
     "collage",
@@ -35,8 +35,8 @@ def open_source(spec: str) -> Source:
         there is no record in them.
     """
     name, _, rest = spec.partition(":")
-    if name not in _NAMES:
-        meant = f"; did you mean folder:{spec}?" if os.path.isdir(spec) else did_you_mean(name, _NAMES)
+    if name not in NAMES:
+        meant = f"; did you mean folder:{spec}?" if os.path.isdir(spec) else did_you_mean(name, NAMES)
         raise ConfigError(f'"{spec}": unknown source "{name}"{meant}')
     if elsewhere := re.search(r"\b(?!gs://)\w+://", rest):
         raise ConfigError(f'"{spec}": {elsewhere[0]} cannot be read: copy the data to this machine, or to gs://')

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from mdc_jax.data.plan import Part
-from mdc_jax.data.sources import open_source
+from mdc_jax.data.sources import NAMES, open_source
 from mdc_jax.data.sources.base import Source
 from mdc_jax.data.sources.derived import Derived
 
@@ -53,6 +53,8 @@ def open(rest: str) -> Mixture:
             raise ValueError(f"{part!r} has no weight above 0; a mixture is written mix:0.7*SPEC+0.3*SPEC")
         if "mix:" in spec:
             raise ValueError(f"{spec!r} is a mixture within a mixture; multiply the weights out")
+        if bare := re.search(rf"\+({'|'.join(NAMES)})(:.*|$)", spec):
+            raise ValueError(f"{bare[0][1:]!r} has no weight above 0; a mixture is written mix:0.7*SPEC+0.3*SPEC")
         weights.append(fractions.Fraction(number))
         sources.append(open_source(spec))
     if len(sources) < 2:
