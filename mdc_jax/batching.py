@@ -99,7 +99,7 @@ def stream(
             on_fault(start + row, error)
         kept = [row for row in range(min(rows, len(images) - start)) if row not in faults]
         given = {name: _filled_up(value[start : start + rows], rows) for name, value in more.items()}
-        inputs = sharding.to_global({"image": batch, **given}, loaded.mesh)
+        inputs = sharding.to_global({"image": batch, **given}, loaded.mesh, rows)
         found = fn(loaded.objective, loaded.params, inputs, jax.random.fold_in(jax.random.key(seed), start))
         if pending is not None:
             yield _fetched(*pending)

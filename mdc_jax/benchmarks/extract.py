@@ -44,7 +44,8 @@ def untrained(config: sections.Config, batch_size: int) -> features.Encoder:
 def alone(encoder: features.Encoder, images: np.ndarray, batches: int) -> Callable[[], None]:
     """Encodes one batch so many times; as the device is handed the next call before it is through with the last."""
     loaded, function = encoder.loaded, encoder.function()
-    batch = sharding.to_global({"image": images[: encoder.rows(len(images))]}, loaded.mesh)
+    rows = encoder.rows(len(images))
+    batch = sharding.to_global({"image": images[:rows]}, loaded.mesh, rows)
     key = jax.random.key(0)
 
     def run() -> None:

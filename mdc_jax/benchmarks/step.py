@@ -119,7 +119,7 @@ def prepare(
     objective = objective_of(config, vocab_size, loss)
     schedule = learning_rate(config.optimizer, 1, 1000)
     init, abstract, step = train_state.program(objective, config.optimizer, schedule, mesh, seed=config.seed)
-    batch = sharding.to_global(batch, mesh)
+    batch = sharding.to_global(batch, mesh, config.data.batch_size)
     started = time.perf_counter()
     compiled = step.lower(abstract, batch).compile(dict(options))
     seconds = time.perf_counter() - started

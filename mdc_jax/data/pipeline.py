@@ -1,9 +1,9 @@
 """From a source to batches, in threads.
 
-Shapes: B rows of this host's part of the global batch, C captions of an image, L tokens, S pixels.
+Shapes: B rows of the global batch that this host holds, C captions of an image, L tokens, S pixels.
 
-A position of the plan is an example, a global batch is `data.batch_size` consecutive positions, and host h of n
-holds its h-th n-th, as contiguous rows. Nothing here has a state beside the position it started at.
+A position of the plan is an example, a global batch is `data.batch_size` consecutive positions, and a host reads those
+of its rows. Nothing here has a state beside the position it started at.
 """
 
 import collections
@@ -46,8 +46,7 @@ class TrainBatches:
         config: sections.Config,
         *,
         position: int,
-        process_index: int = 0,
-        process_count: int = 1,
+        rows: Sequence[int] | None = None,
         keys: Sequence[str] | None = None,
         bucket_run: int = 0,
     ) -> None:
@@ -58,8 +57,7 @@ class TrainBatches:
           tokenizer: for the captions.
           config: its seed, image and data sections are used.
           position: examples seen before, a multiple of nothing in particular.
-          process_index: this host, of
-          process_count: hosts, which must divide the batch size.
+          rows: of a global batch that this host holds; None: all.
           keys: of the batch to give, beside `_mask`; with labels among them, an image needs no caption. None: all but
             labels.
           bucket_run: examples that stand together with data.buckets, see `LengthBuckets`; 0: the batch size.
@@ -68,11 +66,11 @@ class TrainBatches:
           ConfigError: the source cannot give what data.buckets needs.
         """
         self._tally = _Tally(source.spec, config.data.max_bad_share)
-        self._check_after = min(_CHECK_AFTER, -(-len(source) // process_count))
         self._keys = None if keys is None else {*keys, "_mask"}
         plan = plan_of(source, config.seed)
         batch_size = config.data.batch_size
-        rows = _local_rows(batch_size, process_index, process_count)
+        rows = range(batch_size) if rows is None else rows
+        self._check_after = min(_CHECK_AFTER, -(-len(source) * len(rows) // batch_size))
         permute = config.data.permute_captions
 
         def row(position: int) -> Row:
@@ -151,22 +149,21 @@ def eval_batches(
     count: int,
     batch_size: int,
     labels: Sequence[str] = (),
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """The first `count` records (or all, if there are fewer) in their own order, without augmentation.
 
-    Every host gets the same number of batches of batch_size / process_count rows. Rows beyond the last record
-    are masked and have id -1. With `labels` (families of the source, given as "label/<family>": i32[B] for
+    Every host gets the same number of batches, each of its `rows` of a global one (None: all). Rows beyond the last
+    record are masked and have id -1. With `labels` (families of the source, given as "label/<family>": i32[B] for
     classes, u8[B, names] for presence) an image needs no caption; without, one that has none is masked.
 
     Raises:
-      ValueError: the batch size or a family does not fit.
+      ValueError: a family does not fit.
       ReadError: a record could not be read, after several attempts.
       TooManyBadRecords: see there; judged after the last batch.
     """
     assemble = Assembler(source, tokenizer, config, labels)
-    rows = _local_rows(batch_size, process_index, process_count)
+    rows = range(batch_size) if rows is None else rows
     count = min(count, len(source))
     plan = plan_of(source, config.seed, shuffle=False)
 
@@ -228,13 +225,6 @@ class _Tally:
                 f"data.max_bad_share = {self._max_bad_share}. Repair the data, or raise data.max_bad_share in the "
                 "config, of a finished run --max_bad_share of mdc_jax.evaluate."
             )
-
-
-def _local_rows(batch_size: int, process_index: int, process_count: int) -> range:
-    if batch_size % process_count:
-        raise ValueError(f"a batch of {batch_size} cannot be split over {process_count} hosts; choose a multiple of it")
-    local = batch_size // process_count
-    return range(process_index * local, (process_index + 1) * local)
 
 
 class _Steps:

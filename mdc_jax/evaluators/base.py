@@ -127,14 +127,13 @@ def batches(
         count=count,
         batch_size=batch_size,
         labels=labels,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        rows=sharding.local_rows(batch_size, subject.mesh),
     )
     progress = Progress(spec, count)
     for index, batch in enumerate(local):
         if subject.should_stop():
             raise Interrupted
-        yield sharding.to_global(batch, subject.mesh)
+        yield sharding.to_global(batch, subject.mesh, batch_size)
         progress.report((index + 1) * batch_size)
     progress.clear()
 

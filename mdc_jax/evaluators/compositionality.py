@@ -112,7 +112,7 @@ class Compositionality:
             numbers += [each.number for each in some]
             if subject.should_stop():
                 raise Interrupted
-            batch = sharding.to_global(_local_rows(subject, some, size), mesh)
+            batch = sharding.to_global(_local_rows(subject, some, size), mesh, size)
             scored = _scores(subject.objective, scorers, subject.params, batch, bank, decoder, index)
             kept.append(to_host((scored, batch["length"])))
             # Images are drawn of the first ones alone: those of a large set would fill the memory.
@@ -182,9 +182,7 @@ def _local_rows(subject: Subject, foils: Sequence[_Read], size: int) -> dict[str
 
     The last foil fills the batch up.
     """
-    local = size // jax.process_count()
-    places = range(jax.process_index() * local, (jax.process_index() + 1) * local)
-    rows = [foils[min(place, len(foils) - 1)] for place in places]
+    rows = [foils[min(row, len(foils) - 1)] for row in sharding.local_rows(size, subject.mesh)]
     return {
         "image": np.stack([row.foil.images for row in rows]),
         **padded_captions([row.tokens for row in rows], subject.config.data.max_tokens),

@@ -259,8 +259,7 @@ class _Run:
             self.tokenizer,
             config,
             position=self.meta["position"],
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            rows=sharding.local_rows(batch_size, self.mesh),
             keys=self.objective.batch_keys,
             bucket_run=self.bucket_run,
         )
@@ -315,7 +314,7 @@ class _Run:
                     log.read_pending()  # or compiling would be counted as the time of the step before
                 trace.before_step(step, self.state)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                    self.state, metrics = self.step_fn(self.state, sharding.to_global(batch, self.mesh))
+                    self.state, metrics = self.step_fn(self.state, sharding.to_global(batch, self.mesh, batch_size))
                 step, position, evaluated = step + 1, position + batch_size, False
 
                 # READ THE METRICS OF THE STEP BEFORE

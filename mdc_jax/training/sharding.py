@@ -5,6 +5,7 @@ the leading axis of stacked layers never is. Optimizer state and averaged parame
 parameter whose path they end in; row and column means of second moments are small and whole everywhere.
 """
 
+import bisect
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -78,14 +79,8 @@ def batch_ways(mesh: jax.sharding.Mesh) -> int:
 
 
 def check_batch(batch_size: int, accumulation: int, mesh: jax.sharding.Mesh) -> None:
-    """Raises ConfigError where a micro-batch cannot be split evenly over the mesh, or its rows not over the hosts."""
+    """Raises ConfigError where a micro-batch cannot be split evenly over the mesh."""
     ways = batch_ways(mesh)
-    processes = len({device.process_index for device in mesh.devices.flat})
-    if ways % processes:
-        raise ConfigError(
-            f"mesh.tensor={mesh.shape['tensor']} would spread one row of the batch over several of the "
-            f"{processes} processes: mesh data x fsdp = {ways} must be a multiple of their number"
-        )
     unit = ways * accumulation
     if batch_size % unit:
         raise ConfigError(
@@ -108,12 +103,31 @@ def split(mesh: jax.sharding.Mesh) -> Split | None:
     return Split(mesh, BATCH[0], "tensor") if mesh.size > 1 else None
 
 
-def to_global(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-    """Joins the rows that each host holds (contiguous, in host order) into global arrays on the devices."""
-    sharding = batch_sharding(mesh)
+def local_rows(batch_size: int, mesh: jax.sharding.Mesh) -> list[int]:
+    """The rows of a global batch that devices of this process hold, ascending.
+
+    They need not be neighbours, as the mesh of a TPU slice follows its torus; and where the tensor axis spans
+    processes, each of these holds the same row.
+    """
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return sorted({row for (rows,) in held for row in range(*rows.indices(batch_size))})
+
+
+def to_global(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh, batch_size: int) -> dict[str, jax.Array]:
+    """Global arrays of `batch_size` rows, on the devices, of the `local_rows` that each process gives."""
+    sharding, rows = batch_sharding(mesh), local_rows(batch_size, mesh)
+
+    def joined(value: np.ndarray) -> jax.Array:
+        def of_device(index: tuple[slice, ...]) -> np.ndarray:
+            start, stop, _ = index[0].indices(batch_size)
+            first = bisect.bisect_left(rows, start)
+            return value[first : first + stop - start]
+
+        return jax.make_array_from_callback((batch_size, *value.shape[1:]), sharding, of_device)
+
     # Explicit as it is, with several processes JAX takes this for an implicit transfer.
     with jax.transfer_guard("allow"):
-        return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
+        return {key: joined(value) for key, value in batch.items()}
 
 
 def shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:

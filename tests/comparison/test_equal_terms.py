@@ -40,9 +40,7 @@ def test_every_objective_starts_from_the_same_encoder():
 
 def _batches(config, tokenizer):
     source = open_source(config.data.train)
-    with contextlib.closing(
-        TrainBatches(source, tokenizer, config, position=0, process_index=0, process_count=1)
-    ) as own:
+    with contextlib.closing(TrainBatches(source, tokenizer, config, position=0)) as own:
         return [next(own) for _ in range(2)]
 
 

@@ -77,7 +77,7 @@ def test_augmented_batches_depend_on_seed_epoch_and_record_alone():
 
     whole = take(6, position=0)
     np.testing.assert_array_equal(take(3, position=12), whole[12:])
-    halves = [take(6, position=0, process_index=host, process_count=2).reshape(6, 2, 8, 8, 3) for host in range(2)]
+    halves = [take(6, position=0, rows=rows).reshape(6, 2, 8, 8, 3) for rows in ((0, 1), (2, 3))]
     np.testing.assert_array_equal(np.concatenate(halves, axis=1).reshape(whole.shape), whole)
     evaluated = next(pipeline.eval_batches(source, words, config, count=6, batch_size=6))["image"]
     np.testing.assert_array_equal(evaluated, [source[index].image for index in range(6)])

@@ -50,9 +50,8 @@ def _config(**data):
     return sections.Config(seed=5, image=sections.Image(size=8), data=sections.Data(**data))
 
 
-def _rows(spec, words, config, count, position=0, process_index=0, process_count=1):
-    options = {"position": position, "process_index": process_index, "process_count": process_count}
-    with pipeline.TrainBatches(open_source(spec), words, config, **options) as batches:
+def _rows(spec, words, config, count, position=0, rows=None):
+    with pipeline.TrainBatches(open_source(spec), words, config, position=position, rows=rows) as batches:
         return list(itertools.islice(batches, count))
 
 
@@ -131,7 +130,7 @@ def test_fingerprints_say_what_is_read():
 def test_hosts_and_batch_sizes_do_not_change_what_stands_where(spec, words):
     whole = _joined(_rows(spec, words, _config(), 12))
     for hosts in (2, 4):
-        parts = [_rows(spec, words, _config(), 12, process_index=h, process_count=hosts) for h in range(hosts)]
+        parts = [_rows(spec, words, _config(), 12, rows=rows) for rows in np.arange(4).reshape(hosts, -1).tolist()]
         split = _joined([parts[host][step] for step in range(12) for host in range(hosts)])
         for key in whole:
             np.testing.assert_array_equal(whole[key], split[key], err_msg=key)

@@ -121,10 +121,9 @@ def test_any_number_of_hosts_and_threads_gives_the_same_batches(words, options):
                 _config(threads=hosts - 2, **options),
                 12,
                 position=3,
-                process_index=host,
-                process_count=hosts,
+                rows=rows,
             )
-            for host in range(hosts)
+            for rows in np.arange(8).reshape(hosts, -1).tolist()
         ]
         for step, batch in enumerate(whole):
             for key, value in batch.items():

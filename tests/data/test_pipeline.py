@@ -121,11 +121,9 @@ def test_any_number_of_hosts_and_threads_gives_the_same_rows(words, options):
     whole = _joined(_take(source, words, _config(random_crop=0.5, **options), 6, position=3))
     for hosts in (2, 4):
         config = _config(random_crop=0.5, threads=hosts - 2, **options)
-        parts = [
-            _take(source, words, config, 6, position=3, process_index=host, process_count=hosts)
-            for host in range(hosts)
-        ]
-        _assert_equal(whole, _joined([parts[host][step] for step in range(6) for host in range(hosts)]))
+        parts = [_take(source, words, config, 6, position=3, rows=range(host, 4, hosts)) for host in range(hosts)]
+        for host, part in enumerate(parts):
+            _assert_equal({key: value[host::hosts] for key, value in whole.items()}, _joined(part))
 
 
 @pytest.mark.parametrize("options", [{}, {"permute_captions": True}])
@@ -284,7 +282,7 @@ def test_too_many_bad_records_stop_the_run(words):
 @pytest.mark.parametrize("hosts", [1, 2])
 def test_small_sources_are_judged_after_their_first_epoch(words, hosts):
     records = [*_good(10), BadRecord("damaged entry"), BadRecord("damaged entry")]
-    host = {"position": 0, "process_index": 0, "process_count": hosts}
+    host = {"position": 0, "rows": range(4 // hosts)}
     with pipeline.TrainBatches(Fixed(records), words, _config(max_bad_share=0.05), **host) as batches:
         next(batches)
         next(batches)
@@ -328,11 +326,6 @@ def test_warnings_name_the_record_and_are_bounded(words, caplog):
     assert "fixed: record" in named[0]
 
 
-def test_a_batch_that_does_not_split_is_refused(words):
-    with pytest.raises(ValueError, match="batch of 4 cannot be split over 3 hosts"):
-        pipeline.TrainBatches(Fixed(_good(4)), words, _config(), position=0, process_index=0, process_count=3)
-
-
 FAMILIES = {"parity": Family("class", ("even", "odd")), "digits": Family("presence", tuple(WORDS))}
 
 
@@ -357,8 +350,9 @@ def _labelled(count, captions=1):
 def test_evaluation_reads_in_order_and_pads_the_end(words, hosts, used_memory):
     source = _labelled(12)
     config = _config(random_crop=0.3)
-    options = {"count": 9, "batch_size": 8, "labels": tuple(FAMILIES), "process_count": hosts}
-    parts = [list(pipeline.eval_batches(source, words, config, process_index=host, **options)) for host in range(hosts)]
+    options = {"count": 9, "batch_size": 8, "labels": tuple(FAMILIES)}
+    rows = np.arange(8).reshape(hosts, -1).tolist()
+    parts = [list(pipeline.eval_batches(source, words, config, rows=some, **options)) for some in rows]
     assert [len(part) for part in parts] == [2] * hosts
     batch = _joined([parts[host][step] for step in range(2) for host in range(hosts)])
     assert list(batch["id"]) == [*range(9), *[-1] * 7]

@@ -47,12 +47,15 @@ def start_all(
     workdir: pathlib.Path,
     *arguments: str,
     count: int,
+    devices: int = 1,
     slurm: bool = False,
-    last: Sequence[str] = MAIN,
+    program: Sequence[str] = MAIN,
+    last: Sequence[str] = (),
 ) -> list[subprocess.Popen[str]]:
     """Starts the processes of a tiny run, which are told of each other by flags or by the variables of a Slurm job.
 
-    `last` is the program of the last process, as `faulty` is one. Tests have this as a fixture, which ends them.
+    `last` is the program of the last process where that is another one, as `faulty` is. Tests have this as a fixture,
+    which ends them.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -68,8 +71,8 @@ def start_all(
             joining = ["--coordinator=auto"]
         else:
             joining = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", f"--process_id={index}"]
-        program = last if index == count - 1 else MAIN
-        processes.append(start(*flags, *joining, environment=environment, program=program))
+        own = last if last and index == count - 1 else program
+        processes.append(start(*flags, *joining, devices=devices, environment=environment, program=own))
     return processes
 
 

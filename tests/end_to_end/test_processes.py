@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from etils import epath
 
-from tests.end_to_end.command_line import StartAll, finish_all, logged, outcome, train, wait_for_step
+from mdc_jax.report import metrics_file
+from tests.end_to_end.command_line import StartAll, finish_all, logged, losses, outcome, train, wait_for_step
 
 ENDLESS = "--config.duration=100000 steps"
 
@@ -53,6 +55,22 @@ def test_runs_of_several_processes_stop_and_go_on_as_one(
     losses, alone = ([loss for _, loss in run.losses] for run in (got, expected))
     np.testing.assert_allclose(losses[:15], alone[:15], rtol=1e-4)
     np.testing.assert_allclose(losses, alone, rtol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_where_the_processes_of_a_mesh_lie_changes_nothing(
+    tmp_path: pathlib.Path, start_all: StartAll, tensor: int
+) -> None:
+    """Rows of a batch belong to processes in no order, or (tensor=2) each to two of them."""
+    shorter, torus, alone = "--config.duration=15 steps", tmp_path / "torus", tmp_path / "alone"
+    mesh = f"--config.mesh.tensor={tensor}"
+    results = finish_all(start_all(torus, shorter, mesh, count=2, devices=2, program=("tests.end_to_end.torus",)))
+    assert [code for code, _ in results] == [0, 0], results
+    train(alone, shorter)
+    np.testing.assert_allclose(list(losses(torus).values()), list(losses(alone).values()), rtol=1e-4)
+    (_, held_out), (_, expected) = (metrics_file.read_results(epath.Path(workdir)) for workdir in (torus, alone))
+    assert held_out == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.long

@@ -105,7 +105,7 @@ def test_the_state_is_made_and_kept_in_parts(section: sections.Mesh) -> None:
         "length": np.full((ROWS, CAPTIONS), LENGTH, np.int32),
         "_mask": np.ones(ROWS, bool),
     }
-    after, _ = compiled(section)(before, sharding.to_global(batch, mesh))
+    after, _ = compiled(section)(before, sharding.to_global(batch, mesh, ROWS))
     for leaf, planned in zip(jax.tree.leaves(after), jax.tree.leaves(made.abstract), strict=True):
         assert leaf.sharding.is_equivalent_to(planned.sharding, leaf.ndim)
 

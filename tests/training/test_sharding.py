@@ -67,6 +67,18 @@ def test_a_batch_that_does_not_fit() -> None:
         sharding.check_batch(15, 1, mesh)
 
 
+def test_rows_on_devices_are_those_of_the_batch() -> None:
+    """The batch is whole in one process, whatever the order of the devices, and each has the rows of its place."""
+    devices = jax.devices()
+    mesh = sharding.make_mesh(sections.Mesh(fsdp=2, tensor=2), [*devices[::2], *devices[1::2]])
+    assert sharding.local_rows(16, mesh) == list(range(16))
+    rows = np.arange(48).reshape(16, 3)
+    placed = sharding.to_global({"rows": rows}, mesh, 16)["rows"]
+    np.testing.assert_array_equal(placed, rows)
+    for shard in placed.addressable_shards:
+        np.testing.assert_array_equal(shard.data, rows[shard.index])
+
+
 @pytest.mark.parametrize("name", sections.OBJECTIVES)
 def test_every_parameter_is_covered_and_the_large_ones_are_split(name: str) -> None:
     mesh = sharding.make_mesh(sections.Mesh(data=2, fsdp=2, tensor=2))

@@ -63,7 +63,7 @@ def run(name: str, mesh_section: sections.Mesh, devices: int, *, accumulation: i
     step = jax.jit(step, in_shardings=(places, sharding.batch_sharding(mesh)), out_shardings=(places, None))
     history = []
     for i in range(3):
-        current, metrics = step(current, sharding.to_global(batch(i), mesh))
+        current, metrics = step(current, sharding.to_global(batch(i), mesh, len(batch(i)["_mask"])))
         history.append(jax.device_get(metrics))
     return jax.device_get(current), history
 
