@@ -6,7 +6,7 @@
 The same command goes on where it was stopped; --only=1/3 does a part of the entries. See mdc_jax/comparison/README.md.
 
 Hardware: 2 CPU cores for quick (an hour and a quarter on one) and cpu (two; configs/results); full is meant for a GPU
-and was not run: its 25 runs and 21 that tune, of 20,000 steps, are about 35 hours of one core at the speed of cpu.
+and was not run: its 25 runs and 42 that tune, of 20,000 steps, are about 50 hours of one core at the speed of cpu.
 
 Sizes, one of them, as in configs/compare_collage.py:full
     quick         masked diffusion, autoregressive, CLIP; one seed, no controls, no tuning (default)

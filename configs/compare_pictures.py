@@ -6,8 +6,8 @@
 The same command goes on where it was stopped; --only=1/3 does a part of the entries. See mdc_jax/comparison/README.md.
 
 Hardware: 2 CPU cores; full is meant for a GPU. Of cpu three runs were made with steps=4000, 25 minutes each on one core
-and 5 to evaluate; at that speed quick (3 runs) takes 2 hours, cpu (5) 4, ablations (9) 7, full (25, and 21 that
-tune) 30, and its larger evaluations more. The foils need emoji.
+and 5 to evaluate; at that speed quick (3 runs) takes 2 hours, cpu (5) 4, ablations (9) 7, full (25, and 42 that
+tune) 44, and its larger evaluations more. The foils need emoji.
 
 Sizes, one of them, as in configs/compare_pictures.py:full
     quick         masked diffusion, autoregressive, CLIP; one seed, no controls, no tuning (default)

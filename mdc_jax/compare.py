@@ -38,9 +38,11 @@ def main(arguments: Sequence[str]) -> None:
         print(estimate.text(comparison, runs, options.topology, options.mfu))
         return
     if options.merge:
-        for folder in arguments[1:]:  # before anything is copied
-            execution.check_held(comparison, epath.Path(folder))
-        copied = merge.merge([pathlib.Path(folder) for folder in arguments[1:]], pathlib.Path(workdir))
+        sources = [epath.Path(folder) for folder in arguments[1:]]
+        for folder in sources:  # before anything is copied
+            execution.check_held(comparison, folder, tuned_in=[workdir, *sources])
+        with command.writing("workdir", options.workdir):
+            copied = merge.merge([pathlib.Path(folder) for folder in sources], pathlib.Path(workdir))
         print("\n".join(f"copied {folder}" for folder in copied))
     compilation_cache.enable()
     said = {

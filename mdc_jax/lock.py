@@ -46,6 +46,21 @@ def hold(folder: epath.Path, flag: str = "workdir", name: str = FILE) -> Iterato
         yield
 
 
+def check_free(folder: epath.Path, name: str = FILE) -> None:
+    """Raises ConfigError where another process holds a folder, in which nothing is written."""
+    if "://" in str(folder) or not (folder / name).exists():
+        return
+    with open(folder / name) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"a run is at work in {folder}: {file.read().strip()}. Wait for its end, or stop it"
+            ) from None
+        except OSError:  # no locks here, of which `hold` warns
+            return
+
+
 @contextlib.contextmanager
 def _writable(folder: epath.Path, flag: str) -> Iterator[None]:
     try:

@@ -5,6 +5,7 @@ both are there; and those of the tables of its evaluators, whose names are the c
 `TABLES`. Of what is measured by third of a caption, as "signal/last_third", there is "signal/last_less_first" too.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -44,7 +45,9 @@ def write(workdir: epath.Path) -> int:
             rows += [[folder.parent.name, _seed(folder), *row] for row in _rows(folder)]
     if not rows:
         return 0
-    tables.write_csv(workdir / RESULTS_FILE, HEADER, rows)
+    written = workdir / f".{RESULTS_FILE}.{os.getpid()}"  # a report may be made beside a comparison at work
+    tables.write_csv(written, HEADER, rows)
+    written.replace(workdir / RESULTS_FILE)
     return len(rows)
 
 

@@ -46,6 +46,15 @@ def choose(comparison: Comparison, only: str = "", run: str = "") -> list[plan.R
 
 def check(comparison: Comparison, runs: Sequence[plan.Run]) -> None:
     """Raises ConfigError for an entry that could not be trained or evaluated, before hours are spent on others."""
+    for key in entries.read_settings(comparison.settings, "settings"):
+        group, _, rest = key.partition(".")
+        name = rest.partition(".")[0]
+        if (
+            group == "evaluators" and name not in comparison.evaluators
+        ):  # entries may have settings of some that are not
+            raise ConfigError(
+                f'settings: {key}: there is no evaluator "{name}"{did_you_mean(name, comparison.evaluators)}'
+            )
     for run in {run.entry: run for run in runs}.values():
         unscored = settings.without_blind(comparison, run.entry)  # that decoder is yet to be trained
         config = plan.config_of(unscored, run, epath.Path(), comparison.entries[run.entry].steps or comparison.steps)
@@ -57,12 +66,18 @@ def check(comparison: Comparison, runs: Sequence[plan.Run]) -> None:
         evaluators.check(label_families.filled(config, open_source(config.data.train)))
 
 
-def check_held(comparison: Comparison, workdir: epath.Path, but: Collection[plan.Run] = ()) -> None:
+def check_held(
+    comparison: Comparison,
+    workdir: epath.Path,
+    but: Collection[plan.Run] = (),
+    tuned_in: Sequence[epath.Path] = (),
+) -> None:
     """Raises ConfigError where a run that lies in a workdir, and is not one of `but`, is none of this comparison: the
-    report would hold it against the others all the same."""
+    report would hold it against the others all the same. `tuned_in` as for `plan.config_of`."""
     for run in plan.runs(comparison, comparison.order):
         if run not in but and (run.folder(workdir) / loop.CONFIG_FILE).exists():
-            sequence.is_begun(run.folder(workdir), plan.config_of(comparison, run, workdir, comparison.steps))
+            wanted = plan.config_of(comparison, run, workdir, comparison.steps, tuned_in)
+            sequence.is_begun(run.folder(workdir), wanted)
 
 
 def execute(

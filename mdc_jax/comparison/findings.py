@@ -12,7 +12,7 @@ from mdc_jax import files
 from mdc_jax.comparison import sequence
 from mdc_jax.comparison.collect import RESULTS_FILE
 from mdc_jax.comparison.entries import total_steps
-from mdc_jax.comparison.plan import PLAN_FILE
+from mdc_jax.comparison.plan import PLAN_FILE, entry_terms, terms
 from mdc_jax.config import ConfigError
 from mdc_jax.report import evaluations, tables
 
@@ -58,6 +58,7 @@ class Run:
     seed: int
     folder: epath.Path
     command: str  # that trains and evaluates it
+    step: int  # at which it ended
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +97,10 @@ class Findings:
         return tuple(measure for measure in self.curves if measure.file == file)
 
     def files(self, name: str) -> dict[str, dict[Run, epath.Path]]:
-        """By evaluator, the last file of this name of each run."""
+        """By evaluator, the file of this name that each run has of its end."""
         found: dict[str, dict[Run, epath.Path]] = {}
         for run in self.runs:
-            for evaluator, path in evaluations.last(run.folder, name).items():
+            for evaluator, path in evaluations.at(run.folder, run.step, name).items():
                 found.setdefault(evaluator, {})[run] = path
         return found
 
@@ -107,6 +108,20 @@ class Findings:
 def setting(entry: Mapping[str, Any], key: str) -> str:
     """What an entry of a plan sets a key to; "" where it leaves it."""
     return next((text.removeprefix(f"{key}=") for text in entry["settings"] if text.startswith(f"{key}=")), "")
+
+
+def differ(found: Findings, other: Findings) -> list[str]:
+    """The terms in which two comparisons on different data differ; training pairs of an entry are data too."""
+
+    def of(plan: Mapping[str, Any]) -> dict[str, Any]:
+        entries = {
+            f"entries.{name}": (objective, [text for text in settings if not text.startswith("data.train=")])
+            for name, (objective, settings) in entry_terms(plan).items()
+        }
+        return {**terms(plan), **entries}
+
+    own, others = of(found.plan), of(other.plan)
+    return [key for key in {**own, **others} if own.get(key) != others.get(key)]
 
 
 def read(workdir: epath.Path) -> Findings:
@@ -124,14 +139,13 @@ def read(workdir: epath.Path) -> Findings:
     for line in lines:
         key = line["entry"], int(line["seed"])
         steps[key] = max(steps.get(key, 0), int(line["step"]))
-    planned = [Run(run["entry"], int(run["seed"]), workdir / run["folder"], run["command"]) for run in plan["runs"]]
     entries = {entry["name"]: entry for entry in plan["entries"]}
-    finished = [
-        run
-        for run in planned
-        if (run.entry, run.seed) in steps
-        and sequence.ended_at(run.folder) == _last_step(plan, entries[run.entry], run.folder)
-    ]
+    finished = []
+    for planned in plan["runs"]:
+        entry, seed, folder = planned["entry"], int(planned["seed"]), workdir / planned["folder"]
+        ended = sequence.ended_at(folder)
+        if (entry, seed) in steps and ended == _last_step(plan, entries[entry], folder):
+            finished.append(Run(entry, seed, folder, planned["command"], ended))
     places = list(entries)
     runs = tuple(sorted(finished, key=lambda run: (places.index(run.entry), run.seed)))
     return Findings(plan, runs, _curves(runs, lines, steps))

@@ -5,7 +5,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mdc_jax import files
+from etils import epath
+
+from mdc_jax import files, lock
 from mdc_jax.comparison import plan, sequence, tuning
 from mdc_jax.config import ConfigError
 from mdc_jax.report import metrics_file
@@ -18,7 +20,7 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
     """Copies runs, and what was tuned and measured, into `workdir`, and returns what was copied.
 
     Of what lies in several places, that which got furthest is kept. Raises ConfigError for no folder,
-    one without a plan, and comparisons that are not the same.
+    one without a plan, comparisons that are not the same, and for a run that is at work.
     """
     if not sources:
         raise ConfigError("--merge: give the workdirs that are to be joined, as in --merge part1 part2")
@@ -31,7 +33,7 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
     for source in sources:
         different = [key for key, value in _terms(plans[source]).items() if value != terms[key]]
         # One may have entries that the other has not.
-        ours, theirs = _entries(reference), _entries(plans[source])
+        ours, theirs = plan.entry_terms(reference), plan.entry_terms(plans[source])
         different += [f"entries.{name}" for name in theirs if ours.get(name, theirs[name]) != theirs[name]]
         if different:
             raise ConfigError(f"--merge: {source} is another comparison: its {', '.join(different)} differ")
@@ -41,6 +43,8 @@ def merge(sources: Sequence[pathlib.Path], workdir: pathlib.Path) -> list[str]:
             place = workdir / folder.relative_to(source)
             if place.exists() and _done(folder) <= _done(place):
                 continue
+            for one in (folder, place):
+                lock.check_free(epath.Path(one))
             # Under another name first, so that what was interrupted is not taken for a run.
             partial = place.with_name(f".copy_of_{place.name}")
             shutil.rmtree(partial, ignore_errors=True)
@@ -66,20 +70,9 @@ def _plan(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _terms(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What has to be the same; one may have been trained on, for more steps, which say how often is evaluated."""
-    return {
-        **{key: found[key] for key in ("base", "settings")},
-        "evaluators": {
-            name: {key: value for key, value in section.items() if key != "every"}
-            for name, section in found["evaluators"].items()
-        },
-        "budget": {key: value for key, value in found["budget"].items() if key != "steps"},
-    }
-
-
-def _entries(found: Mapping[str, Any]) -> dict[str, tuple[str, list[str]]]:
-    """What each entry of a plan is, but for its learning rate, which one part may have tuned alone."""
-    return {entry["name"]: (entry["objective"], entry["settings"]) for entry in found.get("entries", ())}
+    """What has to be the same; one may have been trained on, for more steps."""
+    budget = {key: value for key, value in found["budget"].items() if key != "steps"}
+    return {**plan.terms(found), "base": found["base"], "budget": budget}
 
 
 def _done(folder: pathlib.Path) -> tuple[int, bool]:

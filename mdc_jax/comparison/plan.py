@@ -55,19 +55,33 @@ def share(comparison: Comparison, index: int, parts: int) -> list[str]:
     return [name for name in comparison.entries if name in mine]
 
 
-def learning_rate(comparison: Comparison, name: str, workdir: epath.Path) -> tuple[float, str]:
-    """The learning rate of an entry (0: that of the base config), and where it comes from."""
-    other = comparison.rate_of(name)
+def learning_rate(comparison: Comparison, name: str, *workdirs: epath.Path) -> tuple[float, str]:
+    """The learning rate of an entry (0: that of the base config), and where it comes from: the first of the workdirs
+    in which it was tuned, where it was."""
+    other, own = comparison.rate_of(name), comparison.entries[name].lr
     if other != name:
-        return learning_rate(comparison, other, workdir)[0], f"that of {other}"
-    if comparison.entries[name].lr:
-        return comparison.entries[name].lr, "recorded in the config"
-    choice = files.read_json(workdir / "tuning" / name / tuning.CHOICE_FILE)
-    return (choice["chosen"], "tuned") if choice else (0.0, "of the base config")
+        return learning_rate(comparison, other, *workdirs)[0], f"that of {other}"
+    choice = next(filter(None, (_choice(comparison, name, workdir) for workdir in workdirs)), None)
+    if choice and own in (0, choice["chosen"]):
+        return choice["chosen"], "tuned"
+    if own:
+        return own, "given"
+    return 0.0, "not tuned yet" if comparison.is_tuned(name) else "of the base config"
 
 
-def config_of(comparison: Comparison, run: Run, workdir: epath.Path, steps: int) -> sections.Config:
-    """The config of a run as it is reported; a decoder without images that diverged is not scored with."""
+def _choice(comparison: Comparison, name: str, workdir: epath.Path) -> Mapping[str, Any] | None:
+    """What was tuned for an entry in a workdir; None where nothing was, or where the comparison does not tune."""
+    path = workdir / "tuning" / name / tuning.CHOICE_FILE
+    return files.read_json(path) if comparison.tuning.learning_rates else None
+
+
+def config_of(
+    comparison: Comparison, run: Run, workdir: epath.Path, steps: int, tuned_in: Sequence[epath.Path] = ()
+) -> sections.Config:
+    """The config of a run as it is reported; a decoder without images that diverged is not scored with.
+
+    `tuned_in` are other workdirs in which its learning rate may have been tuned.
+    """
     blind = blind_run(comparison, run)
     folder = blind.folder(workdir) if blind else None
     return entries.config_of(
@@ -75,7 +89,7 @@ def config_of(comparison: Comparison, run: Run, workdir: epath.Path, steps: int)
         run.entry,
         seed=run.seed,
         steps=steps,
-        lr=learning_rate(comparison, run.entry, workdir)[0],
+        lr=learning_rate(comparison, run.entry, workdir, *tuned_in)[0],
         evaluators=comparison.evaluators,
         blind=None if folder is None or sequence.diverged(folder) else folder,
     )
@@ -110,7 +124,6 @@ def write(
     described, steps = [], {**budget.known(comparison, workdir), **steps}
     for name, entry in comparison.entries.items():
         rate, source = learning_rate(comparison, name, workdir)
-        choice = workdir / "tuning" / name / tuning.CHOICE_FILE
         own = runs(comparison, [name])
         described.append(
             {
@@ -120,7 +133,7 @@ def write(
                 "learning_rate_source": source,
                 "trained_steps": steps.get(name),
                 "parameters": next(filter(None, (costs.parameters(run.folder(workdir)) for run in own)), None),
-                "tuning": None if entry.lr else files.read_json(choice),
+                "tuning": _choice(comparison, name, workdir) if source == "tuned" else None,
                 "timing": files.read_json(workdir / "timing" / name / budget.TIMING_FILE),
             }
         )
@@ -133,7 +146,7 @@ def write(
             "overrides": [*comparison.settings, *comparison.entries[run.entry].settings],
             "command": command_of(comparison, run, workdir, steps, config, overrides),
             "starts": provenance.read(run.folder(workdir)),
-            "diverged": sequence.diverged(run.folder(workdir)),
+            "diverged": _diverged(run.folder(workdir), steps.get(run.entry, 0)),
         }
         for run in runs(comparison, list(comparison.entries))
     ]
@@ -155,6 +168,31 @@ def write(
         "data": provenance.data(config_of(comparison, Run(first, comparison.seeds[0]), workdir, steps.get(first, 0))),
     }
     files.write(workdir / PLAN_FILE, json.dumps(plan, indent=2) + "\n")
+
+
+def _diverged(folder: epath.Path, steps: int) -> str:
+    """As `sequence.diverged`, but of a run that had ended before it was trained on, and diverged."""
+    return "" if steps and sequence.ended_at(folder) == steps else sequence.diverged(folder)
+
+
+def terms(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What two plans have in common where their numbers may be held against each other, but for their data.
+
+    How often is evaluated depends on the steps, and learning rates may be tuned for each.
+    """
+    return {
+        "settings": plan.get("settings"),
+        "evaluators": {
+            name: {key: value for key, value in section.items() if key != "every"}
+            for name, section in plan.get("evaluators", {}).items()
+        },
+        "budget": plan.get("budget"),
+    }
+
+
+def entry_terms(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What each entry of a plan is, but for its learning rate, which one part may have tuned alone."""
+    return {entry["name"]: (entry["objective"], entry["settings"]) for entry in plan.get("entries", ())}
 
 
 def describe(comparison: Comparison, workdir: epath.Path, steps: Mapping[str, int]) -> str:

@@ -93,7 +93,7 @@ def blocks(every: Sequence[Findings], folder: epath.Path) -> list[Block]:
     Raises ConfigError where the comparisons are not those of places that can be held against each other.
     """
     by_place = {place(found): found for found in every}
-    different = len({_terms(found) for found in every}) > 1
+    different = len({_base(found) for found in every}) > 1
     if None in by_place or len(by_place) < len(every) or different or not _both(by_place):
         raise ConfigError(
             f"--beside: {' and '.join(found.plan['base'] for found in every)} must state the background first and "
@@ -114,9 +114,9 @@ def blocks(every: Sequence[Findings], folder: epath.Path) -> list[Block]:
     ]
 
 
-def _terms(found: Findings) -> tuple[str, str]:
-    """What has to be the same at each place."""
-    return re.sub(r",?(background|redundancy)=[^,]*", "", found.plan["base"]), str(found.plan["budget"])
+def _base(found: Findings) -> str:
+    """The base config but for the place, which has to be the same."""
+    return re.sub(r",?(background|redundancy)=[^,]*", "", found.plan["base"])
 
 
 def _both(places: Mapping[Place, Any]) -> bool:

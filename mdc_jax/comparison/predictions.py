@@ -78,10 +78,10 @@ def differences(findings: Findings) -> list[tuple[str, str, str, int, int, tuple
 
 def _of(run: Run) -> dict[tuple[str, str], Mapping[str, float]]:
     """By file and what is asked, the examples of a run."""
-    names = sorted({path.name for path in run.folder.glob(f"{evaluations.FOLDER}/*/*/*.jsonl")})
+    names = sorted({path.name for path in evaluations.of_step(run.folder, run.step).glob("*/*.jsonl")})
     return {
         (f"{evaluator}/{path.name}", asked): examples
         for name in names
-        for evaluator, path in evaluations.last(run.folder, name).items()
+        for evaluator, path in evaluations.at(run.folder, run.step, name).items()
         for asked, examples in read(path).items()
     }

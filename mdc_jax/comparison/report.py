@@ -92,6 +92,13 @@ def _results(found: Findings, others: Sequence[Findings], folder: epath.Path) ->
 
 
 def _on_other_data(found: Findings, others: Sequence[Findings], folder: epath.Path) -> list[Block]:
+    for other in others:
+        different = findings.differ(found, other)
+        if different:
+            raise ConfigError(
+                f"--beside: {found.plan['base']} and {other.plan['base']} differ in more than their data: "
+                f"{', '.join(different)}; compare both on the same terms"
+            )
     if others and positions.place(found):
         return positions.blocks([found, *others], folder)
     if len(others) > 1:

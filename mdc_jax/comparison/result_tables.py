@@ -21,7 +21,9 @@ def of_tasks(findings: Findings) -> Table:
         values = {
             (entry, task.name): list(found.values()) for entry, found in headlines.answers(findings, task).items()
         }
-        cells |= _over_seeds(values, most=1.0)
+        for (entry, name), text in _over_seeds(values, most=1.0).items():
+            fewer = len(values[entry, name]) < seeds[entry]
+            cells[entry, name] = f"{text} (seeds: {len(values[entry, name])})" if fewer else text
     caption = (
         "Shares, higher is better: means, of a probe over the families of labels, of foils over their kinds. In "
         "brackets Student's 95% interval over seeds; of one seed, and where seeds do not differ, there is none."

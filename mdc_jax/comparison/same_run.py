@@ -8,10 +8,13 @@ from etils import epath
 from mdc_jax.comparison import provenance
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.sources import open_source
-from mdc_jax.training import compatibility, label_families
+from mdc_jax.data.tokenizer import Tokenizer
+from mdc_jax.training import checkpoint, compatibility, label_families
 
-# Besides what any resume may change: the steps decide these, and where a decoder without images lies.
-_OF_STEPS, _OF_EVALUATORS = ("optimizer.warmup",), ("every", "blind_workdir")
+# The steps say how often is evaluated, and a decoder without images may lie elsewhere.
+_OF_EVALUATORS = ("every", "blind_workdir")
+# A resume has a tokenizer already, whatever these say; another run would have another one.
+_OF_TOKENIZERS = ("tokenizer.model", "tokenizer.train_captions")
 
 
 def check(workdir: epath.Path, stored: Mapping[str, Any], config: sections.Config) -> None:
@@ -22,6 +25,10 @@ def check(workdir: epath.Path, stored: Mapping[str, Any], config: sections.Confi
     """
     config = label_families.filled(config, open_source(config.data.train))
     changed = compatibility.changes(stored, config)
+    if "duration" in changed:
+        changed.pop("optimizer.warmup", None)
+    if _same_tokenizer(workdir, *changed.get("tokenizer.model", ("", ""))):
+        changed.pop("tokenizer.model", None)
     different = _data(workdir, config) | {key: values for key, values in changed.items() if _matters(key, config)}
     if not different:
         return
@@ -39,7 +46,15 @@ def _matters(key: str, config: sections.Config) -> bool:
             own = config.evaluators.get(path.split(".")[1])
             return own is None or own.baselines  # else it is of a row that is not there
         return setting not in _OF_EVALUATORS
-    return key not in _OF_STEPS and not compatibility.is_free(key)
+    return key in _OF_TOKENIZERS or not compatibility.is_free(key)
+
+
+def _same_tokenizer(workdir: epath.Path, before: str, now: str) -> bool:
+    """Whether a model file that lies elsewhere is the one that the run of a workdir has; false where none can say."""
+    own = workdir / checkpoint.TOKENIZER
+    if not (before and now and own.exists() and epath.Path(now).exists()):
+        return False
+    return Tokenizer.load(own).hash == Tokenizer.load(now).hash
 
 
 def _data(workdir: epath.Path, config: sections.Config) -> dict[str, tuple[Any, Any]]:

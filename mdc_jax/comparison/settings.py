@@ -101,6 +101,7 @@ def _check(found: Comparison) -> None:
         raise ConfigError("a comparison needs entries and seeds, and has none")
     for key, seeds in (("seeds", found.seeds), ("tuning.seeds", tuning.seeds)):
         require(len({*seeds}) == len(seeds), key, seeds, "one is there twice, and would count twice")
+        require(all(0 <= seed < 2**32 for seed in seeds), key, seeds, "seeds are from 0 to 4,294,967,295")
     require(found.steps >= 0, "steps", found.steps, "must be 1 or more, or 0 for those of the base config")
     require(found.timing_steps >= 1, "timing_steps", found.timing_steps, "must be at least 1")
     require(all(rate > 0 for rate in rates), "tuning.learning_rates", rates, "must be above 0")

@@ -1,5 +1,6 @@
 """On which terms entries were compared, and how to get any number again: what a plan says, as tables."""
 
+import collections
 import json
 import shlex
 import statistics
@@ -84,15 +85,16 @@ def _learning_rates(findings: Findings) -> Table:
 
 def _provenance(plan: Mapping[str, Any]) -> Table:
     rows = []
-    for key in ("config", "overrides", "base", "budget", "settings", "code", "hardware", "data"):
+    for key in ("config", "overrides", "base", "budget", "settings", "data"):
         if key in plan:
             rows += [[name, value] for name, value in _flat(key, plan[key])]
-    starts = [start for run in plan["runs"] for start in run.get("starts", ())]
+    started = [run["starts"] for run in plan["runs"] if run.get("starts")]
     for key in ("code", "hardware"):
-        others = {json.dumps(start[key], sort_keys=True) for start in starts} - {
-            json.dumps(plan.get(key), sort_keys=True)
-        }
-        rows += [[f"{key}, of some runs", text] for text in sorted(others)]
+        of_runs = collections.Counter(
+            text for starts in started for text in {json.dumps(start[key], sort_keys=True) for start in starts}
+        )
+        rows += [[f"{key}, of {count} runs", text] for text, count in sorted(of_runs.items())]
+        rows += [[f"{key}, of this report", json.dumps(plan.get(key), sort_keys=True)]]
     return Table("provenance", "Code, hardware and data.", ["", ""], rows)
 
 

@@ -16,6 +16,11 @@ def files(workdir: epath.Path, name: str) -> list[tuple[int, epath.Path]]:
     return sorted((int(path.parts[-3]), path) for path in paths)
 
 
+def at(workdir: epath.Path, step: int, name: str) -> dict[str, epath.Path]:
+    """By evaluator, the file of this name of a step."""
+    return {path.parent.name: path for path in sorted(of_step(workdir, step).glob(f"*/{name}"))}
+
+
 def last(workdir: epath.Path, name: str) -> dict[str, epath.Path]:
     """By evaluator, the file of this name of the last step that has it."""
     return {path.parent.name: path for _, path in files(workdir, name)}

@@ -27,7 +27,7 @@ def found(tmp_path, means):
             path.parent.mkdir(parents=True, exist_ok=True)
             tables.write_csv(path, ("family", "bound"), [["shape", 0]])
             curves.setdefault(name, {})[seed] = (Point(100, 0.0, 0.0, 0.0, mean * (1 + noise)),)
-            runs.append(Run(name, seed, folder, ""))
+            runs.append(Run(name, seed, folder, "", 100))
     return Findings({"base": "scenes", "entries": entries}, tuple(runs), {measure: curves})
 
 

@@ -33,7 +33,7 @@ def found(tmp_path, base, means, steps=100):
             early, end = (Point(step, 0.0, 0.0, 0.0, value + more) for step, more in ((50, 0.0), (100, END)))
             for measure, by_entry in curves.items():
                 by_entry.setdefault(entry, {})[seed] = (early, end) if measure.evaluator == "curve" else (end,)
-            runs.append(Run(entry, seed, folder, ""))
+            runs.append(Run(entry, seed, folder, "", 100))
     entries = [
         {
             "name": name,
@@ -113,7 +113,6 @@ def test_the_report_joins_all_places(tmp_path):
         [("scenes.py:sentences=2,background=first", 100)],  # twice the same
         [("scenes.py:sentences=2,redundancy=0.8,background=last", 100)],  # no redundancy has both
         [("scenes.py:sentences=2", 100)],  # states no background
-        [("scenes.py:sentences=2,background=last", 200)],  # was trained for longer
         [("scenes.py:sentences=4,background=last", 100)],
     ],
 )

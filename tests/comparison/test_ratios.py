@@ -31,7 +31,7 @@ def found(tmp_path, name, means, seeds=3):
             tables.write_csv(path, ("family", "bound"), [["shape", 0]])
             value = mean + NOISE[(seed + place) % 3]
             curves.setdefault(entry, {})[seed] = (Point(100, 0.0, 0.0, 0.0, value),)
-            runs.append(Run(entry, seed, folder, ""))
+            runs.append(Run(entry, seed, folder, "", 100))
     entries = [
         {
             "name": entry,

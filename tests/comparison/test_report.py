@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mdc_jax.comparison import claims, findings, headlines, predictions, report, significance, terms
+from mdc_jax.comparison import claims, findings, headlines, predictions, report, result_tables, significance, terms
 from mdc_jax.config import ConfigError
 from mdc_jax.report import document, tables
 from tests.comparison import fakes
@@ -161,6 +161,50 @@ def _with_entries(found, *entries):
     plan = {**found.plan, "entries": [*found.plan["entries"], *every]}
     own = [dataclasses.replace(run, entry=entry["name"]) for entry in every for run in found.runs if run.entry == "ar"]
     return dataclasses.replace(found, plan=plan, runs=(*found.runs, *own), curves=curves)
+
+
+def test_files_of_an_earlier_step_are_not_taken_for_the_end(workdir, tmp_path):
+    """As `evaluate --step=50` leaves them, of an evaluator that was not run at the end."""
+    copy = fakes.epath.Path(shutil.copytree(workdir, tmp_path / "copy"))
+    last = copy / "runs" / "ar" / "seed0" / "evaluations" / "100"
+    for evaluator in ("foils", "captions"):
+        shutil.copytree(last / evaluator, last.parent / "50" / f"early_{evaluator}")
+    found = findings.read(copy)
+    assert not [name for name in found.files("foils.csv") if name.startswith("early")]
+    assert not [where for where, *_ in predictions.differences(found) if where.startswith("early")]
+
+
+def test_a_cell_of_fewer_seeds_than_its_row_says_so(workdir, tmp_path):
+    copy = fakes.epath.Path(shutil.copytree(workdir, tmp_path / "copy"))
+    lines = (copy / "results.csv").read_text().splitlines(keepends=True)
+    left = [line for line in lines if not line.startswith("mdc,2,100") or ",captions," not in line]
+    assert len(left) == len(lines) - 1
+    (copy / "results.csv").write_text("".join(left))
+    table = result_tables.of_tasks(findings.read(copy))
+    (row,) = (dict(zip(table.header, row, strict=True)) for row in table.rows if row[0] == "mdc")
+    assert row["seeds"] == "3" and [name for name, cell in row.items() if cell.endswith("(seeds: 2)")] == [
+        "captions: every claim right"
+    ]
+
+
+def test_comparisons_on_other_terms_are_not_held_against_each_other(workdir, tmp_path):
+    copy = fakes.epath.Path(shutil.copytree(workdir, tmp_path / "copy"))
+    planned = json.loads((copy / "plan.json").read_text())
+    planned["settings"], planned["entries"][1]["settings"] = ["optimizer.lr=1e-9"], ["objective.order=right_to_left"]
+    planned["budget"]["steps"] = 200
+    (copy / "plan.json").write_text(json.dumps(planned))
+    with pytest.raises(ConfigError, match=r"differ in more than their data: settings, budget, entries\.ar;"):
+        report.write(workdir, [copy])
+
+
+def test_what_a_report_was_made_with_is_not_what_its_runs_were(found):
+    first = found.plan["runs"][0]
+    start = {"code": {"commit": "aaaa"}, "hardware": {"devices": "1 x loom"}}
+    plan = {**found.plan, "runs": [{**first, "starts": [start, start]}, *found.plan["runs"][1:]]}
+    *_, table = terms.tables_of(dataclasses.replace(found, plan=plan))
+    said = dict(table.rows)
+    assert json.loads(said["code, of 1 runs"]) == start["code"] and "c0ffee" in said["code, of this report"]
+    assert json.loads(said["hardware, of 1 runs"]) == start["hardware"]
 
 
 def test_claims_are_of_one_entry_of_each_other_objective(found):

@@ -8,9 +8,10 @@ from etils import epath
 
 from mdc_jax import lock
 from mdc_jax.comparison import entries, provenance, sequence, settings
-from mdc_jax.config import ConfigError, dumps, evaluator
+from mdc_jax.config import ConfigError, dumps, evaluator, sections
+from mdc_jax.data import tokenizer
 from mdc_jax.report import metrics_file
-from mdc_jax.training import loop
+from mdc_jax.training import checkpoint, loop
 from mdc_jax.training.train_log import NonFiniteError
 from tests.comparison import tiny
 
@@ -56,6 +57,9 @@ def test_a_run_that_is_asked_for_more_steps_is_not_finished(tmp_path):
         ({"settings": ("data.batch_size=16",)}, "data.batch_size: 8 → 16"),
         ({"settings": ("optimizer.weight_decay=0.5",)}, "optimizer.weight_decay"),
         ({"settings": ("objective.mask_eos=False",)}, "objective.mask_eos: True → False"),
+        ({"settings": ("optimizer.warmup=1 steps",)}, "optimizer.warmup: '20 steps' → '1 steps'"),
+        ({"settings": ("tokenizer.train_captions=3",)}, "tokenizer.train_captions: 500 → 3"),
+        ({"settings": ("tokenizer.model=/nowhere/t.model",)}, "tokenizer.model: '' → '/nowhere/t.model'"),
         ({"evaluators": _evaluators(examples=7)}, "evaluators.held_out.examples: 16 → 7"),
         ({"evaluators": _evaluators(baselines=True, untrained_seeds=1)}, "evaluators.probe.untrained_seeds: 3 → 1"),
         ({"lr": 0.02}, "optimizer.lr: 0.01 → 0.02\n.*--config.entries.ENTRY.lr=0.01 keeps the learning rate"),
@@ -85,6 +89,19 @@ def test_what_lies_elsewhere_is_the_same_run(tmp_path):
     assert sequence.is_finished(workdir, _config(settings=same, evaluators=_evaluators(blind_workdir="all/blind")))
     # No row of a probe without baselines is of untrained encoders.
     assert sequence.is_finished(workdir, _config(settings=same, evaluators=_evaluators(untrained_seeds=1)))
+    # So may the file of its tokenizer.
+    for folder, words in (("a", 60), ("b", 60), ("c", 61)):
+        (tmp_path / folder).mkdir()
+        captions = [f"word{index} word{index}" for index in range(words)]
+        trained = tokenizer.train(captions, sections.Tokenizer(vocab_size=400))
+        (tmp_path / folder / "t.model").write_bytes(trained.model_bytes)
+    moved = [_config(settings=(f"tokenizer.model={tmp_path}/{folder}/t.model",)) for folder in "abc"]
+    (workdir / "run").mkdir()
+    _begin(workdir / "run", moved[0], done=100)
+    (workdir / "run" / checkpoint.TOKENIZER).write_bytes((tmp_path / "a" / "t.model").read_bytes())
+    assert sequence.is_finished(workdir / "run", moved[1])
+    with pytest.raises(ConfigError, match=r"tokenizer\.model: "):
+        sequence.is_finished(workdir / "run", moved[2])
     # Older starts did not write down their data.
     (workdir / provenance.FILE).unlink()
     assert sequence.is_finished(workdir, _config(settings=same))

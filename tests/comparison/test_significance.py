@@ -34,6 +34,11 @@ def test_seeds_that_differ_by_exactly_as_much_are_no_evidence(difference, says):
     assert found.p == 1 and significance.verdict(found) == says
 
 
+def test_seeds_that_differ_by_as_much_up_to_the_digits_of_a_table_are_no_evidence():
+    found = significance.paired({0: 0.666667, 1: 1.0, 2: 0.333333}, {0: 0.333333, 1: 0.666667, 2: 0.0})
+    assert found.p == 1 and found.mean == pytest.approx(1 / 3, abs=1e-5)
+
+
 def test_holm_multiplies_the_smallest_by_all_and_never_falls():
     # By hand: .01 x 4 = .04; .02 x 3 = .06; .03 x 2 = .06; .9
     assert significance.holm([0.9, 0.01, 0.03, 0.02]) == pytest.approx([0.9, 0.04, 0.06, 0.06])

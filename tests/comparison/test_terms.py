@@ -6,6 +6,7 @@ import types
 import pytest
 from etils import epath
 
+from mdc_jax import lock
 from mdc_jax.comparison import (
     budget,
     collect,
@@ -190,11 +191,20 @@ def test_what_cannot_be_compared_is_refused(own, changed, words):
 
 @pytest.mark.parametrize(
     ("setting", "words"),
-    [("objective.intervall=(0.0, 1.0)", "does not fit the config"), ("objective.interval", "write KEY=VALUE")],
+    [
+        ("objective.intervall=(0.0, 1.0)", "does not fit the config"),
+        ("objective.interval", "write KEY=VALUE"),
+    ],
 )
 def test_settings_that_do_not_fit_are_refused_before_anything_is_trained(setting, words):
     found = _comparison({"a": Entry(settings=(setting,))})
     with pytest.raises(ConfigError, match=words):
+        execution.check(found, execution.choose(found))
+
+
+def test_a_setting_of_an_evaluator_that_there_is_not_is_refused():
+    found = _comparison(settings=("evaluators.prob.families=('shape',)",))
+    with pytest.raises(ConfigError, match=r'families: there is no evaluator "prob".*"probe"'):
         execution.check(found, execution.choose(found))
 
 
@@ -337,6 +347,7 @@ def test_entries_of_one_name_and_other_settings_are_not_merged(tmp_path):
     ("changed", "words"),
     [
         ({"seeds": (0, 0)}, r"seeds=\(0, 0\): one is there twice"),
+        ({"seeds": (2**32,)}, r"seeds=\(4294967296,\): seeds are from 0"),
         ({"timing_steps": 0}, "timing_steps=0: must be at least 1"),
         ({"steps": -1}, "steps=-1"),
         ({"settings": ("seed=7",)}, "'seed=7': a comparison sets this itself: give seeds"),
@@ -405,3 +416,50 @@ def test_runs_of_another_comparison_are_not_copied(tmp_path):
     with pytest.raises(ConfigError, match="holds another run"):
         execution.check_held(_comparison(settings=("data.max_tokens=5",)), epath.Path(tmp_path))
     execution.check_held(_comparison(settings=("data.max_tokens=5",)), epath.Path(tmp_path), but=[run])
+
+
+def test_a_run_by_a_printed_command_is_one_of_the_comparison_that_tuned_it(tmp_path):
+    """Its rate was given to the run, and tuned in the workdir that printed the command."""
+    tuning_ = {"learning_rates": (0.003, 0.004), "seeds": (1000,)}
+    found, given, other = (
+        _comparison({"masked_diffusion": Entry(lr=rate)}, tuning=tuning_) for rate in (0.0, 0.003, 0.004)
+    )
+    whole, cell = epath.Path(tmp_path) / "whole", epath.Path(tmp_path) / "cell"
+    (run,) = plan.runs(found, ["masked_diffusion"])
+    run.folder(cell).mkdir(parents=True)
+    (run.folder(cell) / loop.CONFIG_FILE).write_text(dumps(plan.config_of(given, run, cell, 100)))
+    assert plan.learning_rate(found, "masked_diffusion", whole) == (0.0, "not tuned yet")
+    with pytest.raises(ConfigError, match=r"optimizer\.lr: 0\.003"):
+        execution.check_held(found, cell)
+    choice = whole / "tuning" / "masked_diffusion" / tuning.CHOICE_FILE
+    choice.parent.mkdir(parents=True)
+    choice.write_text(json.dumps({"chosen": 0.003}))
+    execution.check_held(found, cell, tuned_in=[whole])
+    # The rate that was tuned is called so where it is given too, and no other is.
+    assert plan.learning_rate(given, "masked_diffusion", whole) == (0.003, "tuned")
+    assert plan.learning_rate(other, "masked_diffusion", whole) == (0.004, "given")
+    assert plan.learning_rate(_comparison(), "masked_diffusion", whole) == (0.0, "of the base config")
+
+
+def test_a_run_at_work_is_not_merged(tmp_path):
+    _tuned(tmp_path / "part", 5, ended=False)
+    folder = epath.Path(tmp_path) / "part" / "tuning" / "a" / "lr0.1" / "seed1000"
+    with lock.hold(folder), pytest.raises(ConfigError, match=r"a run is at work in .*seed1000: process \d+ on"):
+        merge.merge([tmp_path / "part"], tmp_path / "whole")
+    assert len(merge.merge([tmp_path / "part"], tmp_path / "whole")) == 1
+
+
+def test_a_run_that_diverged_when_it_was_trained_on_is_whole_with_its_steps(tmp_path):
+    found = _comparison()
+    (run,) = plan.runs(found, ["autoregressive"])
+    folder = run.folder(epath.Path(tmp_path))
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps({"step": 100, "results": {}}))
+    (folder / sequence.DIVERGED_FILE).write_text("step 150: loss nan")
+
+    def said(steps):
+        plan.write(found, epath.Path(tmp_path), {"autoregressive": steps}, config="c.py", overrides={})
+        runs = json.loads((tmp_path / plan.PLAN_FILE).read_text())["runs"]
+        return {run["entry"]: run["diverged"] for run in runs}["autoregressive"]
+
+    assert said(200) == "step 150: loss nan" and said(100) == ""
