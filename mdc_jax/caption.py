@@ -45,9 +45,16 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def captions(
-    model: inference.Model, files: Sequence[pathlib.Path], settings: sections.Decoding, *, tokens: int | None, seed: int
+    model: inference.Model,
+    files: Sequence[pathlib.Path],
+    settings: sections.Decoding,
+    *,
+    tokens: int | None,
+    seed: int,
+    with_attention: bool = False,
 ) -> Iterator[tuple[pathlib.Path, inference.Written]]:
-    """Captions of the files, a batch after the other; a file that is no image is named on stderr and left out.
+    """Captions of the files with their scores, a batch after the other; a file that is no image is named on stderr and
+    left out.
 
     Raises ConfigError where none can be read, and as `inference.Model.caption` does.
     """
@@ -60,7 +67,8 @@ def captions(
         bad.add(index)
 
     numbers = (number for number in range(len(files)) if number not in bad)  # faults of a batch come before its results
-    for batch in model.stream_captions(files, settings, tokens=tokens, seed=seed, on_fault=skip):
+    asked = {"tokens": tokens, "seed": seed, "with_attention": with_attention}
+    for batch in model.stream_captions(files, settings, **asked, with_score=True, on_fault=skip):
         for written in batch:
             yield files[next(numbers)], written
     if len(bad) == len(files):
@@ -88,7 +96,8 @@ def main(arguments: Sequence[str]) -> None:
     files = list(named.values())
     model = mdc_jax.load(options.workdir, step=options.step)
     emerging = []
-    for file, caption in captions(model, files, settings, tokens=options.tokens, seed=options.seed):
+    asked = {"tokens": options.tokens, "seed": options.seed, "with_attention": bool(page)}
+    for file, caption in captions(model, files, settings, **asked):
         error = f" ± {caption.standard_error:.2f}" if caption.standard_error else ""
         note = f"log p {caption.score:.2f}{error} nats ({model.scorers[0]}, {caption.kind})"
         name = readable(file)

@@ -10,7 +10,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import ml_collections
@@ -102,6 +102,18 @@ def place(flag: str, file: str | None) -> epath.Path | None:
     return path
 
 
+def without(flag: str, arguments: Sequence[str]) -> list[str]:
+    """Arguments of a command line without those of a flag: --FLAG=VALUE, or --FLAG and VALUE."""
+    given = iter(arguments)
+    kept = []
+    for argument in given:
+        if argument == f"--{flag}":
+            next(given, None)
+        elif not argument.startswith(f"--{flag}="):
+            kept.append(argument)
+    return kept
+
+
 def _wants_help(argv: list[str]) -> bool:
     return "--config=help" in argv or ("--config", "help") in itertools.pairwise(argv)
 
@@ -109,6 +121,8 @@ def _wants_help(argv: list[str]) -> bool:
 def describe_configs() -> str:
     """The docstring of every shipped config: its command, arguments, cost and expected result."""
     parts = []
+    if not _CONFIGS.is_dir():
+        return f"configs/ is in the repository, not in the package that is installed in {_CONFIGS.parent}: clone it"
     for path in sorted(_CONFIGS.glob("*.py")):
         text = ast.get_docstring(ast.parse(path.read_text())) or ""
         parts.append(f"configs/{path.name}\n" + "\n".join(f"    {line}".rstrip() for line in text.splitlines()))

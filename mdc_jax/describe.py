@@ -1,6 +1,5 @@
 """Says what a run holds: `python -m mdc_jax.describe --workdir=RUN`."""
 
-import jax
 from absl import app, flags
 from clu import parameter_overview
 from etils import epath
@@ -34,7 +33,7 @@ def describe(workdir: epath.PathLike, step: int | None = None) -> str:
 
 
 def _parameters(loaded: checkpoint.Loaded) -> str:
-    return parameter_overview.get_parameter_overview(jax.device_get(loaded.params), include_stats=False)
+    return parameter_overview.get_parameter_overview(loaded.params, include_stats=False)
 
 
 def main(_: list[str]) -> None:

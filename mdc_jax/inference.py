@@ -1,7 +1,7 @@
 """A trained model as an object, for notebooks and commands: images in; features, captions and scores out.
 
     model = mdc_jax.load("runs/scenes")
-    model.encode(["cat.png"])["pooled"]                     # f32[1, D]
+    model(["cat.png"])                                      # f32[1, D]
     model.caption(["cat.png"])[0].text
     model.score(["cat.png"], [["a cat", "a dog"]]).value    # f32[1, 2]
 
@@ -36,7 +36,8 @@ _GIVE_TOKENS = (
 class Written:
     """A caption that the model wrote, token by token without EOS; see `objectives.base.Caption`.
 
-    `texts` are what the tokens add to the text. `attention` f32[L, P]: where in the image each looked.
+    `texts` are what the tokens add to the text. `attention` f32[L, P]: where in the image each looked, of no patch
+    where that was not asked for; so is the `score` None, and its kind "".
     """
 
     text: str
@@ -44,8 +45,8 @@ class Written:
     steps: np.ndarray
     log_probs: np.ndarray
     attention: np.ndarray
-    score: float  # by the first of the model's scorers
-    standard_error: float
+    score: float | None  # by the first of the model's scorers
+    standard_error: float | None
     kind: str
 
     @property
@@ -63,10 +64,6 @@ class Model(Encoder):
         """The names of the ways to score."""
         return tuple(self.loaded.objective.scorers)
 
-    def encode(self, images: Sequence[Image]) -> dict[str, np.ndarray]:
-        """Returns `pooled` f32[B, D], `tokens` f32[B, N, D], and `blocks` f32[B, depth, N, D], those of every layer."""
-        return self._run(_encode, images)
-
     def caption(
         self,
         images: Sequence[Image],
@@ -74,12 +71,16 @@ class Model(Encoder):
         *,
         tokens: int | None = None,
         seed: int = 0,
+        with_attention: bool = False,
+        with_score: bool = False,
     ) -> list[Written]:
         """Writes a caption for each image, of so many `tokens` with EOS where that is given.
 
-        Raises ConfigError for a model without a decoder, and for settings that it cannot use.
+        Attention and score, which cost as much as the caption and more, are found where they are asked for. Raises
+        ConfigError for a model without a decoder, and for settings that it cannot use.
         """
-        results = self.stream_captions(images, settings, tokens=tokens, seed=seed)
+        more = {"with_attention": with_attention, "with_score": with_score}
+        results = self.stream_captions(images, settings, tokens=tokens, seed=seed, **more)
         return [written for batch in results for written in batch]
 
     def stream_captions(
@@ -89,6 +90,8 @@ class Model(Encoder):
         *,
         tokens: int | None = None,
         seed: int = 0,
+        with_attention: bool = False,
+        with_score: bool = False,
         on_fault: OnFault = raising,
     ) -> Iterator[list[Written]]:
         """As `caption`, a batch after the other; `on_fault` as in `batching.stream`."""
@@ -109,9 +112,11 @@ class Model(Encoder):
         decoding.check(settings, section)
         if tokens is None:
             decoding.check_length(settings, section, _GIVE_TOKENS)
-        write = functools.partial(_caption, settings=settings, tokens=tokens)
+        write = functools.partial(
+            _caption, settings=settings, tokens=tokens, with_attention=with_attention, with_score=with_score
+        )
         for found, score in self._batches(write, images, seed, on_fault=on_fault):
-            captions = (jax.tree.map(lambda rows, row=row: rows[row], found) for row in range(len(score.value)))
+            captions = (jax.tree.map(lambda rows, row=row: rows[row], found) for row in range(len(found["tokens"])))
             yield [self._written(caption, score, row) for row, caption in enumerate(captions)]
 
     def score(
@@ -136,7 +141,7 @@ class Model(Encoder):
         score = self._run(functools.partial(_score, scorer=scorer), images, seed, padded)
         return _replicates_at(score, 1, 0)
 
-    def _written(self, found: Mapping[str, np.ndarray], score: Score, row: int) -> Written:
+    def _written(self, found: Mapping[str, np.ndarray], score: Score | None, row: int) -> Written:
         decode, ids = self.loaded.tokenizer.decode, found["tokens"].tolist()
         length = ids.index(EOS_ID)
         return Written(
@@ -145,9 +150,9 @@ class Model(Encoder):
             steps=found["step"][:length],
             log_probs=found["log_prob"][:length],
             attention=found["attention"][:length],
-            score=float(score.value[row, 0]),
-            standard_error=float(score.standard_error[row, 0]),
-            kind=score.kind,
+            score=score and float(score.value[row, 0]),
+            standard_error=score and float(score.standard_error[row, 0]),
+            kind=score.kind if score else "",
         )
 
 
@@ -166,13 +171,7 @@ def _check_captions(captions: Sequence[Sequence[str]], images: int) -> None:
             raise ValueError(f"a caption is a text, not {caption!r}")
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encode(objective: Objective, params: Params, batch: Features, key: jax.Array) -> dict[str, jax.Array]:
-    features = objective.encode(params, batch["image"])
-    return {"pooled": features["pooled"], "tokens": features["tokens"], "blocks": features["blocks"].swapaxes(0, 1)}
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("settings", "tokens"))
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("settings", "tokens", "with_attention", "with_score"))
 def _caption(
     objective: Objective,
     params: Params,
@@ -180,16 +179,20 @@ def _caption(
     key: jax.Array,
     settings: sections.Decoding,
     tokens: int | None,
-) -> tuple[dict[str, jax.Array], Score]:
+    with_attention: bool,
+    with_score: bool,
+) -> tuple[dict[str, jax.Array], Score | None]:
     features = objective.encode(params, batch["image"])
     length = None if tokens is None else jnp.full(len(batch["image"]), tokens)
     caption = objective.generate(params, features, key, settings, length=length)
-    attention = objective.attention(params, features, caption)
+    unasked = jnp.zeros((*caption.tokens.shape, 0))
+    attention = objective.attention(params, features, caption) if with_attention else unasked
+    written = {"tokens": caption.tokens, "log_prob": caption.log_prob, "step": caption.step, "attention": attention}
+    if not with_score:
+        return written, None
     text = {"text": caption.tokens[:, None], "length": lengths(caption.tokens)[:, None]}
     score = next(iter(objective.scorers.values()))(params, features, text, jax.random.fold_in(key, 1))
-    score = _replicates_at(score, 0, 1)
-    written = {"tokens": caption.tokens, "log_prob": caption.log_prob, "step": caption.step, "attention": attention}
-    return written, score
+    return written, _replicates_at(score, 0, 1)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="scorer")

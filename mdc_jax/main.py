@@ -36,8 +36,7 @@ def main(_: list[str]) -> None:
     if _DRY_COMPILE.value:
         plan = dry_compile.plan(config, _DRY_COMPILE.value)
         if _OUT.value:
-            settings = [argument for argument in sys.argv[1:] if not argument.startswith("--out")]
-            dry_report.write(epath.Path(_OUT.value), plan, shlex.join(settings))
+            dry_report.write(epath.Path(_OUT.value), plan, shlex.join(command.without("out", sys.argv[1:])))
         print(dry_report.text(plan))
         return
     if _WORKDIR.value is None:

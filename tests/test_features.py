@@ -40,7 +40,7 @@ def test_layers_are_those_of_the_network(encoder, images):
 def test_a_model_is_an_encoder(encoder, images):
     model = inference.load(CHECKPOINT, batch_size=8)
     np.testing.assert_array_equal(model(images, "tokens"), encoder(images, "tokens"))
-    np.testing.assert_array_equal(model.encode(images)["pooled"], encoder(images))
+    np.testing.assert_array_equal(model(images), encoder(images))
 
 
 def test_a_size_is_compiled_once(encoder, images):

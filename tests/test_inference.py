@@ -38,21 +38,19 @@ def test_images_of_any_form_have_the_same_features(model, images, tmp_path):
         str(tmp_path / "image.png"),
         (tmp_path / "image.png").read_bytes(),
     ]
-    features = model.encode(forms)
-    np.testing.assert_array_equal(features["pooled"], np.repeat(features["pooled"][:1], len(forms), axis=0))
-    assert features["tokens"].shape[0] == features["blocks"].shape[0] == len(forms)
+    tokens = model(forms, "tokens")
+    np.testing.assert_array_equal(tokens, np.repeat(tokens[:1], len(forms), axis=0))
 
 
 def test_pictures_of_any_mode_are_taken(model, images):
     picture = PIL.Image.fromarray(images[0])
-    features = model.encode([picture.convert(mode) for mode in ("L", "P", "RGBA", "CMYK", "HSV")])
-    assert np.isfinite(features["pooled"]).all()
+    assert np.isfinite(model([picture.convert(mode) for mode in ("L", "P", "RGBA", "CMYK", "HSV")])).all()
 
 
 def test_batches_do_not_change_what_is_found(model, images):
-    together = model.encode(images)["pooled"]
+    together = model(images)
     assert len(together) == 11
-    np.testing.assert_allclose(model.encode(images[9:])["pooled"], together[9:], atol=1e-5)
+    np.testing.assert_allclose(model(images[9:]), together[9:], atol=1e-5)
     captions = [[f"a red circle {i}", "two in all"] for i in range(11)]
     score = model.score(images, captions, "one_pass")
     assert score.value.shape == (11, 2) and score.kind == "heuristic"
@@ -81,9 +79,10 @@ def test_captions_may_be_in_any_list_and_are_read_to_their_end(model, images):
 
 
 def test_a_caption_is_the_sum_of_what_its_tokens_add(model, images):
-    written = model.caption(images[:3], tokens=6)
+    written = model.caption(images[:3], tokens=6, with_attention=True, with_score=True)
     assert len(written) == 3
-    for caption in written:
+    for caption, plain in zip(written, model.caption(images[:3], tokens=6), strict=True):
+        assert plain.text == caption.text and plain.score is None and plain.attention.shape == (5, 0)
         assert "".join(caption.texts).strip() == caption.text
         assert len(caption.texts) == len(caption.steps) == len(caption.log_probs) == len(caption.attention) == 5
         assert sorted(caption.steps) == list(range(5))
@@ -126,9 +125,9 @@ def test_a_model_that_only_compares_writes_no_captions(model, section):
 def test_what_cannot_be_done_is_said(model, images, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"nonsense")
     with pytest.raises(BadImage):
-        model.encode([tmp_path / "bad.png"])
+        model([tmp_path / "bad.png"])
     with pytest.raises(ValueError, match="no image"):
-        model.encode([])
+        model([])
     with pytest.raises(ConfigError, match="tokens=99: the model writes 2 to"):
         model.caption(images[:1], tokens=99)
     with pytest.raises(ConfigError, match="beams"):
@@ -150,7 +149,7 @@ def test_what_cannot_be_done_is_said(model, images, tmp_path):
     with pytest.raises(ValueError, match=r"images have \[0\] captions"):
         model.score(images[:1], [[]])
     with pytest.raises(ValueError, match="give a list of images"):
-        model.encode(images[0])
+        model(images[0])
     with pytest.raises(ValueError, match=r"a caption has \d+ tokens, and the model reads"):
         model.score(images[:1], [["a red circle " * 50]])
     for wrong in (None, 3, {"a": 1}, [None], [3]):
@@ -160,9 +159,9 @@ def test_what_cannot_be_done_is_said(model, images, tmp_path):
         model.score(images[:1], [[b"a"]])
     for wrong in ({"a": images[0]}, {1, 2}, iter(images)):
         with pytest.raises(ValueError, match="give a list of images"):
-            model.encode(wrong)
+            model(wrong)
     with pytest.raises(BadImage, match="its size is 0 x 5"):
-        model.encode([PIL.Image.new("RGB", (0, 5))])
+        model([PIL.Image.new("RGB", (0, 5))])
     for seed in (-1, 2**32, 1.5):
         with pytest.raises(ConfigError, match=r"seed=.*: give a whole number"):
             model.caption(images[:1], seed=seed)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from mdc_jax.config import sections
 from mdc_jax.decoding import sampling
-from mdc_jax.ops import row_chunks
+from mdc_jax.ops import ranks, row_chunks
 
 
 @functools.partial(
@@ -67,7 +67,7 @@ def fill(
 
         hidden = predict(canvas.tokens)
         if _needs_no_logits(settings):
-            chosen = _first(jax.random.uniform(order_key, masked.shape), canvas.masked, count)
+            chosen = ranks.first(jax.random.uniform(order_key, masked.shape), canvas.masked, count)
             found = _predictions(logits, hidden, chosen, token_key, settings)
         else:
             found = _predictions(logits, hidden, canvas.masked, token_key, settings)
@@ -124,26 +124,11 @@ def _chosen(
     """The positions that this step reveals, bool[B, L]; `count` i32[B] of them unless their certainty decides."""
     priority = jax.random.uniform(key, masked.shape) if settings.order == "random" else found[settings.order]
     if settings.threshold:
-        return _first(priority, masked, jnp.ones_like(count)) | (masked & (found["confidence"] > settings.threshold))
+        sure = masked & (found["confidence"] > settings.threshold)
+        return sure | ranks.first(priority, masked, jnp.ones_like(count))
     if settings.entropy_bound:
         count = _bounded(-found["entropy"], priority, masked, settings.entropy_bound)
-    return _first(priority, masked, count)
-
-
-def _first(priority: jax.Array, masked: jax.Array, count: jax.Array) -> jax.Array:
-    """The `count` i32[B] masked positions of highest priority f32[B, L], bool[B, L]; of equals, the first."""
-    return masked & (_rank(priority, masked) < count[:, None])
-
-
-def _rank(priority: jax.Array, masked: jax.Array) -> jax.Array:
-    """How many positions come before each, i32[B, L]: masked ones do, by priority, of equals the first.
-
-    NaN is lowest, so that every step reveals something. L^2 comparisons of short texts are one kernel, a sort is many.
-    """
-    priority = jnp.where(masked, jnp.nan_to_num(priority, nan=jnp.finfo(priority.dtype).min), -jnp.inf)
-    own, other = priority[:, :, None], priority[:, None, :]
-    earlier = jnp.tri(priority.shape[-1], k=-1, dtype=bool)[None]  # [.., own, other]
-    return jnp.sum((other > own) | ((other == own) & earlier), axis=-1)
+    return ranks.first(priority, masked, count)
 
 
 def _bounded(entropy: jax.Array, priority: jax.Array, masked: jax.Array, bound: float) -> jax.Array:
@@ -152,7 +137,7 @@ def _bounded(entropy: jax.Array, priority: jax.Array, masked: jax.Array, bound: 
     That sum bounds how far independent draws are from their joint distribution (arXiv 2505.24857,
     section 3); it only grows with their number, and is 0 for one. Returns i32[B].
     """
-    order = jnp.argsort(_rank(priority, masked), axis=-1)
+    order = jnp.argsort(ranks.rank(priority, masked), axis=-1)
     entropy = jnp.take_along_axis(jnp.where(masked, entropy, jnp.inf), order, axis=-1)
     excess = jnp.cumsum(entropy, axis=-1) - jax.lax.cummax(entropy, axis=1)
     return jnp.maximum(jnp.sum(jnp.where(jnp.isfinite(entropy), excess, jnp.inf) <= bound, axis=-1), 1)
@@ -168,7 +153,7 @@ def _masked_again(key: jax.Array, set_: jax.Array, room: jax.Array, share: float
         return jnp.zeros_like(set_)
     round_key, order_key = jax.random.split(key)
     wanted = jnp.floor(share * set_.sum(-1) + jax.random.uniform(round_key, room.shape)).astype(jnp.int32)
-    return _first(jax.random.uniform(order_key, set_.shape), set_, jnp.minimum(wanted, room))
+    return ranks.first(jax.random.uniform(order_key, set_.shape), set_, jnp.minimum(wanted, room))
 
 
 def _mask_again(canvas: Canvas, again: jax.Array, start: jax.Array) -> Canvas:

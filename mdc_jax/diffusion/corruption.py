@@ -8,6 +8,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from mdc_jax.ops import ranks
+
 Masks = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]  # see `bernoulli`
 
 
@@ -20,12 +22,6 @@ def low_discrepancy_times(key: jax.Array, batch: int, draws: int) -> jax.Array:
     strata = jnp.arange(draws)[None] * batch + jnp.arange(batch)[:, None]
     times = jax.random.uniform(key) + strata.astype(jnp.float32) / (batch * draws)
     return jnp.where(times >= 1, times - 1, times)
-
-
-def subset(noise: jax.Array, maskable: jax.Array, size: jax.Array) -> jax.Array:
-    """Chooses the `size` i32[...] of the `maskable` tokens bool[..., L] with the lowest noise f32[..., L] in [0, 1)."""
-    rank = jnp.argsort(jnp.argsort(jnp.where(maskable, noise, 2.0), axis=-1), axis=-1)
-    return maskable & (rank < size[..., None])
 
 
 def bernoulli(key: jax.Array, maskable: jax.Array, ratio: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -50,7 +46,8 @@ def size_biased(key: jax.Array, maskable: jax.Array, ratio: jax.Array) -> tuple[
     """
     choice_key, bernoulli_key = jax.random.split(key)
     masked, _ = bernoulli(bernoulli_key, maskable, ratio)
-    masked |= subset(jax.random.uniform(choice_key, maskable.shape), maskable, jnp.ones(ratio.shape, jnp.int32))
+    lowest = jnp.where(maskable, jax.random.uniform(choice_key, maskable.shape), 2.0).argmin(-1)
+    masked |= maskable & jax.nn.one_hot(lowest, maskable.shape[-1], dtype=bool)
     return masked, _inverse_share(maskable, masked)
 
 
@@ -63,7 +60,7 @@ def stratified(key: jax.Array, maskable: jax.Array, ratio: jax.Array) -> tuple[j
     """
     total = maskable.sum(-1)
     size = jnp.minimum(1 + jnp.floor(total * ratio).astype(jnp.int32), total)
-    masked = subset(jax.random.uniform(key, maskable.shape), maskable, size)
+    masked = ranks.first(-jax.random.uniform(key, maskable.shape), maskable, size)
     return masked, _inverse_share(maskable, masked)
 
 

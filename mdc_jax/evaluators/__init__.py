@@ -86,4 +86,4 @@ def summary(values: Mapping[str, float], out: epath.Path, names: Sequence[str]) 
     files = [path for name in names for path in _shown(out / name)]
     texts = [path.read_text().rstrip() for path in files if path.suffix == ".md"]
     pictures = [f"picture: {path}" for path in files if path.suffix != ".md"]
-    return "\n\n".join("\n".join(part) for part in (lines, ["\n\n".join(texts)], pictures) if part)
+    return "\n\n".join(filter(None, ("\n".join(lines), *texts, "\n".join(pictures))))

@@ -86,11 +86,13 @@ def _init(key: jax.Array, x: jax.Array, *, module: AttentivePooling) -> tuple[An
 def _step(
     params: Any, state: Any, x: jax.Array, y: jax.Array, rate: jax.Array, *, module: AttentivePooling, kind: str
 ) -> tuple[Any, Any]:
-    grads = jax.grad(lambda params: mean_loss(module.apply(params, x), y, kind))(params)
+    with jax.default_matmul_precision("highest"):  # as other probes are fitted
+        grads = jax.grad(lambda params: mean_loss(module.apply(params, x), y, kind))(params)
     updates, state = _optimizer().update(grads, state, params)
     return jax.tree.map(lambda value, update: value - rate * update, params, updates), state
 
 
 @functools.partial(jax.jit, static_argnames="module")
 def _apply(params: Any, x: jax.Array, *, module: AttentivePooling) -> jax.Array:
-    return module.apply(params, x)
+    with jax.default_matmul_precision("highest"):
+        return module.apply(params, x)

@@ -114,7 +114,8 @@ def _step(
         labels = jnp.broadcast_to(y[:, None], (len(y), heads, *y.shape[1:]))
         return mean_loss(logits, labels, kind).sum()  # the gradient of one head does not see another
 
-    update, state = _transform(optimizer).update(jax.grad(loss)(theta), state)
+    with jax.default_matmul_precision("highest"):  # as `logistic` fits: rows of one table are on equal terms
+        update, state = _transform(optimizer).update(jax.grad(loss)(theta), state)
     return theta - rate_H[None, :, None] * (update + decay_H[None, :, None] * theta), state
 
 

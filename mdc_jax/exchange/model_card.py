@@ -15,7 +15,7 @@ from mdc_jax.report import evaluations
 from mdc_jax.training import checkpoint
 
 _USE = {
-    "mdc_jax": 'import mdc_jax\n\nmodel = mdc_jax.load("{folder}")\nfeatures = model.encode(["cat.png"])["pooled"]',
+    "mdc_jax": 'import mdc_jax\n\nmodel = mdc_jax.load("{folder}")\nfeatures = model(["cat.png"])',
     "timm": (
         "import timm\n\n"
         'model = timm.create_model("local-dir:{folder}", pretrained=True).eval()\n'

@@ -88,8 +88,9 @@ class Objective(abc.ABC):
         if micro_batches == 1:
             return of(corrupted)
         pieces = cut_up(corrupted, micro_batches)
-        first, rest = jax.tree.map(lambda x: x[0], pieces), jax.tree.map(lambda x: x[1:], pieces)
-        total, _ = jax.lax.scan(lambda total, piece: (jax.tree.map(jnp.add, total, of(piece)), None), of(first), rest)
+        shapes = jax.eval_shape(of, jax.tree.map(lambda x: x[0], pieces))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        total, _ = jax.lax.scan(lambda total, piece: (jax.tree.map(jnp.add, total, of(piece)), None), zeros, pieces)
         return total
 
     @abc.abstractmethod

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdc_jax.diffusion import corruption
+from mdc_jax.ops import ranks
 from mdc_jax.scoring.score import Score, of_replicates
 
 
@@ -108,7 +108,7 @@ def _losses(
         masked_tokens = jnp.minimum(1 + (quantile[:, None, None] >= law).sum(-1), total)
         noise = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, number), (1, 2 * size)))(keys)
         noise = jnp.take_along_axis(jnp.broadcast_to(noise, (*total.shape, 2 * size)), positions, axis=-1)
-        masked = corruption.subset(noise, maskable, masked_tokens)
+        masked = ranks.first(-noise, maskable, masked_tokens)
         return total / jnp.maximum(masked_tokens, 1) * nll(masked).sum(-1)
 
     draws = replicates * samples

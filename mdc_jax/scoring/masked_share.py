@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from mdc_jax.diffusion import corruption
+from mdc_jax.ops import ranks
 
 
 def by_masked_share(
@@ -31,7 +31,7 @@ def by_masked_share(
     def draw(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         share, key = inputs
         size = jnp.minimum(1 + jnp.floor(share[:, None] * total).astype(jnp.int32), total)
-        return nll(corruption.subset(jax.random.uniform(key, maskable.shape), maskable, size)).sum(-1), size
+        return nll(ranks.first(-jax.random.uniform(key, maskable.shape), maskable, size)).sum(-1), size
 
     nats, sizes = jax.lax.map(draw, (shares, jax.random.split(noise_key, draws)))
     return jnp.moveaxis(nats, 0, -1), jnp.moveaxis(sizes, 0, -1)

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -76,9 +77,9 @@ class TrainLog:
             self._report(step)
 
     def _report(self, step: int) -> None:
-        mean = divided_by_shares(
-            {name: sum(entry[name] for entry in self._window) / len(self._window) for name in self._window[0]}
-        )
+        # The first entries may be those of a start by another version, which had other metrics.
+        names = [name for name in self._window[-1] if all(name in entry for entry in self._window)]
+        mean = divided_by_shares({name: statistics.fmean(entry[name] for entry in self._window) for name in names})
         self._train_loss = mean["loss"]
         if mean["grad_norm"] == 0:
             self._terminal.say(

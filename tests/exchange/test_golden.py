@@ -208,8 +208,8 @@ def test_a_path_that_is_nothing_of_theirs(tmp_path: pathlib.Path) -> None:
 def test_an_encoder_alone_is_loaded_and_encodes() -> None:
     model = mdc_jax.load(GOLDEN / "transformers_vit", batch_size=8)
     expected = np.load(GOLDEN / "transformers_vit" / "expected.npz", allow_pickle=False)
-    found = model.encode(list(expected["pixels_12"]))
-    np.testing.assert_allclose(found["tokens"], expected["tokens_12"], atol=1e-4)
+    found = model(list(expected["pixels_12"]), "tokens")
+    np.testing.assert_allclose(found, expected["tokens_12"], atol=1e-4)
     with pytest.raises(ConfigError, match="no decoder: it is an image encoder alone and writes no captions"):
         model.caption([expected["pixels_12"][0]])
     with pytest.raises(ConfigError, match="knows no captions"):

@@ -38,9 +38,9 @@ def test_an_export_is_the_run_bit_for_bit(loaded: checkpoint.Loaded, exported: p
 
 
 def test_an_export_is_loaded_like_a_run(exported: pathlib.Path) -> None:
-    features = mdc_jax.load(exported, batch_size=8).encode([np.zeros((48, 48, 3), np.uint8)])
+    features = mdc_jax.load(exported, batch_size=8)([np.zeros((48, 48, 3), np.uint8)])
     # Written when the checkpoint was.
-    np.testing.assert_allclose(features["pooled"][0, :4], np.load(RUN / "pooled.npy"), atol=1e-4)
+    np.testing.assert_allclose(features[0, :4], np.load(RUN / "pooled.npy"), atol=1e-4)
 
 
 def test_an_export_of_an_export_is_the_same_file(exported: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from mdc_jax.config import sections
 from mdc_jax.models import text_encoder
+from mdc_jax.objectives import contrastive
 from mdc_jax.objectives.base import TokenCounts
 from tests.objectives import tiny
 
@@ -146,3 +147,11 @@ def test_flops_contain_the_text_tower_once():
     encoder = captioner.flops()["forward"] - captioner._text_flops(TokenCounts(), training=False)
     assert objective.flops() == objective.flops(captions_per_image=3)
     assert objective.flops()["forward"] == encoder + text
+
+
+def test_equal_texts_have_the_same_number_and_no_others():
+    rng = np.random.default_rng(0)
+    text = rng.integers(0, 3, (200, 4)).astype(np.int32)  # 81 texts
+    numbers = np.asarray(jax.jit(contrastive.equal_rows)(text))
+    same = (text[:, None] == text[None]).all(-1)
+    np.testing.assert_array_equal(numbers[:, None] == numbers[None], same)

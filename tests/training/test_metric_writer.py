@@ -3,11 +3,13 @@
 import json
 import math
 import pathlib
+import struct
 import sys
 from unittest import mock
 
 import pytest
 from etils import epath
+from tensorboardX.proto.event_pb2 import Event
 
 from mdc_jax.config import ConfigError
 from mdc_jax.report.metrics_file import METRICS_FILE, read
@@ -32,7 +34,13 @@ def test_a_resume_writes_the_lines_beyond_its_checkpoint_anew(tmp_path: pathlib.
 
 def test_tensorboard_has_what_the_json_lines_have(tmp_path: pathlib.Path) -> None:
     write(epath.Path(tmp_path), 0, [1, 2])
-    assert list((tmp_path / "tensorboard").glob("events.*"))
+    (file,) = (tmp_path / "tensorboard").glob("events.*")
+    records, found = file.read_bytes(), []
+    while records:  # each is its length, a checksum, an event and a checksum
+        (length,) = struct.unpack("<Q", records[:8])
+        event, records = Event.FromString(records[12 : 12 + length]), records[16 + length :]
+        found += [{"step": event.step, value.tag: value.simple_value} for value in event.summary.value]
+    assert found == read(epath.Path(tmp_path))
 
 
 def test_values_that_json_does_not_know(tmp_path: pathlib.Path) -> None:

@@ -45,6 +45,18 @@ def metrics(loss: float, **more: float) -> dict:
     return {name: jnp.float32(value) for name, value in {"loss": loss, **others}.items()}
 
 
+def test_metrics_of_another_version_do_not_stop_a_resume() -> None:
+    recorder = Recorder()
+    log = make(recorder)
+    log.pend(1, metrics(1.0, gone=2.0), 0.0)
+    log.read_pending()
+    resumed = make(recorder, log.meta())
+    resumed.pend(2, metrics(3.0, new=4.0), 0.0)
+    resumed.read_pending()
+    ((_, line),) = recorder.lines
+    assert line["train/loss"] == 2.0 and not {"train/gone", "train/new"} & line.keys()
+
+
 def test_a_report_is_the_mean_since_the_last_one_also_across_a_resume() -> None:
     recorder = Recorder()
     log = make(recorder)
