@@ -44,6 +44,7 @@ def main(arguments: Sequence[str]) -> None:
         with command.writing("workdir", options.workdir):
             copied = merge.merge([pathlib.Path(folder) for folder in sources], pathlib.Path(workdir))
         print("\n".join(f"copied {folder}" for folder in copied))
+    distributed.refuse_part_of_slice()
     compilation_cache.enable()
     said = {
         "config": config_flags.get_config_filename(flag),

@@ -10,7 +10,7 @@ from etils import epath
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.exchange import big_vision, own, released, timm, transformers, trees
 from mdc_jax.objectives.image_encoder import ImageEncoder
-from mdc_jax.training import checkpoint, sharding
+from mdc_jax.training import checkpoint, distributed, sharding
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -19,8 +19,9 @@ def load(path: epath.PathLike, *, step: int | None = None, mesh: jax.sharding.Me
     """Loads a run, at its latest checkpoint or that of `step`, an export, or a released encoder, on any devices.
 
     An encoder comes without a tokenizer (None), at step 0, and encodes only. Raises ConfigError where there is nothing
-    of these, or it cannot be read.
+    of these, or it cannot be read, and on one machine of a TPU slice.
     """
+    distributed.refuse_part_of_slice()
     folder = epath.Path(path)
     exported = _is_export(folder)
     encoder = None if exported else read_encoder(folder)

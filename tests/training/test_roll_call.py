@@ -6,10 +6,12 @@ import socket
 import time
 from concurrent import futures
 
+import jax
 import pytest
 from jax._src.clusters import cloud_tpu_cluster
 
 from mdc_jax.config import ConfigError
+from mdc_jax.exchange import loading
 from mdc_jax.training import distributed, roll_call
 from tests import commands
 
@@ -111,6 +113,14 @@ def test_one_machine_of_a_slice_alone_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cloud_tpu_cluster.GkeTpuCluster, "_get_num_slices", staticmethod(lambda: 1))
     with pytest.raises(ConfigError, match=r"one of the 4 machines .* --coordinator=auto.* --worker=all"):
         distributed.initialize("", 1, 0)
+    platforms = jax.config.jax_platforms
+    distributed.refuse_part_of_slice()  # these tests run on CPUs
+    try:
+        jax.config.update("jax_platforms", None)
+        with pytest.raises(ConfigError, match=r"one of the 4 machines .*: do this on a single machine"):
+            loading.load("/nowhere")
+    finally:
+        jax.config.update("jax_platforms", platforms)
     for name, value in (("TPU_WORKER_HOSTNAMES", "localhost"), ("TPU_PROCESS_BOUNDS", "1,1,1")):
         monkeypatch.setenv(name, value)
         distributed.initialize("", 1, 0)
