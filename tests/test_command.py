@@ -131,3 +131,14 @@ def test_a_terminal_without_a_character_shows_another():
     ascii_alone = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", PRINTS], env=ascii_alone, capture_output=True, text=True, check=True)
     assert done.stdout == "?" * 100_000 + "\n"
+
+
+def test_a_command_line_without_a_flag_has_neither_form_of_it():
+    given = ["--config=a.py", "--out", "plan.csv", "--dry_compile=cpu:2", "--out=b.csv", "--output=c"]
+    assert command.without("out", given) == ["--config=a.py", "--dry_compile=cpu:2", "--output=c"]
+    assert not command.without("out", ["--out"])
+
+
+def test_a_package_without_the_configs_says_where_they_are(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "_CONFIGS", tmp_path / "configs")
+    assert "configs/ is in the repository" in command.describe_configs()

@@ -77,7 +77,7 @@ def _learning_rates(findings: Findings) -> Table:
             score = choice["grid"].get(rate, "")
             text = "diverged" if score is None else f"{score:.4f}" if score != "" else ""
             cells.append(f"{text} (taken)" if float(rate) == choice["chosen"] else text)
-        at_edge = "the best is the last that was tried" if choice["at_edge"] else ""
+        at_edge = "the best is at the edge of what was tried" if choice["at_edge"] else ""
         rows.append([name, *cells, " ".join(map(str, choice["seeds"])), at_edge])
     caption = "Learning rates: the mean probe of the validation split, of seeds that are not reported."
     return Table("learning_rates", caption, ["", *rates, "seeds", ""], rows)

@@ -5,7 +5,6 @@ one image with two captions or more, of which the first is true.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,19 +31,13 @@ class Choice:
         if np.ptp(self.right_N) == 0:  # a bootstrap has nothing to draw from
             others = 1 - _TAIL ** (1 / count)
             return mean, mean - mean * others, mean + (1 - mean) * others
-        means_R = self.right_N @ _weights(count)[:, 1:] / count
+        means_R = self.right_N @ metrics.once_and_resampled(count)[:, 1:] / count
         return mean, *metrics.interval(means_R)
 
     def macro(self, groups: Sequence[str]) -> tuple[float, float, float]:
         """The mean over groups of the mean over their foils, and its 95% interval by bootstrap over the foils."""
-        values_R = metrics.mean_of_groups(self.right_N, np.array(groups), _weights(len(groups)))
+        values_R = metrics.mean_of_groups(self.right_N, np.array(groups), metrics.once_and_resampled(len(groups)))
         return float(values_R[0]), *metrics.interval(values_R[1:])
-
-
-@functools.lru_cache(maxsize=4)
-def _weights(n: int) -> np.ndarray:
-    """The same f32[n, R] for all that is counted of the same foils: hundreds of numbers."""
-    return metrics.once_and_resampled(n)
 
 
 def choices(scores_NxSxC: np.ndarray) -> dict[str, Choice]:

@@ -6,6 +6,8 @@ often an example was drawn. Ones give the metric itself.
 Shapes: N examples, R resamples, K names or classes.
 """
 
+import functools
+
 import numpy as np
 
 
@@ -15,6 +17,7 @@ def resamples(n: int, count: int = 1000, seed: int = 0) -> np.ndarray:
     return rng.multinomial(n, np.full(n, 1 / n), size=count).T.astype(np.float32)
 
 
+@functools.lru_cache(maxsize=4)  # hundreds of numbers are of the same examples
 def once_and_resampled(n: int, count: int = 1000) -> np.ndarray:
     """Weights f32[n, 1 + count]: every example once, for the value itself, then `resamples`."""
     return np.concatenate([np.ones((n, 1), np.float32), resamples(n, count)], axis=1)

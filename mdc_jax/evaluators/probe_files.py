@@ -52,7 +52,7 @@ def write(
     for line in lines:
         if line["at_edge"] and line["metric"] == tasks[line["family"]].metric:
             where = f"{line['family']} on {probe_tables.row_label(line)}"
-            note = f"{where}: the best setting ({line['chosen']}) is the last that was tried"
+            note = f"{where}: the best setting ({line['chosen']}) is at the edge of what was tried"
             logging.warning("linear probe: %s", note)
             text += f"\n{note}.\n"
     (subject.out / "probe.md").write_text(text)

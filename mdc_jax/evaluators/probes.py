@@ -7,7 +7,6 @@ Shapes: N examples of a split, D features, K names or classes, R bootstrap resam
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -156,7 +155,7 @@ def attempt(
 
 def read(tried: Attempt, task: Task) -> Result:
     """Holds what was chosen against the labels of the test split."""
-    measured = _measure(task, tried.logits, "test", _weights(len(tried.logits)))
+    measured = _measure(task, tried.logits, "test", metrics.once_and_resampled(len(tried.logits), RESAMPLES))
     predicted = tried.logits.argmax(1) if task.kind == "class" else tried.logits
     return Result(measured, (tried.settings,), (tried.trials,), tried.at_edge, tried.refit, predicted)
 
@@ -178,7 +177,7 @@ def _labelled(features: Split, task: Task, splits: tuple[str, ...], seed: int) -
 
 def chance(task: Task) -> Result:
     """What no feature at all gives: the most frequent class, or a coin."""
-    labels, weights = task.labels["test"], _weights(len(task.labels["test"]))
+    labels, weights = task.labels["test"], metrics.once_and_resampled(len(task.labels["test"]), RESAMPLES)
     if task.kind == "presence":
         half = np.full(weights.shape[1], 0.5)
         return Result({"auc": half, "balanced_accuracy": half})
@@ -216,9 +215,3 @@ def likelier(task: Task, logits_NxK: np.ndarray) -> np.ndarray:
     """Which names are likelier than they were in training, bool[N, K]: what balanced accuracy asks."""
     share_K = task.labels["train"].mean(0)
     return logits_NxK > np.log(share_K / (1 - share_K))[None]
-
-
-@functools.lru_cache(maxsize=4)
-def _weights(n: int) -> np.ndarray:
-    """All examples once, then the resamples: the same for every row of a table."""
-    return metrics.once_and_resampled(n, RESAMPLES)

@@ -8,7 +8,7 @@ import jax
 from etils import epath
 
 from mdc_jax.config import ConfigError, parse, sections
-from mdc_jax.exchange import big_vision, own, released, timm, transformers, trees
+from mdc_jax.exchange import big_vision, own, released, timm, transformers
 from mdc_jax.objectives.image_encoder import ImageEncoder
 from mdc_jax.training import checkpoint, distributed, sharding
 
@@ -74,9 +74,7 @@ def _alone(encoder: released.Encoder, path: epath.PathLike, mesh: jax.sharding.M
     mesh = mesh or sharding.make_mesh(sections.Mesh())
     objective = ImageEncoder(model=model, image=encoder.image, split=sharding.split(mesh))
     leaves = {f"encoder/{name}": leaf for name, leaf in encoder.leaves.items()}
-    abstract = jax.eval_shape(objective.init, jax.random.key(0))
-    own.check_same(path, leaves, trees.flat(abstract))
-    params = jax.tree.map(trees.placed, trees.nested(leaves), sharding.shardings(abstract, mesh))
+    params = own.placed(path, leaves, objective, mesh)
     return checkpoint.Loaded(config, objective, params, None, mesh, 0, {})
 
 

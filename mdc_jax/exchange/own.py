@@ -15,6 +15,7 @@ from etils import epath
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.exchange import safetensors, trees
 from mdc_jax.models import vit
+from mdc_jax.objectives.base import Objective, Params
 from mdc_jax.objectives.sizes import encoder_sizes
 from mdc_jax.training import build, checkpoint, sharding
 
@@ -55,11 +56,17 @@ def load(folder: epath.Path, mesh: jax.sharding.Mesh | None = None) -> checkpoin
     tokenizer = checkpoint.load_tokenizer(folder, meta["tokenizer"])
     mesh = mesh or sharding.make_mesh(sections.Mesh())
     objective = build.objective(config, tokenizer.vocab_size, mesh, tokenizer.word_starts)
-    abstract = jax.eval_shape(objective.init, jax.random.key(0))
-    tensors = safetensors.read(folder / WEIGHTS)
-    check_same(folder, tensors, trees.flat(abstract))
-    params = jax.tree.map(trees.placed, trees.nested(tensors), sharding.shardings(abstract, mesh))
+    params = placed(folder, safetensors.read(folder / WEIGHTS), objective, mesh)
     return checkpoint.Loaded(config, objective, params, tokenizer, mesh, meta["step"], meta)
+
+
+def placed(
+    path: epath.PathLike, leaves: Mapping[str, np.ndarray], objective: Objective, mesh: jax.sharding.Mesh
+) -> Params:
+    """Parameters by name, as they were read from a path, on the devices; raises ConfigError where they do not fit."""
+    abstract = jax.eval_shape(objective.init, jax.random.key(0))
+    check_same(path, leaves, trees.flat(abstract))
+    return jax.tree.map(trees.placed, trees.nested(leaves), sharding.shardings(abstract, mesh))
 
 
 def encoder_leaves(loaded: checkpoint.Loaded) -> dict[str, np.ndarray]:

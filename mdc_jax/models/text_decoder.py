@@ -39,15 +39,11 @@ class Block(nn.Module):
         return x, self.cross_attention.project(memory)
 
     def read(self, x: jax.Array, image: layers.KeysValues, mask: jax.Array | None) -> tuple[jax.Array, None]:
-        x = layers.split_rows(x, self.rows)
-        # Each text looks at itself.
-        y = _texts_apart(self.self_norm(x))
-        return self._look(x + self.self_attention(y, y, mask).reshape(x.shape), image), None
+        return self._look(self._read_itself(x, mask), image), None
 
     def watch(self, x: jax.Array, image: layers.KeysValues, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         batch, texts, length, _ = x.shape
-        y = _texts_apart(self.self_norm(x))
-        x = x + self.self_attention(y, y, mask).reshape(x.shape)
+        x = self._read_itself(x, mask)
         weights = self.cross_attention.weights(self.cross_norm(x).reshape(batch, texts * length, -1), image).mean(1)
         return self._look(x, image), weights.reshape(batch, texts, length, -1)
 
@@ -65,6 +61,11 @@ class Block(nn.Module):
         mask = (jnp.arange(seen.keys.shape[2]) <= position)[None, None, None]
         attended = self.self_attention.attend(y, layers.KeysValues(*map(_texts_apart, seen)), mask)
         return self._look(x + attended.reshape(x.shape), image), seen
+
+    def _read_itself(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+        x = layers.split_rows(x, self.rows)
+        y = _texts_apart(self.self_norm(x))  # each text looks at itself alone
+        return x + self.self_attention(y, y, mask).reshape(x.shape)
 
     def _look(self, x: jax.Array, image: layers.KeysValues) -> jax.Array:
         # All texts of an image share its keys and values.

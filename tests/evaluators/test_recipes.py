@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -188,3 +189,22 @@ def test_scaling_holds_one_copy_of_the_features(how):
     assert peak < 1.4 * raw["train"].nbytes
     gram = scaled.T @ scaled
     assert np.abs(gram - np.diag(gram.diagonal())).max() < 1e-3 * gram.diagonal().max()
+
+
+def test_probes_that_are_fitted_by_gradients_multiply_in_full_as_logistic_ones_do():
+    """By default TPUs multiply in bfloat16 and recent GPUs in TF32: rows of one table would not be on equal terms."""
+    x, y, rates = np.ones((8, 5), np.float32), np.zeros(8, np.int32), np.ones(2, np.float32)
+    theta = np.zeros((6, 2, 3), np.float32)
+    steps = [
+        gradient_probes._step.lower(
+            theta, gradient_probes._transform(name).init(theta), x, y, rates, rates, kind="class", optimizer=name
+        )
+        for name in ("adamw", "sgd")
+    ]
+    tokens, module = np.ones((8, 4, 6), np.float32), attentive.AttentivePooling(3)
+    params, state = jax.eval_shape(lambda x: attentive._init(jax.random.key(0), x, module=module), tokens[:1])
+    steps.append(attentive._step.lower(params, state, tokens, y, np.float32(0.1), module=module, kind="class"))
+    steps.append(attentive._apply.lower(params, tokens, module=module))
+    for step in steps:
+        products = [line for line in step.as_text().splitlines() if "dot_general" in line]
+        assert products and all("precision = [HIGHEST, HIGHEST]" in line for line in products)
