@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 def load(path: str | os.PathLike[str], *, step: int | None = None, batch_size: int = 32) -> "inference.Model":
     """Loads a run, at its latest checkpoint or that of `step`, an export, or a released encoder.
 
-    What comes has `.encode`, and `.caption` and `.score`, which raise ConfigError where the model cannot.
+    What comes encodes images when it is called, and has `.caption` and `.score`, which raise ConfigError where the
+    model cannot.
     """
     from mdc_jax import inference  # heavy, and whoever imports a part of the package does not need it
 

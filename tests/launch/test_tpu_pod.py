@@ -226,3 +226,13 @@ def test_missing_settings_are_named(cloud: Place, name: str) -> None:
 def test_what_cannot_work_calls_nothing(cloud: Place, arguments: list[str]) -> None:
     assert pod(cloud, *arguments).returncode == 2
     assert cloud.calls() == []
+
+
+@pytest.mark.parametrize("readme", ["README.md", "launch/README.md"])
+def test_the_dry_run_that_is_shown_says_what_it_would_do(cloud: Place, readme: str) -> None:
+    shown = re.search(
+        r"^ *(export NAME=.*)\n *(bash launch/tpu_pod.sh --dry_run .*)$", (ROOT / readme).read_text(), re.M
+    )
+    result = cloud.run("bash", "-c", "\n".join(shown.groups()))
+    assert result.returncode == 0, result.stderr
+    assert "queued-resources create" in result.stdout and not cloud.calls()
