@@ -112,7 +112,7 @@ class Model:
     decoder: Decoder = Decoder()
     text_encoder: TextEncoder = TextEncoder()
     # Of the computation; parameters are float32. `auto`: bfloat16 on TPUs and on GPUs that have it, NVIDIA's since
-    # Ampere, else float32.
+    # Ampere, else float32. These multiply float32 less exactly too, unless JAX_DEFAULT_MATMUL_PRECISION=highest.
     dtype: str = _field("auto", ("auto", "float32", "bfloat16"))
     # A loop over layers: compiles faster than layers one after the other, for the same parameters. `auto`: but on GPUs,
     # where it made a step half as long again while it kept more than it does now.
