@@ -37,14 +37,15 @@ def main(arguments: Sequence[str]) -> None:
     if options.plan:
         print(estimate.text(comparison, runs, options.topology, options.mfu))
         return
+    distributed.refuse_part_of_slice()
     if options.merge:
         sources = [epath.Path(folder) for folder in arguments[1:]]
         for folder in sources:  # before anything is copied
             execution.check_held(comparison, folder, tuned_in=[workdir, *sources])
         with command.writing("workdir", options.workdir):
-            copied = merge.merge([pathlib.Path(folder) for folder in sources], pathlib.Path(workdir))
+            workdir.mkdir(parents=True, exist_ok=True)
+        copied = merge.merge([pathlib.Path(folder) for folder in sources], pathlib.Path(workdir))
         print("\n".join(f"copied {folder}" for folder in copied))
-    distributed.refuse_part_of_slice()
     compilation_cache.enable()
     said = {
         "config": config_flags.get_config_filename(flag),

@@ -46,11 +46,11 @@ def hold(folder: epath.Path, flag: str = "workdir", name: str = FILE) -> Iterato
         yield
 
 
-def check_free(folder: epath.Path, name: str = FILE) -> None:
+def check_free(folder: epath.Path) -> None:
     """Raises ConfigError where another process holds a folder, in which nothing is written."""
-    if "://" in str(folder) or not (folder / name).exists():
+    if "://" in str(folder) or not (folder / FILE).exists():
         return
-    with open(folder / name) as file:
+    with open(folder / FILE) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -46,15 +46,7 @@ def choose(comparison: Comparison, only: str = "", run: str = "") -> list[plan.R
 
 def check(comparison: Comparison, runs: Sequence[plan.Run]) -> None:
     """Raises ConfigError for an entry that could not be trained or evaluated, before hours are spent on others."""
-    for key in entries.read_settings(comparison.settings, "settings"):
-        group, _, rest = key.partition(".")
-        name = rest.partition(".")[0]
-        if (
-            group == "evaluators" and name not in comparison.evaluators
-        ):  # entries may have settings of some that are not
-            raise ConfigError(
-                f'settings: {key}: there is no evaluator "{name}"{did_you_mean(name, comparison.evaluators)}'
-            )
+    _check_evaluators(comparison)
     for run in {run.entry: run for run in runs}.values():
         unscored = settings.without_blind(comparison, run.entry)  # that decoder is yet to be trained
         config = plan.config_of(unscored, run, epath.Path(), comparison.entries[run.entry].steps or comparison.steps)
@@ -64,6 +56,22 @@ def check(comparison: Comparison, runs: Sequence[plan.Run]) -> None:
             fix = f"it is trained with images: set objective.{_BLIND}=1.0 there, or name another entry"
             require(rate == 1, f"entries.{run.entry}.blind", blind.entry, fix)
         evaluators.check(label_families.filled(config, open_source(config.data.train)))
+
+
+def _check_evaluators(comparison: Comparison) -> None:
+    """Raises ConfigError for a setting of an evaluator that there is not, which would be left out without a word.
+
+    Entries have settings of evaluators that only some sizes of a comparison have: of them a slip of the pen alone.
+    """
+    known = comparison.evaluators
+    every = {name: entry.settings for name, entry in comparison.entries.items()}
+    for who, texts in {**every, "settings": comparison.settings}.items():
+        for key in entries.read_settings(texts, who):
+            group, _, rest = key.partition(".")
+            name = rest.partition(".")[0]
+            hint = did_you_mean(name, known)
+            if group == "evaluators" and name not in known and (who == "settings" or "did you mean" in hint):
+                raise ConfigError(f'{who}: {key}: there is no evaluator "{name}"{hint}')
 
 
 def check_held(

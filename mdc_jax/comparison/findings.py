@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -15,6 +15,7 @@ from mdc_jax.comparison.entries import total_steps
 from mdc_jax.comparison.plan import PLAN_FILE, entry_terms, terms
 from mdc_jax.config import ConfigError
 from mdc_jax.report import evaluations, tables
+from mdc_jax.training import compatibility
 
 # An evaluator is known by a file that it writes. From the names of its metrics, what is comparable between objectives,
 # of which each has its own scorers: of an objective with several the first one counts.
@@ -111,14 +112,20 @@ def setting(entry: Mapping[str, Any], key: str) -> str:
 
 
 def differ(found: Findings, other: Findings) -> list[str]:
-    """The terms in which two comparisons on different data differ; training pairs of an entry are data too."""
+    """The terms in which two comparisons on different data differ; training pairs of an entry are data too, and what
+    any resume may change is no term."""
 
     def of(plan: Mapping[str, Any]) -> dict[str, Any]:
+        steps = {entry["name"]: entry.get("steps") for entry in plan["entries"]}
         entries = {
-            f"entries.{name}": (objective, [text for text in settings if not text.startswith("data.train=")])
+            f"entries.{name}": (objective, decisive(settings), steps[name])
             for name, (objective, settings) in entry_terms(plan).items()
         }
-        return {**terms(plan), **entries}
+        return {**terms(plan), "settings": decisive(plan.get("settings", ())), **entries}
+
+    def decisive(settings: Sequence[str]) -> list[str]:
+        free = (text for text in settings if compatibility.is_free(text.partition("=")[0]))
+        return sorted({*settings} - {text for text in free if not text.startswith("evaluators.")})
 
     own, others = of(found.plan), of(other.plan)
     return [key for key in {**own, **others} if own.get(key) != others.get(key)]

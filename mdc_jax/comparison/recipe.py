@@ -76,7 +76,7 @@ def with_controls(entries: Mapping[str, Entry], blind: Sequence[str] = ()) -> di
     for name in blind:
         entry, control = entries[name], f"{name}_blind"
         settings = (*entry.settings, "objective.null_image_rate=1.0")
-        found[control] = dataclasses.replace(entry, settings=settings, lr_of=name, seeds=1, control=True)
+        found[control] = dataclasses.replace(entry, settings=settings, lr_of=entry.lr_of or name, seeds=1, control=True)
         found[name] = dataclasses.replace(entry, blind=control)
     return found
 

@@ -20,8 +20,8 @@ _OF_TOKENIZERS = ("tokenizer.model", "tokenizer.train_captions")
 def check(workdir: epath.Path, stored: Mapping[str, Any], config: sections.Config) -> None:
     """Raises ConfigError where the run of a workdir has other settings, data or evaluators than `config`.
 
-    `stored` is the config that it was last started with. More steps, with a warm-up that is longer for them, are no
-    difference.
+    `stored` is the config that it was last started with. Other steps are no difference, nor is the warm-up then, which
+    they may decide.
     """
     config = label_families.filled(config, open_source(config.data.train))
     changed = compatibility.changes(stored, config)

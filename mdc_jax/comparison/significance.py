@@ -14,7 +14,7 @@ import numpy as np
 LEVEL = 0.05  # of a test; intervals are at 95%
 MARGIN = 0.01  # one point: how much worse may still be called as good
 BETTER, WORSE, AS_GOOD, UNDECIDED = "better", "worse", "as good", "not decided"
-_ROUNDING = 1e-6  # of values, which a table has with six digits
+_ROUNDING = 5e-6  # of a value, which a table has with six digits
 _RESAMPLES = 4_000
 _PERCENTILES = (2.5, 97.5)
 
@@ -36,10 +36,9 @@ class NoSharedSeed(ValueError):
 def paired(first: Mapping[int, float], other: Mapping[int, float]) -> Difference:
     """`first` less `other`, values by seed, by Student's paired t over the seeds that both have.
 
-    One seed has an interval without bounds. Where all seeds differ by as much up to rounding (a metric at its ceiling)
-    their
-    variance says nothing of that of others: there p is 1, and the interval without a width is that of what was seen.
-    Raises NoSharedSeed.
+    One seed has an interval without bounds. Where all seeds differ by as much, up to rounding (a metric at its
+    ceiling), their variance says nothing of that of others: there p is 1, and the interval without a width is that of
+    what was seen. Raises NoSharedSeed.
     """
     shared = sorted(first.keys() & other.keys())
     if not shared:
@@ -49,7 +48,7 @@ def paired(first: Mapping[int, float], other: Mapping[int, float]) -> Difference
     if n == 1:
         return Difference(mean, -math.inf, math.inf, 1.0, 1)
     error = float(differences.std(ddof=1)) / math.sqrt(n)
-    if error <= _ROUNDING * max(1.0, *(abs(values[seed]) for values in (first, other) for seed in shared)):
+    if error <= _ROUNDING * max(abs(values[seed]) for values in (first, other) for seed in shared):
         return Difference(mean, mean, mean, 1.0, n)
     import scipy.stats  # slow to import
 

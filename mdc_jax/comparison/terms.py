@@ -93,8 +93,8 @@ def _provenance(plan: Mapping[str, Any]) -> Table:
         of_runs = collections.Counter(
             text for starts in started for text in {json.dumps(start[key], sort_keys=True) for start in starts}
         )
-        rows += [[f"{key}, of {count} runs", text] for text, count in sorted(of_runs.items())]
-        rows += [[f"{key}, of this report", json.dumps(plan.get(key), sort_keys=True)]]
+        rows += [[f"{key} (runs: {count})", text] for text, count in sorted(of_runs.items())]
+        rows += [[f"{key}, of this report", json.dumps(plan[key], sort_keys=True)]] if key in plan else []
     return Table("provenance", "Code, hardware and data.", ["", ""], rows)
 
 

@@ -17,10 +17,12 @@ def resamples(n: int, count: int = 1000, seed: int = 0) -> np.ndarray:
     return rng.multinomial(n, np.full(n, 1 / n), size=count).T.astype(np.float32)
 
 
-@functools.lru_cache(maxsize=4)  # hundreds of numbers are of the same examples
+@functools.lru_cache(maxsize=2)  # hundreds of numbers are of the same examples
 def once_and_resampled(n: int, count: int = 1000) -> np.ndarray:
-    """Weights f32[n, 1 + count]: every example once, for the value itself, then `resamples`."""
-    return np.concatenate([np.ones((n, 1), np.float32), resamples(n, count)], axis=1)
+    """Weights f32[n, 1 + count], to be read alone: every example once, for the value itself, then `resamples`."""
+    weights = np.concatenate([np.ones((n, 1), np.float32), resamples(n, count)], axis=1)
+    weights.flags.writeable = False
+    return weights
 
 
 def interval(resampled_R: np.ndarray) -> tuple[float, float]:

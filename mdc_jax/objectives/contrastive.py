@@ -201,7 +201,8 @@ def _normalised(x: jax.Array) -> jax.Array:
 def equal_rows(text: jax.Array) -> jax.Array:
     """Numbers texts i32[B, L] so that equal ones, and no others, have the same number: i32[B].
 
-    They are sorted by hashes of 64 bits, since to sort them whole takes L keys, and then neighbours are compared whole.
+    They are sorted by hashes of 64 bits, since to sort them whole takes L keys, and then neighbours are compared whole:
+    a collision may part equal ones, and joins no others.
     """
     count, length = text.shape
     factors = jax.random.bits(jax.random.key(0), (1, length, 2)) | 1

@@ -88,7 +88,7 @@ def _machines_of_slice() -> int:
     except Exception as error:
         logging.warning(
             "whether this machine is one of several of a TPU slice could not be found out (%r). If it is, and nothing "
-            "happens now, give --coordinator=auto on all of them",
+            "happens now, train with --coordinator=auto on all of them, and do all else on a single machine",
             error,
         )
         return 1

@@ -203,8 +203,8 @@ def test_what_a_report_was_made_with_is_not_what_its_runs_were(found):
     plan = {**found.plan, "runs": [{**first, "starts": [start, start]}, *found.plan["runs"][1:]]}
     *_, table = terms.tables_of(dataclasses.replace(found, plan=plan))
     said = dict(table.rows)
-    assert json.loads(said["code, of 1 runs"]) == start["code"] and "c0ffee" in said["code, of this report"]
-    assert json.loads(said["hardware, of 1 runs"]) == start["hardware"]
+    assert json.loads(said["code (runs: 1)"]) == start["code"] and "c0ffee" in said["code, of this report"]
+    assert json.loads(said["hardware (runs: 1)"]) == start["hardware"]
 
 
 def test_claims_are_of_one_entry_of_each_other_objective(found):

@@ -35,8 +35,14 @@ def test_seeds_that_differ_by_exactly_as_much_are_no_evidence(difference, says):
 
 
 def test_seeds_that_differ_by_as_much_up_to_the_digits_of_a_table_are_no_evidence():
-    found = significance.paired({0: 0.666667, 1: 1.0, 2: 0.333333}, {0: 0.333333, 1: 0.666667, 2: 0.0})
-    assert found.p == 1 and found.mean == pytest.approx(1 / 3, abs=1e-5)
+    for first, other in (
+        ((0.666667, 1.0, 0.333333), (0.333333, 0.666667, 0.0)),
+        ((1.33333, 2.33333, 1.66667), (1.0, 2.0, 1.33333)),
+    ):
+        found = significance.paired(dict(enumerate(first)), dict(enumerate(other)))
+        assert found.p == 1 and found.mean == pytest.approx(1 / 3, abs=1e-5)
+    small = significance.paired({0: 1e-4, 1: 2e-4}, {0: 9.97e-5, 1: 1.991e-4})
+    assert small.p < 1
 
 
 def test_holm_multiplies_the_smallest_by_all_and_never_falls():

@@ -1,9 +1,11 @@
 """The mesh fits the devices or says what does; every parameter has a rule."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mdc_jax import objectives
 from mdc_jax.config import ConfigError, sections
@@ -77,6 +79,27 @@ def test_rows_on_devices_are_those_of_the_batch() -> None:
     np.testing.assert_array_equal(placed, rows)
     for shard in placed.addressable_shards:
         np.testing.assert_array_equal(shard.data, rows[shard.index])
+
+
+def test_rows_of_a_process_need_not_be_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a TPU slice, whose mesh follows the torus: here this process holds the second and the fourth quarter."""
+    mesh = sharding.make_mesh(sections.Mesh(data=4), jax.devices()[:4])
+    whole = NamedSharding.addressable_devices_indices_map
+
+    def of_this_process(self: NamedSharding, shape: tuple[int, ...]) -> dict:
+        return dict(list(whole(self, shape).items())[1::2])
+
+    monkeypatch.setattr(NamedSharding, "addressable_devices_indices_map", of_this_process)
+    assert sharding.local_rows(8, mesh) == [2, 3, 6, 7]
+    placed = {}
+
+    def place(shape: tuple[int, ...], sharding_: NamedSharding, rows_at: Callable) -> dict:
+        for index in sharding_.addressable_devices_indices_map(shape).values():
+            placed[index[0].start] = rows_at(index).tolist()
+
+    monkeypatch.setattr(jax, "make_array_from_callback", place)
+    sharding.to_global({"rows": np.array([20, 30, 60, 70])}, mesh, 8)
+    assert placed == {2: [20, 30], 6: [60, 70]}
 
 
 @pytest.mark.parametrize("name", sections.OBJECTIVES)

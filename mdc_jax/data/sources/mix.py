@@ -53,7 +53,7 @@ def open(rest: str) -> Mixture:
             raise ValueError(f"{part!r} has no weight above 0; a mixture is written mix:0.7*SPEC+0.3*SPEC")
         if "mix:" in spec:
             raise ValueError(f"{spec!r} is a mixture within a mixture; multiply the weights out")
-        if bare := re.search(rf"\+({'|'.join(NAMES)})(:.*|$)", spec):
+        if bare := re.search(rf"\+({'|'.join(NAMES)}):.*", spec):
             raise ValueError(f"{bare[0][1:]!r} has no weight above 0; a mixture is written mix:0.7*SPEC+0.3*SPEC")
         weights.append(fractions.Fraction(number))
         sources.append(open_source(spec))
