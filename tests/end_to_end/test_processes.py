@@ -14,7 +14,7 @@ from etils import epath
 from mdc_jax.report import metrics_file
 from tests.end_to_end.command_line import StartAll, finish_all, logged, losses, outcome, train, wait_for_step
 
-ENDLESS = "--config.duration=100000 steps"
+ENDLESS, SHORTER = "--config.duration=100000 steps", "--config.duration=15 steps"
 
 
 def evaluated(examples: int) -> tuple[str, str]:
@@ -57,19 +57,25 @@ def test_runs_of_several_processes_stop_and_go_on_as_one(
     np.testing.assert_allclose(losses, alone, rtol=2e-3)
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The workdir of a shorter run of one process and one device."""
+    workdir = tmp_path_factory.mktemp("alone")
+    train(workdir, SHORTER)
+    return workdir
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tensor", [1, 2])
 def test_where_the_processes_of_a_mesh_lie_changes_nothing(
-    tmp_path: pathlib.Path, start_all: StartAll, tensor: int
+    alone: pathlib.Path, tmp_path: pathlib.Path, start_all: StartAll, tensor: int
 ) -> None:
     """Rows of a batch belong to processes in no order, or (tensor=2) each to two of them."""
-    shorter, torus, alone = "--config.duration=15 steps", tmp_path / "torus", tmp_path / "alone"
-    mesh = f"--config.mesh.tensor={tensor}"
-    results = finish_all(start_all(torus, shorter, mesh, count=2, devices=2, program=("tests.end_to_end.torus",)))
+    flags = (SHORTER, f"--config.mesh.tensor={tensor}")
+    results = finish_all(start_all(tmp_path, *flags, count=2, devices=2, program=("tests.end_to_end.torus",)))
     assert [code for code, _ in results] == [0, 0], results
-    train(alone, shorter)
-    np.testing.assert_allclose(list(losses(torus).values()), list(losses(alone).values()), rtol=1e-4)
-    (_, held_out), (_, expected) = (metrics_file.read_results(epath.Path(workdir)) for workdir in (torus, alone))
+    np.testing.assert_allclose(list(losses(tmp_path).values()), list(losses(alone).values()), rtol=1e-4)
+    (_, held_out), (_, expected) = (metrics_file.read_results(epath.Path(workdir)) for workdir in (tmp_path, alone))
     assert held_out == pytest.approx(expected, rel=1e-4)
 
 
