@@ -148,12 +148,13 @@ def with_count(arg: ml_collections.ConfigDict, size: str, base: str) -> dict[str
 
 def entries_of(size: str, base: str) -> dict[str, Entry]:
     if size in ("cpu", "full"):
-        ratios = RATIOS if size == "full" else ()
+        full = size == "full"
         # One objective has one learning rate, whatever its interval.
         paper_interval = Entry(settings=ABLATIONS["paper_interval"], lr_of="masked_diffusion")
-        entries = {**recipe.entries_of((*recipe.SEVEN, *ratios)), "paper_interval": paper_interval}
+        objectives = (*recipe.SEVEN, *RATIOS) if full else recipe.SEVEN
+        entries = {**recipe.entries_of(objectives), "paper_interval": paper_interval}
         return recipe.with_controls(
-            entries, blind=(*recipe.SEVEN[:5], "paper_interval", *ratios) if ratios else recipe.SEVEN[:2]
+            entries, blind=(*recipe.SEVEN[:5], "paper_interval", *RATIOS) if full else recipe.SEVEN[:2]
         )
     if size == "ablations":
         return {name: Entry(settings=settings) for name, settings in ABLATIONS.items()}

@@ -1,5 +1,6 @@
 """The whole of a comparison: measure, tune, train, evaluate, collect; everything that is done already is skipped."""
 
+import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -69,9 +70,9 @@ def _check_evaluators(comparison: Comparison) -> None:
         for key in entries.read_settings(texts, who):
             group, _, rest = key.partition(".")
             name = rest.partition(".")[0]
-            hint = did_you_mean(name, known)
-            if group == "evaluators" and name not in known and (who == "settings" or "did you mean" in hint):
-                raise ConfigError(f'{who}: {key}: there is no evaluator "{name}"{hint}')
+            meant = who == "settings" or difflib.get_close_matches(name, known)
+            if group == "evaluators" and name not in known and meant:
+                raise ConfigError(f'{who}: {key}: there is no evaluator "{name}"{did_you_mean(name, known)}')
 
 
 def check_held(

@@ -111,6 +111,12 @@ def setting(entry: Mapping[str, Any], key: str) -> str:
     return next((text.removeprefix(f"{key}=") for text in entry["settings"] if text.startswith(f"{key}=")), "")
 
 
+def _decisive(settings: Sequence[str]) -> list[str]:
+    """KEY=VALUE settings without those that any resume may change, but for evaluators', which say what is measured."""
+    keys = {text: text.partition("=")[0] for text in settings}
+    return sorted(t for t, key in keys.items() if key.startswith("evaluators.") or not compatibility.is_free(key))
+
+
 def differ(found: Findings, other: Findings) -> list[str]:
     """The terms in which two comparisons on different data differ; training pairs of an entry are data too, and what
     any resume may change is no term."""
@@ -118,14 +124,10 @@ def differ(found: Findings, other: Findings) -> list[str]:
     def of(plan: Mapping[str, Any]) -> dict[str, Any]:
         steps = {entry["name"]: entry.get("steps") for entry in plan["entries"]}
         entries = {
-            f"entries.{name}": (objective, decisive(settings), steps[name])
+            f"entries.{name}": (objective, _decisive(settings), steps[name])
             for name, (objective, settings) in entry_terms(plan).items()
         }
-        return {**terms(plan), "settings": decisive(plan.get("settings", ())), **entries}
-
-    def decisive(settings: Sequence[str]) -> list[str]:
-        free = (text for text in settings if compatibility.is_free(text.partition("=")[0]))
-        return sorted({*settings} - {text for text in free if not text.startswith("evaluators.")})
+        return {**terms(plan), "settings": _decisive(plan.get("settings", ())), **entries}
 
     own, others = of(found.plan), of(other.plan)
     return [key for key in {**own, **others} if own.get(key) != others.get(key)]

@@ -25,7 +25,7 @@ def split_rows(x: jax.Array, rows: NamedSharding | None) -> jax.Array:
     Left alone, XLA splits the width where kernels are split over axes that the batch has too, and every device computes
     the rows of others. A B that the devices do not divide, as that of initialisation, is left alone.
     """
-    return jax.lax.with_sharding_constraint(x, rows) if _divide(rows, len(x)) else x
+    return jax.lax.with_sharding_constraint(x, rows) if _divides(rows, len(x)) else x
 
 
 def lookup(table: jax.Array, index: jax.Array, dtype: jnp.dtype, rows: NamedSharding | None) -> jax.Array:
@@ -34,14 +34,15 @@ def lookup(table: jax.Array, index: jax.Array, dtype: jnp.dtype, rows: NamedShar
     Devices that share the batch look up their own rows in a table that each has whole.
     """
     table = table.astype(dtype)
-    if not _divide(rows, len(index)):
+    if not _divides(rows, len(index)):
         return _take(table, index)
     return jax.shard_map(
         _take, mesh=rows.mesh, in_specs=(PartitionSpec(), rows.spec), out_specs=rows.spec, check_vma=False
     )(table, index)
 
 
-def _divide(rows: NamedSharding | None, count: int) -> bool:
+def _divides(rows: NamedSharding | None, count: int) -> bool:
+    """Whether there are several devices, which can have equally many of so many rows."""
     return rows is not None and count % math.prod(rows.mesh.shape[axis] for axis in rows.spec[0]) == 0
 
 

@@ -24,7 +24,7 @@ _ASKED = "saves and ends after the present step (the first one is compiled befor
 # Under this key JAX's preemption service waits for the time at which a process is to be ended. It agrees at once where
 # that is past, whatever the clocks of the machines say.
 _NOTICE, _NOW = "RECEIVED_PREEMPTION_NOTICE", "1970-01-01T00:00:00+00:00"
-_PART = "this is one of the {} machines of a TPU slice, which can only be used together"
+_PART_OF_SLICE = "this is one of the {} machines of a TPU slice, which can only be used together"
 _TELL_TIMEOUT = 10  # seconds that an end waits for the thread that tells the others of a signal
 _HEARTBEAT_TIMEOUT = 45  # seconds without a sign of life after which a process is taken for dead, and the run ends
 
@@ -38,7 +38,7 @@ def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
     """
     if not coordinator:
         if (machines := _machines_of_slice()) > 1:
-            raise ConfigError(f"{_PART.format(machines)}: give --coordinator=auto. {roll_call.FIX}")
+            raise ConfigError(f"{_PART_OF_SLICE.format(machines)}: give --coordinator=auto. {roll_call.FIX}")
         return
     devices = None
     if coordinator == "auto":
@@ -73,7 +73,9 @@ def refuse_part_of_slice() -> None:
     if jax.distributed.is_initialized() or "tpu" not in (jax.config.jax_platforms or "tpu"):
         return
     if (machines := _machines_of_slice()) > 1:
-        raise ConfigError(f"{_PART.format(machines)}: do this on a single machine, or here with JAX_PLATFORMS=cpu")
+        raise ConfigError(
+            f"{_PART_OF_SLICE.format(machines)}: do this on a single machine, or here with JAX_PLATFORMS=cpu"
+        )
 
 
 def _machines_of_slice() -> int:

@@ -6,6 +6,7 @@ parameter whose path they end in; row and column means of second moments are sma
 """
 
 import bisect
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -103,14 +104,15 @@ def split(mesh: jax.sharding.Mesh) -> Split | None:
     return Split(mesh, BATCH[0], "tensor") if mesh.size > 1 else None
 
 
-def local_rows(batch_size: int, mesh: jax.sharding.Mesh) -> list[int]:
+@functools.lru_cache  # every step asks
+def local_rows(batch_size: int, mesh: jax.sharding.Mesh) -> tuple[int, ...]:
     """The rows of a global batch that devices of this process hold, ascending.
 
     They need not be neighbours, as the mesh of a TPU slice follows its torus; and where the tensor axis spans
     processes, each of these holds the same row.
     """
     held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
-    return sorted({row for (rows,) in held for row in range(*rows.indices(batch_size))})
+    return tuple(sorted({row for (rows,) in held for row in range(*rows.indices(batch_size))}))
 
 
 def to_global(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh, batch_size: int) -> dict[str, jax.Array]:
