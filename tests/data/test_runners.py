@@ -1,11 +1,15 @@
 """Wherever shards are written, they are the same; what ends a run leaves no process behind."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import pathlib
+import pickle
 import signal
+import sys
 import time
+import types
 
 import pytest
 
@@ -108,6 +112,52 @@ def test_wrong_ways_are_explained(tmp_path):
         with pytest.raises(ValueError, match=r"pip install -r requirements-beam\.txt"):
             prepare(tmp_path / "out", Plan(0), run=runners.runner(1, "DirectRunner"))
         assert Manifest.read(tmp_path / "out").complete  # what was there is still whole
+
+
+class _Step:
+    """A transform of `_Beam`."""
+
+    def __init__(self, apply):
+        self.apply = apply
+
+    def __rrshift__(self, label):
+        return self
+
+
+class _Values(list, contextlib.AbstractContextManager):
+    def __exit__(self, *_):
+        pass
+
+    def __or__(self, step):
+        return _Values(step.apply(self))
+
+
+class _Beam(types.ModuleType):
+    """As much of Apache Beam as the pipeline uses, in this process; what would travel to workers is pickled."""
+
+    Create = staticmethod(lambda values: _Step(lambda _: values))
+    Reshuffle = staticmethod(lambda: _Step(lambda values: values[::-1]))
+    Map = staticmethod(
+        lambda function: _Step(
+            lambda values: [pickle.loads(pickle.dumps(function))(v) for v in pickle.loads(pickle.dumps(values))]
+        )
+    )
+
+    @staticmethod
+    def Pipeline(options):
+        assert options == ["--runner=Any"]
+        return _Values()
+
+
+def test_what_a_pipeline_wrote_is_found_again(tars, tmp_path, monkeypatch):
+    _prepare(tmp_path / "one", tars, runners.runner(1))
+    options = types.ModuleType("apache_beam.options.pipeline_options")
+    options.PipelineOptions = list
+    for name, module in (("apache_beam", _Beam("beam")), ("apache_beam.options", options), (options.__name__, options)):
+        monkeypatch.setitem(sys.modules, name, module)
+    manifest = _prepare(tmp_path / "beam", tars, runners.runner(1, "Any"))
+    assert manifest.counts() == {"train": 4 * TARS}
+    assert _content(tmp_path / "beam") == _content(tmp_path / "one")
 
 
 @pytest.mark.skipif(

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import itertools
-import json
 import multiprocessing
 import os
 import signal
@@ -11,7 +10,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from mdc_jax.data.prepare.manifest import Shard
-from mdc_jax.data.prepare.records import Runner, Task, in_process
+from mdc_jax.data.prepare.records import Runner, Task, finished, in_process
 
 
 def runner(workers: int, beam: str = "", beam_options: Sequence[str] = ()) -> Runner:
@@ -90,8 +89,9 @@ def _beam(tasks: Sequence[Task], pipeline: Any) -> Generator[tuple[Task, Shard],
             | "Spread" >> apache_beam.Reshuffle()
             | "Write" >> apache_beam.Map(_write)
         )
+    shards = finished(tasks[0].directory) if tasks else {}
     for task in tasks:
-        yield task, Shard(**json.loads(task.journal.read_bytes()))
+        yield task, shards[task.plan.name]
 
 
 def _write(task: Task) -> str:
