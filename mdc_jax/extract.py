@@ -15,13 +15,12 @@ from collections.abc import Sequence
 import numpy as np
 from absl import app, flags
 
-from mdc_jax import command, features
+from mdc_jax import command, features, progress
 from mdc_jax.config import ConfigError
 from mdc_jax.data.images import BadImage
 from mdc_jax.data.sources.folder import image_files
 from mdc_jax.exchange import trees
 from mdc_jax.feature_file import Parts
-from mdc_jax.progress import Progress
 
 BATCHES = 8  # of a part, which is what a kill can cost
 
@@ -45,24 +44,24 @@ def extract(
     if parts.finished is not None:
         return parts.finished
     first = parts.done * BATCHES * rows
-    progress = Progress(str(root), len(files), first)
-    skipped = set()
+    shown = progress.bar(str(root), len(files), done=first, unit=" images")
+    skipped: set[int] = set()
 
     def skip(index: int, error: BaseException) -> None:
         if not isinstance(error, OSError | BadImage):
             raise error
         skipped.add(first + index)
-        progress.clear()
+        shown.clear()
         command.skipped(root / files[first + index], error)
 
     found = encoder.stream([root / file for file in files[first:]], kind, layer, rows=rows, on_fault=skip)
-    for start in range(first, len(files), BATCHES * rows):
-        batches = list(itertools.islice(found, BATCHES))
-        part = range(start, min(start + BATCHES * rows, len(files)))
-        names = [[files[i].as_posix() for i in part if (i in skipped) == bad] for bad in (False, True)]
-        parts.add(names[0], np.concatenate(batches), names[1])
-        progress.report(part.stop)
-    progress.clear()
+    with shown:
+        for start in range(first, len(files), BATCHES * rows):
+            batches = list(itertools.islice(found, BATCHES))
+            part = range(start, min(start + BATCHES * rows, len(files)))
+            names = [[files[i].as_posix() for i in part if (i in skipped) == bad] for bad in (False, True)]
+            parts.add(names[0], np.concatenate(batches), names[1])
+            shown.update(len(part))
     return parts.finish(**about)
 
 

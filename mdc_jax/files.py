@@ -1,6 +1,7 @@
 """Files that are whole at every moment, whenever the process is killed: the new one, or what was there before."""
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -25,6 +26,12 @@ def write(path: epath.PathLike, content: str | bytes) -> None:
     """Writes a file whole; text as UTF-8."""
     with whole(path) as unfinished:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sha256(path: epath.PathLike) -> str:
+    """Of a file's bytes, in hexadecimal; raises OSError where it cannot be read."""
+    with epath.Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: epath.PathLike, *, missing_if_damaged: bool = False) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ Shapes: B images, N image tokens; T texts of L tokens, D their width; P tokens w
 """
 
 import functools
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdc_jax.benchmarks.clock import fastest
 from mdc_jax.models.layers import KeysValues, attend, attention_implementation
 from mdc_jax.objectives.captioner import Captioner
 
@@ -39,12 +39,7 @@ def seconds(
         dtype=dtype,
     )
     run = jax.jit(functools.partial(gradients, objective))
-    measured = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        jax.block_until_ready(run(*arguments))
-        measured.append(time.perf_counter() - started)
-    return min(measured[1:])
+    return fastest(lambda: run(*arguments), repeats)
 
 
 def make_arguments(

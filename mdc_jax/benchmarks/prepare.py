@@ -32,7 +32,7 @@ import pyarrow
 import pyarrow.parquet
 from absl import app, flags
 
-from mdc_jax import command
+from mdc_jax import command, files
 from mdc_jax.data.prepare.manifest import Manifest
 from mdc_jax.data.sources import open_source
 
@@ -254,8 +254,7 @@ def content(directory: pathlib.Path) -> dict[str, str]:
     found = {}
     for path in sorted(directory.rglob("*")):
         if path.is_file():
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.name] = files.sha256(path)
     return found
 
 

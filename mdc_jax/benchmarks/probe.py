@@ -148,11 +148,11 @@ def _measured(
     )
 
 
-def imagenet(evaluations: int, rows: int, seed: int = 0) -> dict[str, float]:
+def imagenet(evaluations: int, rows: int) -> dict[str, float]:
     """Hours by the clock, processor hours and GiB of `evaluations` gradients of ImageNet's size, from one of `rows`
     examples."""
     count, width, classes = _IMAGENET
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     x = rng.standard_normal((rows, width), dtype=np.float32)
     y, theta = rng.integers(0, classes, rows), np.zeros((width + 1, classes))
     loss, spent = logistic_loss.of(x, y, "class"), []
@@ -168,13 +168,13 @@ def imagenet(evaluations: int, rows: int, seed: int = 0) -> dict[str, float]:
     return {"clock_hours": by_clock, "hours": processor, "GiB": memory / 2**30}
 
 
-def copies_of_layers(count: int, width: int, layers: int, seed: int = 0) -> float:
+def copies_of_layers(count: int, width: int, layers: int) -> float:
     """The most memory that arrays of a logistic probe of so many layers take, in multiples of the features of one.
 
     It is fitted again on training and validation examples, as on the data sets of papers. Features are in a file that
     is mapped into memory, as those of a large data set are, and are not counted.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     labels = {split: np.arange(count if split == "train" else 100, dtype=np.int32) % 10 for split in probes.SPLITS}
     task, tried, fitted = probes.make_task(Family("class", tuple("0123456789")), labels), None, ("train", "validation")
     with tempfile.TemporaryDirectory() as folder:

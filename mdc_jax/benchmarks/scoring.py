@@ -10,15 +10,14 @@ Shapes: B images, C captions of an image, L tokens.
 """
 
 import functools
-import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
 from absl import app, flags
 
 from mdc_jax import command
+from mdc_jax.benchmarks.clock import fastest
 from mdc_jax.data.pipeline import DATA_ERRORS, eval_batches
 from mdc_jax.data.sources import open_source
 from mdc_jax.exchange import loading
@@ -49,16 +48,6 @@ def with_one_word_changed(text: np.ndarray, length: np.ndarray) -> Captions:
     donor = np.roll(text, -1, axis=0)
     changed[rows, middle] = donor[rows, np.minimum(middle, np.maximum(np.roll(length, -1) - 2, 0))]
     return {"text": np.stack([text, changed], axis=1), "length": np.stack([length, length], axis=1)}
-
-
-def fastest(run: Callable[[], Any], repeats: int) -> float:
-    """Seconds of the fastest of `repeats` runs, after one that compiles."""
-    found = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        jax.block_until_ready(run())
-        found.append(time.perf_counter() - started)
-    return min(found[1:])
 
 
 def errors(objective: Objective, params: Params, features: Features, captions: Captions) -> list[list[tables.Cell]]:

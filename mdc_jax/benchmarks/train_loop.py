@@ -5,9 +5,9 @@ and the bound that the input's share of the CPU time sets where both share the s
 """
 
 import dataclasses
-import resource
 import statistics
 import tempfile
+import time
 
 from absl import app, flags
 from etils import epath
@@ -21,12 +21,6 @@ from mdc_jax.report.metrics_file import read
 from mdc_jax.training import checkpoint, loop
 
 _REPORTS = 20  # windows a run; the first ones compile and warm up
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process, all threads."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def images_per_second(config: sections.Config, workdir: epath.Path) -> float:
@@ -50,18 +44,18 @@ def main(_: list[str]) -> None:
         root = epath.Path(folder)
         pairs, cpu = [], []
         for i in range(flags.FLAGS.repeats):
-            before = cpu_seconds()
+            before = time.process_time()
             fresh = images_per_second(config, root / f"fresh{i}")
-            cpu.append(cpu_seconds() - before)
+            cpu.append(time.process_time() - before)
             pairs.append((fresh, images_per_second(repeated, root / f"repeated{i}")))
 
         tokenizer = Tokenizer.load(root / "fresh0" / checkpoint.TOKENIZER)
         batches = TrainBatches(open_source(config.data.train), tokenizer, config, position=0)
         next(batches)
-        before = cpu_seconds()
+        before = time.process_time()
         for _ in range(steps):
             next(batches)
-        share = (cpu_seconds() - before) / statistics.median(cpu)
+        share = (time.process_time() - before) / statistics.median(cpu)
         batches.close()
 
     ratio = statistics.median(fresh / same for fresh, same in pairs)

@@ -1,7 +1,7 @@
 """What was measured, as tables: rows are entries, and cells means with their 95% interval over seeds."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from mdc_jax.comparison import headlines
 from mdc_jax.comparison.findings import Findings, Run
@@ -153,7 +153,4 @@ def _over_seeds(cells: Cells, most: float = math.inf) -> dict[tuple[str, str], s
 
 
 def _table(name: str, caption: str, cells: Mapping[tuple[str, str], str]) -> Table:
-    """Rows and columns in the order of first mention; what is not measured is empty."""
-    rows, columns = (list(dict.fromkeys(key[place] for key in cells)) for place in (0, 1))
-    lines: list[Sequence[str]] = [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
-    return Table(name, caption, ["", *columns], lines)
+    return Table(name, caption, *tables.arranged(cells))

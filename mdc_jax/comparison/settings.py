@@ -13,10 +13,6 @@ from mdc_jax.config.parse import did_you_mean
 _NOT_TUNED = "learning rates are not tuned here: they are that of the base config where the entries record no other"
 
 
-def _field(default: object, choices: tuple[str, ...]) -> object:
-    return dataclasses.field(default=default, metadata={"choices": choices})
-
-
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """What is compared: one objective with settings of its own, trained for each seed."""
@@ -52,7 +48,7 @@ class Comparison:
     seeds: tuple[int, ...] = (0,)  # of initialisation, masks and data order
     steps: int = 0  # of the first entry; 0: as the base config says
     # What the entries have in equal amounts: steps; FLOPs of training; or seconds, by the speed of a short run.
-    equal: str = _field("steps", ("steps", "flops", "seconds"))
+    equal: str = sections.choice("steps", ("steps", "flops", "seconds"))
     timing_steps: int = 200  # of that short run, of which FLOPs are read too
     settings: tuple[str, ...] = ()  # KEY=VALUE of all entries
     evaluators: Mapping[str, sections.Evaluator] = dataclasses.field(default_factory=dict)

@@ -88,13 +88,13 @@ def verdict(difference: Difference, p: float | None = None) -> str:
     return AS_GOOD if difference.seeds > 1 and difference.low >= -MARGIN else UNDECIDED
 
 
-def bootstrap(values_SxN: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+def bootstrap(values_SxN: np.ndarray) -> tuple[float, float, float]:
     """The mean of values, or of paired differences, and its 95% interval over examples, of these seeds.
 
     It says nothing of other seeds: to draw a few of them anew covers far less than 95% of the time; `paired` is for
     that. Every seed has the same examples.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     examples = values_SxN.shape[1]
     drawn_RxN = rng.multinomial(examples, np.full(examples, 1 / examples), _RESAMPLES)
     low, high = np.percentile(drawn_RxN @ values_SxN.mean(0) / examples, _PERCENTILES)

@@ -37,7 +37,7 @@ def defaults(
 def evaluator(type_: str, **settings: Any) -> dict[str, Any]:
     """The section of an evaluator, complete with defaults."""
     cls = _variant(sections.EVALUATORS, type_, "evaluators.*.type")
-    return to_dict(_section(cls, {"type": type_, **settings}, f"evaluators.{type_}"))
+    return to_dict(parse_as(cls, {"type": type_, **settings}, f"evaluators.{type_}"))
 
 
 def applicable(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -79,15 +79,9 @@ def parse_argument(text: str | None, **known: Any) -> ml_collections.ConfigDict:
 def parse(config: ml_collections.ConfigDict | Mapping[str, Any]) -> sections.Config:
     """Checks a config and returns it as dataclasses; raises ConfigError."""
     raw = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
-    resolved = _section(sections.Config, _renewed(raw), "")
+    resolved = parse_as(sections.Config, _renewed(raw), "")
     check(resolved)
     return resolved
-
-
-def parse_as(cls: type, values: Mapping[str, Any], path: str = "") -> Any:
-    """Checks the keys and types of another dataclass of settings than `Config`; raises ConfigError, with `path` before
-    the key."""
-    return _section(cls, values, path)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -127,7 +121,8 @@ def _renewed_evaluator(entry: Any) -> Any:
     return kept
 
 
-def _section(cls: type, values: Any, path: str) -> Any:
+def parse_as(cls: type, values: Any, path: str = "") -> Any:
+    """Settings as a dataclass, whose keys and types are checked; raises ConfigError, with `path` before the key."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}={values!r}: expected a section with the keys {sorted(typing.get_type_hints(cls))}")
     hints = typing.get_type_hints(cls)
@@ -153,19 +148,19 @@ def _value(hint: Any, value: Any, name: str) -> Any:
     if name == "objective":
         if value.get("name") == sections.ImageEncoder.name:  # to be evaluated, not chosen
             return sections.ImageEncoder()
-        return _section(_variant(sections.OBJECTIVES, value.get("name"), "objective.name"), value, name)
+        return parse_as(_variant(sections.OBJECTIVES, value.get("name"), "objective.name"), value, name)
     if name == "evaluators":
         for key in value:
             # It becomes the name of a folder below the workdir.
             require(bool(_EVALUATOR_NAME.fullmatch(key)), "evaluators", key, "a name has letters, digits, _, - and .")
         return {
-            key: _section(
+            key: parse_as(
                 _variant(sections.EVALUATORS, entry.get("type"), f"{name}.{key}.type"), entry, f"{name}.{key}"
             )
             for key, entry in value.items()
         }
     if dataclasses.is_dataclass(hint):
-        return _section(hint, value, name)
+        return parse_as(hint, value, name)
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
         items = typing.get_args(hint)
         kinds = [items[0]] * len(value) if items[-1] is Ellipsis else items

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping
 
 
-def _field(default: object, choices: tuple[str, ...]) -> object:
+def choice(default: object, choices: tuple[str, ...]) -> object:
     """A field that takes one of `choices`."""
     return dataclasses.field(default=default, metadata={"choices": choices})
 
@@ -25,7 +25,7 @@ class Image:
     mean: tuple[float, ...] = (127.5, 127.5, 127.5)  # (pixel - mean) / std, on the device
     std: tuple[float, ...] = (127.5, 127.5, 127.5)
     # `resize` squashes to the square (CapPa's), `crop` keeps the aspect ratio and cuts the centre.
-    resize: str = _field("resize", ("resize", "crop"))
+    resize: str = choice("resize", ("resize", "crop"))
     # Augmentations of training, see `mdc_jax/data/caption_safety.py`: none is on by default, nor in CapPa.
     random_crop: float = 1.0  # the smallest share of the area that a crop keeps; 1: no crop
     flip: bool = False  # half of the images are mirrored
@@ -36,7 +36,7 @@ class Image:
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
     model: str = ""  # a SentencePiece model; empty: train one on the training captions
-    algorithm: str = _field("unigram", ("unigram", "bpe"))  # bpe keeps words whole where there are few of them
+    algorithm: str = choice("unigram", ("unigram", "bpe"))  # bpe keeps words whole where there are few of them
     vocab_size: int = 32_000
     lower_case: bool = True
     byte_fallback: bool = True
@@ -74,11 +74,11 @@ class Encoder:
     depth: int = 0
     heads: int = 0
     mlp_dim: int = 0
-    position: str = _field("learned", ("learned", "sincos2d"))
+    position: str = choice("learned", ("learned", "sincos2d"))
     position_std: float = 0.02  # initial std when learned, amplitude when sincos2d
     patch_norm: bool = False  # LayerNorm after the patch embedding, before positions are added
     class_token: bool = False
-    gelu: str = _field("tanh", ("tanh", "exact"))
+    gelu: str = choice("tanh", ("tanh", "exact"))
     layer_norm_epsilon: float = 1e-6
     token_keep: float = 1.0  # share of the patches that training encodes, chosen at random (FLIP, arXiv 2212.00794)
 
@@ -113,13 +113,13 @@ class Model:
     text_encoder: TextEncoder = TextEncoder()
     # Of the computation; parameters are float32. `auto`: bfloat16 on TPUs and on GPUs that have it, NVIDIA's since
     # Ampere, else float32. These multiply float32 less exactly too, unless JAX_DEFAULT_MATMUL_PRECISION=highest.
-    dtype: str = _field("auto", ("auto", "float32", "bfloat16"))
+    dtype: str = choice("auto", ("auto", "float32", "bfloat16"))
     # A loop over layers: compiles faster than layers one after the other, for the same parameters. `auto`: but on GPUs,
     # where it made a step half as long again while it kept more than it does now.
-    scan: str = _field("auto", ("auto", "on", "off"))
+    scan: str = choice("auto", ("auto", "on", "off"))
     # Computes whole layers again in the backward pass instead of keeping their activations. `auto`: where a step would
     # not fit without. A loop keeps what attention and the products with kernels give, and computes the rest again.
-    remat: str = _field("auto", ("auto", "on", "off"))
+    remat: str = choice("auto", ("auto", "on", "off"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +132,12 @@ class Decoding:
     beams: int = 1  # captions that are pursued at once, from left to right
     # Of masked decoding. Positions are revealed one at a time, or in `steps` equal parts, or as many as are safe.
     steps: int = 0  # 0: one token a step
-    order: str = _field("confidence", ("confidence", "margin", "entropy", "random"))  # `random` is exact
+    order: str = choice("confidence", ("confidence", "margin", "entropy", "random"))  # `random` is exact
     threshold: float = 0.0  # reveals all above this confidence, at least the best one (arXiv 2505.22618); 0: off
     entropy_bound: float = 0.0  # reveals as many as bound their joint error, in nats (arXiv 2505.24857); 0: off
     remask: float = 0.0  # share of the tokens that a step masks again (arXiv 2503.00307); 0: none
     # Where the caption ends: by the model's own law, as often as in training captions, or where the image's own does.
-    length: str = _field("model", ("model", "training", "caption"))
+    length: str = choice("model", ("model", "training", "caption"))
 
 
 # The settings of `Decoding` that masked and left-to-right decoding can use.
@@ -154,11 +154,11 @@ class MaskedDiffusion:
     scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = _MASKED
     # Named by formula: t, 1 - cos(pi t / 2), sin(pi t / 2), t^2.
-    schedule: str = _field("linear", ("linear", "one_minus_cosine", "sine", "quadratic"))
+    schedule: str = choice("linear", ("linear", "one_minus_cosine", "sine", "quadratic"))
     interval: tuple[float, float] = (0.5, 1.0)  # of masking ratios, whatever the schedule
-    masks: str = _field("size_biased", ("size_biased", "bernoulli", "stratified"))
+    masks: str = choice("size_biased", ("size_biased", "bernoulli", "stratified"))
     masks_per_caption: int = 1  # K: the encoder is paid once for all of them
-    padding: str = _field("hidden", ("hidden", "target", "known"))
+    padding: str = choice("hidden", ("hidden", "target", "known"))
     mask_eos: bool = True  # False: EOS is always visible, and with it the length
     mask_words: bool = False  # the pieces of a word are masked together; the tokenizer says where words start
     # Share of examples that see the learned null memory instead of the image; 1: a decoder trained without images.
@@ -175,9 +175,9 @@ class MaskedLM:
     decoding: typing.ClassVar[tuple[str, ...]] = _MASKED
     ratio: float = 0.15  # BERT's (arXiv 1810.04805)
     # Each token is masked by itself, as in BERT, not an exact share: captions of four tokens have no 15%.
-    masks: str = _field("size_biased", ("size_biased", "bernoulli"))
+    masks: str = choice("size_biased", ("size_biased", "bernoulli"))
     masks_per_caption: int = 1
-    padding: str = _field("hidden", ("hidden", "target", "known"))
+    padding: str = choice("hidden", ("hidden", "target", "known"))
     null_image_rate: float = 0.0
 
 
@@ -201,7 +201,7 @@ class Autoregressive:
     scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = _FROM_LEFT
     # right_to_left: the last word first, EOS last: what depends on the place of a word depends on it the other way.
-    order: str = _field("left_to_right", ("left_to_right", "right_to_left"))
+    order: str = choice("left_to_right", ("left_to_right", "right_to_left"))
     null_image_rate: float = 0.0
 
 
@@ -229,7 +229,7 @@ class Clip:
     writes_captions: typing.ClassVar[bool] = False
     scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = ()
-    duplicates: str = _field("left", _DUPLICATES)
+    duplicates: str = choice("left", _DUPLICATES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +240,7 @@ class SigLip:
     writes_captions: typing.ClassVar[bool] = False
     scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = ()
-    duplicates: str = _field("left", _DUPLICATES)
+    duplicates: str = choice("left", _DUPLICATES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,7 +276,7 @@ class Optimizer:
     """Linear warm-up and cosine decay to 0; weight decay on kernels only."""
 
     # `adafactor` is the variant that CapPa was trained with (arXiv 2106.04560, section 3.4).
-    name: str = _field("adamw", ("adamw", "adafactor"))
+    name: str = choice("adamw", ("adamw", "adafactor"))
     lr: float = 1e-3
     b1: float = 0.9
     b2: float = 0.999  # adafactor: the cap that 1 - step^-0.8 rises to
@@ -351,14 +351,14 @@ class LinearProbe:
     # logistic, ridge, knn, adamw, sgd, attentive (`mdc_jax/evaluators/recipes.py`); the metrics are those of the first.
     probes: tuple[str, ...] = ("logistic",)
     # Of features, see `mdc_jax/evaluators/scaling.py`; recipe: as each of the probes is known.
-    scaling: str = _field("recipe", ("recipe", "raw", "standardised", "normalised"))
+    scaling: str = choice("recipe", ("recipe", "raw", "standardised", "normalised"))
     l2_values: int = 0  # of logistic: so many over the whole range, from strong to weak; 0: a search by factors of ten
     layers: bool = False  # a row more: the mean of the tokens that leave a block, the best one by validation
     shots: int = 0  # training examples of each class; 0: all
     # Fit again on train + validation what validation has chosen. On a `dataset`, `logistic` and `adamw` always do, as
     # where they are from, but for few shots.
     refit: bool = False
-    metric: str = _field("accuracy", ("accuracy", "mean_per_class"))  # of families of classes
+    metric: str = choice("accuracy", ("accuracy", "mean_per_class"))  # of families of classes
     # Rows of other runs, NAME=WORKDIR each, as in
     # ("permuted captions=runs/permuted", "supervised ceiling=runs/supervised").
     compared: tuple[str, ...] = ()

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from etils import epath
 
-from mdc_jax.data.prepare.manifest import sha256
 from mdc_jax.data.sources.base import Source
+from mdc_jax.files import sha256
 
 _THREADS = 8  # files that are read at a time
 
@@ -32,20 +32,19 @@ def written(source: Source) -> dict[epath.Path, Written]:
 
 
 def differing(
-    files: Mapping[epath.Path, Written], report: Callable[[int], None] = lambda done: None
+    files: Mapping[epath.Path, Written], report: Callable[[int], object] = lambda read: None
 ) -> list[epath.Path]:
-    """Those of the files that are not what was written, or not there; `report` is told of the bytes read so far.
+    """Those of the files that are not what was written, or not there; `report` is told the bytes of each.
 
     Raises:
       OSError: a file cannot be read.
     """
-    done, found = 0, []
+    found = []
     with futures.ThreadPoolExecutor(_THREADS) as threads:
         for (path, expected), actual in zip(files.items(), threads.map(_sha256, files), strict=True):
             if actual != expected.sha256:
                 found.append(path)
-            done += expected.bytes
-            report(done)
+            report(expected.bytes)
     return found
 
 

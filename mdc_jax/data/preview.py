@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from absl import app, flags
 from etils import epath
 
-from mdc_jax import command
+from mdc_jax import command, progress
 from mdc_jax.config import ConfigError, parse, sections
 from mdc_jax.data import caption_safety, checksums, leakage, length_buckets
 from mdc_jax.data.batch import Batch
@@ -28,7 +28,6 @@ from mdc_jax.data.pipeline import TrainBatches
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
 from mdc_jax.data.tokenizer import Tokenizer
-from mdc_jax.progress import Progress
 from mdc_jax.report import html, plots, tables
 
 _BATCH = 32  # at most
@@ -97,9 +96,8 @@ def preview(
 def compare(sources: Iterable[Source]) -> None:
     """Reads all files of these sources whose checksums are known; raises ConfigError where one differs."""
     files = {path: file for source in sources for path, file in checksums.written(source).items()}
-    progress = Progress("checksums, MB", sum(file.bytes for file in files.values()) // _MB)
-    differing = checksums.differing(files, lambda done: progress.report(done // _MB))
-    progress.clear()
+    with progress.bar("checksums", sum(file.bytes for file in files.values()), unit="B") as shown:
+        differing = checksums.differing(files, shown.update)
     if differing:
         raise ConfigError(
             f"{len(differing)} of {len(files)} files are not what their manifest says (sha256): "

@@ -4,7 +4,7 @@ Shapes: B examples of a global batch, N examples of a split.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from mdc_jax import progress
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data.batch import LABEL_PREFIX
@@ -19,10 +20,10 @@ from mdc_jax.data.pipeline import eval_batches
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.objectives.base import Objective, Params
-from mdc_jax.progress import Progress
 from mdc_jax.training import build, checkpoint, sharding
 
 GlobalBatch = Mapping[str, jax.Array]
+Scoring = sections.Compositionality | sections.Perplexity | sections.Retrieval | sections.ZeroShot
 
 
 class Interrupted(Exception):
@@ -83,20 +84,20 @@ def objective_of(config: sections.Config) -> Objective:
     return build.objective(config, config.tokenizer.vocab_size)
 
 
-def chosen_scorers(evaluator: str, names: Sequence[str], objective: Objective) -> tuple[str, ...]:
-    """The scorers `names`, every one that the objective has for ("all",), and the first for none.
+def chosen_scorers(section: Scoring, objective: Objective) -> tuple[str, ...]:
+    """The scorers that a section names, every one that the objective has for ("all",), and the first for none.
 
     Raises ConfigError for a scorer that the objective does not have.
     """
-    known = tuple(objective.scorers)
-    if tuple(names) == ("all",):
+    names, known = tuple(section.scorers), tuple(objective.scorers)
+    if names == ("all",):
         return known
     if "all" in names:
-        raise ConfigError(f'{evaluator}: scorers={tuple(names)}: "all" stands alone')
+        raise ConfigError(f'{section.type}: scorers={names}: "all" stands alone')
     for name in names:
         if name not in known:
-            raise ConfigError(f'{evaluator}: the objective has no scorer "{name}"{did_you_mean(name, known)}')
-    return tuple(names) or known[:1]
+            raise ConfigError(f'{section.type}: the objective has no scorer "{name}"{did_you_mean(name, known)}')
+    return names or known[:1]
 
 
 class Evaluator(Protocol):
@@ -129,13 +130,12 @@ def batches(
         labels=labels,
         rows=sharding.local_rows(batch_size, subject.mesh),
     )
-    progress = Progress(spec, count)
-    for index, batch in enumerate(local):
-        if subject.should_stop():
-            raise Interrupted
-        yield sharding.to_global(batch, subject.mesh, batch_size)
-        progress.report((index + 1) * batch_size)
-    progress.clear()
+    with progress.bar(spec, count) as shown:
+        for batch in local:
+            if subject.should_stop():
+                raise Interrupted
+            yield sharding.to_global(batch, subject.mesh, batch_size)
+            shown.update(min(batch_size, count - shown.n))
 
 
 def extract(

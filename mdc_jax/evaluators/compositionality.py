@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from mdc_jax import progress
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.config.parse import did_you_mean
 from mdc_jax.data import images
@@ -26,7 +27,6 @@ from mdc_jax.evaluators.blind_decoder import BlindDecoder
 from mdc_jax.evaluators.foil_tables import Blind, Result, Scored
 from mdc_jax.evaluators.image_bank import encode, training_images
 from mdc_jax.objectives.base import Features, Objective, Params, Score
-from mdc_jax.progress import Progress
 from mdc_jax.scoring.blind import EXPONENTS, blind, debias
 from mdc_jax.training import sharding
 
@@ -47,13 +47,13 @@ class Compositionality:
         """See `Evaluator`."""
         self._kinds(open_source(spec_of(config, self._section.split)))
         open_source(spec_of(config, "train"))
-        self._scorers(objective_of(config))
+        chosen_scorers(self._section, objective_of(config))
         if self._section.blind_workdir:
             blind_decoder.check(config, self._section.blind_workdir)
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         source = open_source(subject.spec(self._section.split))
-        scorers, kinds = self._scorers(subject.objective), self._kinds(source)
+        scorers, kinds = chosen_scorers(self._section, subject.objective), self._kinds(source)
         bank = training_images(subject, self._section.blind_images)
         workdir = self._section.blind_workdir
         decoder = blind_decoder.load(subject, workdir) if workdir else None
@@ -88,9 +88,6 @@ class Compositionality:
                 raise ConfigError(f'compositionality: {source.spec} has no kind "{kind}"{did_you_mean(kind, offered)}')
         return self._section.kinds or tuple(offered)
 
-    def _scorers(self, objective: Objective) -> tuple[str, ...]:
-        return chosen_scorers("compositionality", self._section.scorers, objective)
-
     def _score(
         self,
         subject: Subject,
@@ -107,21 +104,20 @@ class Compositionality:
         foils: list[Foil] = []
         numbers: list[int] = []
         kept: list[tuple[dict[str, Scored], np.ndarray]] = []
-        progress = Progress(f"{source.spec} {kind}", examples)
-        for index, some in enumerate(_batches(subject, source, kind, examples, size)):
-            numbers += [each.number for each in some]
-            if subject.should_stop():
-                raise Interrupted
-            batch = sharding.to_global(_local_rows(subject, some, size), mesh, size)
-            scored = _scores(subject.objective, scorers, subject.params, batch, bank, decoder, index)
-            kept.append(to_host((scored, batch["length"])))
-            # Images are drawn of the first ones alone: those of a large set would fill the memory.
-            foils += [
-                each.foil if place < max(self._section.picture, 1) else dataclasses.replace(each.foil, images=())
-                for place, each in enumerate(some, len(foils))
-            ]
-            progress.report(len(foils))
-        progress.clear()
+        with progress.bar(f"{source.spec} {kind}", examples, unit=" foils") as shown:
+            for index, some in enumerate(_batches(subject, source, kind, examples, size)):
+                numbers += [each.number for each in some]
+                if subject.should_stop():
+                    raise Interrupted
+                batch = sharding.to_global(_local_rows(subject, some, size), mesh, size)
+                scored = _scores(subject.objective, scorers, subject.params, batch, bank, decoder, index)
+                kept.append(to_host((scored, batch["length"])))
+                # Images are drawn of the first ones alone: those of a large set would fill the memory.
+                foils += [
+                    each.foil if place < max(self._section.picture, 1) else dataclasses.replace(each.foil, images=())
+                    for place, each in enumerate(some, len(foils))
+                ]
+                shown.update(len(some))
         if not foils:
             return None
         # What filled up the last batch is cut off.

@@ -11,9 +11,9 @@ import functools
 import numpy as np
 
 
-def resamples(n: int, count: int = 1000, seed: int = 0) -> np.ndarray:
+def resamples(n: int, count: int = 1000) -> np.ndarray:
     """Weights f32[n, count] of `count` bootstrap resamples of n examples."""
-    rng = np.random.default_rng((seed, n))
+    rng = np.random.default_rng((0, n))
     return rng.multinomial(n, np.full(n, 1 / n), size=count).T.astype(np.float32)
 
 

@@ -51,13 +51,13 @@ class Perplexity:
     def check(self, config: sections.Config) -> None:
         """See `Evaluator`."""
         open_source(spec_of(config, self._section.split))
-        chosen_scorers("perplexity", self._section.scorers, objective_of(config))
+        chosen_scorers(self._section, objective_of(config))
         if self._section.blind_workdir:
             blind_decoder.check(config, self._section.blind_workdir)
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section = self._section
-        names = section.scorers and chosen_scorers("perplexity", section.scorers, subject.objective)
+        names = section.scorers and chosen_scorers(section, subject.objective)
         views = {_IMAGE: _View(subject.objective, subject.params, True)}
         if section.blind_workdir:
             views |= _blind_views(subject, section.blind_workdir)

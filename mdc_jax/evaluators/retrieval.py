@@ -22,7 +22,6 @@ from mdc_jax.data.texts import has_words
 from mdc_jax.evaluators import image_bank, metrics, pair_scores
 from mdc_jax.evaluators.base import Subject, chosen_scorers, objective_of, spec_of
 from mdc_jax.evaluators.pair_scores import FIRST, Column, Pairs
-from mdc_jax.objectives.base import Objective
 from mdc_jax.report import tables
 from mdc_jax.scoring.blind import images_text
 
@@ -45,11 +44,11 @@ class Retrieval:
         """See `Evaluator`."""
         open_source(spec_of(config, self._section.split))
         open_source(spec_of(config, "train"))
-        self._scorers(objective_of(config))
+        chosen_scorers(self._section, objective_of(config))
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section, spec = self._section, subject.spec(self._section.split)
-        scorers = self._scorers(subject.objective)
+        scorers = chosen_scorers(self._section, subject.objective)
         captions = {
             record: pair_scores.tokens(subject, texts)
             for record, texts in _captions(open_source(spec), section.examples, subject.config.seed).items()
@@ -83,9 +82,6 @@ class Retrieval:
         for line in lines:
             if (line["exponent"], line["per"]) == FIRST:
                 yield f"{line['scorer']}/{line['direction']}/recall_{line['k']}", line["value"]
-
-    def _scorers(self, objective: Objective) -> tuple[str, ...]:
-        return chosen_scorers("retrieval", self._section.scorers, objective)
 
 
 def ranks(scores_QxG: np.ndarray, right_QxG: np.ndarray) -> np.ndarray:

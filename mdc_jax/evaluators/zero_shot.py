@@ -24,7 +24,6 @@ from mdc_jax.evaluators import class_names, image_bank, metrics, pair_scores
 from mdc_jax.evaluators.base import Subject, chosen_scorers, objective_of, spec_of
 from mdc_jax.evaluators.pair_scores import FIRST, Column, Pairs
 from mdc_jax.evaluators.probe_sets import MEAN_PER_CLASS, TOP_1
-from mdc_jax.objectives.base import Objective
 from mdc_jax.report import tables
 from mdc_jax.scoring.blind import images_text
 
@@ -53,11 +52,11 @@ class ZeroShot:
         _, family = self._family(open_source(spec_of(config, self._section.split)))
         class_names.texts(self._section.classes, family)
         open_source(spec_of(config, "train"))
-        self._scorers(objective_of(config))
+        chosen_scorers(self._section, objective_of(config))
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         section, spec = self._section, subject.spec(self._section.split)
-        scorers = self._scorers(subject.objective)
+        scorers = chosen_scorers(self._section, subject.objective)
         label, family = self._family(open_source(spec))
         texts = class_names.texts(section.classes, family)
         ids = _tokens(subject, (text for some in texts for text in some))
@@ -105,9 +104,6 @@ class ZeroShot:
             )
         ((name, family),) = families.items()
         return name, family
-
-    def _scorers(self, objective: Objective) -> tuple[str, ...]:
-        return chosen_scorers("zero_shot", self._section.scorers, objective)
 
 
 def classes_of(label: np.ndarray) -> np.ndarray:

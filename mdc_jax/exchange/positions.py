@@ -30,8 +30,9 @@ def bicubic(grid: np.ndarray, size: int) -> np.ndarray:
     return np.einsum("ip,jq,pqd->ijd", weights, weights, grid, optimize=True)
 
 
-def _cubic_weights(old: int, new: int, a: float = -0.75) -> np.ndarray:
+def _cubic_weights(old: int, new: int) -> np.ndarray:
     """What each of `old` points weighs in each of `new`, [new, old] (Keys 1981, equation 4 of any a)."""
+    a = -0.75
     centres = (np.arange(new) + 0.5) * old / new - 0.5
     taps = np.floor(centres)[:, None] + np.arange(-1, 3)
     distance = abs(taps - centres[:, None])

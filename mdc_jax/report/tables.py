@@ -47,5 +47,10 @@ def interval(value: float, low: float, high: float) -> str:
 
 def grid(cells: Mapping[tuple[str, str], str]) -> str:
     """A Markdown table of (row, column) → text, in the order of first mention; missing cells are empty."""
+    return markdown(*arranged(cells))
+
+
+def arranged(cells: Mapping[tuple[str, str], str]) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of (row, column) → text, as in `grid`."""
     rows, columns = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
-    return markdown(["", *columns], [[row, *(cells.get((row, column), "") for column in columns)] for row in rows])
+    return ["", *columns], [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]

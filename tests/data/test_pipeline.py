@@ -410,7 +410,8 @@ def test_fake_data(words):
     ("spec", "message"),
     [
         ("fake:other", "no split"),
-        ("fake:train,siz=3", "does not understand"),
+        ("fake:train,siz=3", 'did you mean "size"'),
+        ("fake:train,size=0", "at least 1"),
         ("fakes:train", 'did you mean "fake"'),
         ("train", 'unknown source "train"'),
     ],

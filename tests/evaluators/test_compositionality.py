@@ -103,11 +103,15 @@ def number(rows, **wanted):
 
 def test_scorers_are_named_or_all_or_the_first():
     every = tuple(FoilObjective().scorers)
-    assert chosen_scorers("table", ("all",), FoilObjective()) == every and len(every) > 1
-    assert chosen_scorers("table", (), FoilObjective()) == every[:1]
-    assert chosen_scorers("table", every[1:], FoilObjective()) == every[1:]
-    with pytest.raises(ConfigError, match='table: the objective has no scorer "allx"'):
-        chosen_scorers("table", ("allx",), FoilObjective())
+
+    def chosen(*names):
+        return chosen_scorers(sections.Compositionality(scorers=names), FoilObjective())
+
+    assert chosen("all") == every and len(every) > 1
+    assert chosen() == every[:1]
+    assert chosen(*every[1:]) == every[1:]
+    with pytest.raises(ConfigError, match='compositionality: the objective has no scorer "allx"'):
+        chosen("allx")
 
 
 def test_a_scorer_that_sees_is_right_and_one_of_the_text_alone_is_at_a_half(found):

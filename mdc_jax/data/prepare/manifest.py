@@ -5,7 +5,6 @@ Beside NAME.arrayrecord lies NAME.lengths.npy: u16[records, columns], see `lengt
 """
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -136,9 +135,3 @@ def read_shard(name: str, content: dict[str, Any]) -> Shard:
 def lengths_path(path: _Path) -> _Path:
     """The file of lengths that lies beside a shard."""
     return path.with_name(path.name.removesuffix(SUFFIX) + _LENGTHS_SUFFIX)
-
-
-def sha256(path: pathlib.Path | epath.Path) -> str:
-    """Of a file's bytes; raises OSError where it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -32,7 +32,6 @@ from mdc_jax.data.prepare.manifest import (
     Shard,
     lengths_path,
     read_shard,
-    sha256,
 )
 from mdc_jax.data.sources.base import BadRecord
 from mdc_jax.data.texts import readable
@@ -266,9 +265,11 @@ def write_shard(
                         measured.append(lengths(example))
         except RuntimeError as error:  # what the writer says to a full disk
             raise OSError(f"{path} cannot be written: {error}") from error
-        size, digest = unfinished.stat().length, sha256(unfinished)
+        size, digest = unfinished.stat().length, files.sha256(unfinished)
         files.write(sidecar, _npy(np.array(measured, np.uint16).reshape(len(measured), len(lengths.columns))))
-    return Shard(split, inputs, len(measured), size, digest, dict(sorted(dropped.items())), sha256(sidecar), named)
+    return Shard(
+        split, inputs, len(measured), size, digest, dict(sorted(dropped.items())), files.sha256(sidecar), named
+    )
 
 
 def _packed(example: Example) -> tuple[Example | BadRecord, bytes]:
@@ -297,7 +298,10 @@ def finished(directory: pathlib.Path, *, complete: bool = False) -> dict[str, Sh
 def _whole(path: pathlib.Path, shard: Shard) -> bool:
     lengths = lengths_path(path)
     return (
-        path.exists() and lengths.exists() and sha256(lengths) == shard.lengths_sha256 and sha256(path) == shard.sha256
+        path.exists()
+        and lengths.exists()
+        and files.sha256(lengths) == shard.lengths_sha256
+        and files.sha256(path) == shard.sha256
     )
 
 

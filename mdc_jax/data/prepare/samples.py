@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import pyarrow
 
+from mdc_jax import files
 from mdc_jax.data import images, parquet
 from mdc_jax.data.prepare import tar
 from mdc_jax.data.prepare.encode import Encoding
@@ -59,8 +60,7 @@ class TarPlan:
         parts = [repr((self.path.name, self.encoding, self.columns))]
         for path in (self.path, self._listing):
             if path.exists():
-                with path.open("rb") as file:
-                    parts.append(hashlib.file_digest(file, "sha256").hexdigest())
+                parts.append(files.sha256(path))
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def examples(self) -> Iterator[Example | BadRecord]:

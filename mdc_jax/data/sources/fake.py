@@ -9,6 +9,7 @@ import hashlib
 
 import numpy as np
 
+from mdc_jax.data.sources import options
 from mdc_jax.data.sources.base import Family, Record, check_index
 
 _COUNTS = {"train": 100_000, "validation": 1_000, "test": 1_000}
@@ -25,17 +26,22 @@ class _Options:
     words: int = 20
     count: int = 0  # 0: the split's own
 
+    def __post_init__(self) -> None:
+        for name, least in (("size", 1), ("words", 1), ("count", 0)):
+            value = getattr(self, name)
+            options.check("fake", name, value, value >= least, f"at least {least}")
+
 
 class FakeSource:
     """See the module."""
 
-    def __init__(self, split: str, options: _Options) -> None:
-        self.spec = f"fake:{split},size={options.size},words={options.words},count={options.count}"
+    def __init__(self, split: str, given: _Options) -> None:
+        self.spec = f"fake:{split},size={given.size},words={given.words},count={given.count}"
         self.fingerprint = hashlib.sha256(self.spec.encode()).hexdigest()
         self.families = {"tint": Family("class", _WORDS[: len(_TINTS)])}
         self._split = tuple(_COUNTS).index(split)
-        self._options = options
-        self._count = options.count or _COUNTS[split]
+        self._options = given
+        self._count = given.count or _COUNTS[split]
 
     def __len__(self) -> int:
         return self._count
@@ -53,16 +59,7 @@ class FakeSource:
 
 def open(rest: str) -> FakeSource:
     """Opens "SPLIT[,size=PIXELS][,words=N][,count=N]"; raises ValueError for anything else."""
-    split, *options = rest.split(",")
+    split, *items = rest.split(",")
     if split not in _COUNTS:
         raise ValueError(f"fake has no split {split!r}; it has {', '.join(_COUNTS)}")
-    values = {}
-    for option in options:
-        name, _, value = option.partition("=")
-        if name not in _Options.__dataclass_fields__ or not value.isdecimal():
-            known = ", ".join(f"{field}=N" for field in _Options.__dataclass_fields__)
-            raise ValueError(f"fake does not understand {option!r}; it takes {known}")
-        values[name] = int(value)
-        if name != "count" and not values[name]:
-            raise ValueError(f"fake: {option!r} must be at least 1")
-    return FakeSource(split, _Options(**values))
+    return FakeSource(split, _Options(**options.read("fake", items, dict.fromkeys(("size", "words", "count"), int))))
