@@ -60,6 +60,7 @@ def time_steps(
 
 def main(_: list[str]) -> None:
     config = parse(command.given_config("configs/vitb_recap.py"))
+    step_.check_decoder(config)
     if not config.data.buckets:
         raise ConfigError("data.buckets=(): give lengths, as in --config.data.buckets='(16, 32, 64)'")
     tokenizer = make_tokenizer(config, open_source(config.data.train))

@@ -58,6 +58,9 @@ def checked(config: sections.Config, factors: Sequence[str]) -> list[Setting]:
         try:
             step_.vocabularies([str(vocab_size)], changed)
             parse(to_dict(changed))
+            sharding.check_batch(
+                changed.data.batch_size, changed.optimizer.accumulation, sharding.make_mesh(config.mesh)
+            )
         except ConfigError as error:
             raise ConfigError(f"--factors={','.join(factors)}: {name} {value:,} cannot be: {error}") from None
     return found
@@ -80,6 +83,7 @@ def measure(config: sections.Config, vocab_size: int, repeats: int) -> tuple[flo
 def main(_: list[str]) -> None:
     config = parse(command.given_config("configs/vits_cc3m.py"))
     step_.check_decoder(config)
+    step_.check_counted(config)
     rows, csv = checked(config, flags.FLAGS.factors), command.place("csv", flags.FLAGS.csv)
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}\n{_line(HEADER)}\n{'|---' * len(HEADER)}|")
     measured: list[list[tables.Cell]] = []

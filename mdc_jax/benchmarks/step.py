@@ -64,6 +64,15 @@ def check_decoder(config: sections.Config) -> None:
         )
 
 
+def check_counted(config: sections.Config) -> None:
+    """Raises ConfigError where the FLOPs of a step are not known: what the frozen parameters spare is not counted."""
+    if any(factor == 0 for _, factor in config.optimizer.lr_multipliers):
+        raise ConfigError(
+            "optimizer.lr_multipliers freezes parameters, and what that spares of the backward pass is not counted: "
+            "leave it out here"
+        )
+
+
 def resolved(config: sections.Config) -> sections.Config:
     """The config with what "auto" stands for in its model: `remat` is off, whatever the memory."""
     model = dataclasses.replace(
@@ -114,8 +123,12 @@ def prepare(
       vocab_size: V.
       loss: in place of the objective's own, with the arguments of `Captioner.weighted_loss`.
       options: of the compiler.
+
+    Raises:
+      ConfigError: the mesh cannot split the batch.
     """
     mesh = sharding.make_mesh(config.mesh)
+    sharding.check_batch(config.data.batch_size, config.optimizer.accumulation, mesh)
     objective = objective_of(config, vocab_size, loss)
     schedule = learning_rate(config.optimizer, 1, 1000)
     init, abstract, step = train_state.program(objective, config.optimizer, schedule, mesh, seed=config.seed)

@@ -66,6 +66,7 @@ def benchmark(
 ) -> dict[str, dict[str, float]]:
     """Row → its measurements; see `_COLUMNS` for their names."""
     step_.check_decoder(config)
+    step_.check_counted(config)
     chosen = {name: entry for name, entry in variants(config).items() if rows is None or name in rows}
     unknown = set(rows or ()) - set(chosen) - {PRODUCTS}
     if unknown:

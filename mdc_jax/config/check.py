@@ -30,6 +30,9 @@ _SHARE_ABOVE_0 = Range(lambda value: 0 < value <= 1, "a share, in (0, 1]")
 _LARGEST_IMAGE, _MOST_PATCHES, _MOST_TOKENS = 2**13, 2**7, 2**16  # pixels and patches of a side, tokens of a caption
 
 
+_MOST_A_STEP = 1e-2  # of the weights that a decay takes where no learning rate scales it
+
+
 def _up_to(most: int) -> Range:
     return Range(lambda value: 0 <= value <= most, f"0 (the default) to {most:,}")
 
@@ -102,7 +105,7 @@ def check(config: sections.Config) -> None:
     _check_image_size(config)
     _check_data(config)
     _check_objective(config)
-    _check_lr_multipliers(config.optimizer)
+    _check_optimizer(config.optimizer)
     _check_best_metric(config)
 
 
@@ -190,7 +193,15 @@ def _check_objective(config: sections.Config) -> None:
     )
 
 
-def _check_lr_multipliers(optimizer: sections.Optimizer) -> None:
+def _check_optimizer(optimizer: sections.Optimizer) -> None:
+    decay = optimizer.weight_decay
+    require(
+        optimizer.name != "adafactor" or decay <= _MOST_A_STEP,
+        "optimizer.weight_decay",
+        decay,
+        f"adafactor takes this share off the weights at every step, whatever the learning rate: give at most "
+        f"{_MOST_A_STEP:g}, as the 1e-4 of configs/cappa.py",
+    )
     key = "optimizer.lr_multipliers"
     for pattern, factor in optimizer.lr_multipliers:
         require(_FROM_0.holds(factor), key, (pattern, factor), "factors must be 0 (frozen) or more")

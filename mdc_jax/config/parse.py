@@ -131,7 +131,9 @@ def parse_as(cls: type, values: Any, path: str = "") -> Any:
     for key, value in values.items():
         name = f"{path}.{key}".lstrip(".")
         if key not in fields:
-            raise ConfigError(f'unknown key "{name}" (value {value!r}){did_you_mean(key, fields)}')
+            another = "; another objective is an argument of the config, as in configs/scenes.py:objective=clip"
+            hint = another if path == "objective" else ""
+            raise ConfigError(f'unknown key "{name}" (value {value!r}){did_you_mean(key, fields)}{hint}')
         arguments[key] = _value(hints[key], value, name)
         choices = fields[key].metadata.get("choices")
         if choices and value not in choices:

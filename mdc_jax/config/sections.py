@@ -174,7 +174,8 @@ class MaskedLM:
     scores_captions: typing.ClassVar[bool] = True
     decoding: typing.ClassVar[tuple[str, ...]] = _MASKED
     ratio: float = 0.15  # BERT's (arXiv 1810.04805)
-    # Each token is masked by itself, as in BERT, not an exact share: captions of four tokens have no 15%.
+    # Tokens are masked one by one, not an exact share: captions of four tokens have no 15%. `size_biased` always masks
+    # one, so that 15% is on average .22 of 12 tokens, .18 of 25; `bernoulli` is as BERT's. Their expected loss is one.
     masks: str = choice("size_biased", ("size_biased", "bernoulli"))
     masks_per_caption: int = 1
     padding: str = choice("hidden", ("hidden", "target", "known"))
@@ -217,7 +218,8 @@ class CapPa:
     null_image_rate: float = 0.0
 
 
-# Of captions that several images of a batch have: true of each, so no real negatives.
+# Of captions that several images of a batch have: true of each, so no real negatives. To the softmax of CLIP, which
+# compares texts that are equal, `positive` is `left`: the loss and its gradient are the same.
 _DUPLICATES = ("left", "masked", "positive")
 
 
@@ -280,13 +282,14 @@ class Optimizer:
     lr: float = 1e-3
     b1: float = 0.9
     b2: float = 0.999  # adafactor: the cap that 1 - step^-0.8 rises to
-    # Multiplied by the learning rate (adamw), or by the schedule alone, which ends its warm-up at 1 (adafactor).
+    # Multiplied by the learning rate (adamw), or by the schedule alone, which ends its warm-up at 1 (adafactor, where
+    # it is a thousandth of what it is there).
     weight_decay: float = 0.1
     clip_norm: float = 1.0  # of the gradient; 0: none
     warmup: str = "10000 steps"
     accumulation: int = 1  # micro-batches per step; the loss and its gradient do not depend on it
     ema: float = 0.0  # decay of the averaged parameters that evaluation uses; 0: none
-    # (pattern, factor) of learning rates, as in (("encoder/", 0.0), ("decoder/.*norm", 0.1)): a parameter takes the
+    # (pattern, factor) of learning rates, as in (("^encoder/", 0.0), ("decoder/.*norm", 0.1)): a parameter takes the
     # first pattern that is in its name, see `mdc_jax.describe`. 0 freezes; weight decay is multiplied too.
     lr_multipliers: tuple[tuple[str, float], ...] = ()
 

@@ -1,6 +1,6 @@
 """How likely held-out captions are, and how well masked tokens are predicted by the share that is masked.
 
-Shapes: B examples, C captions of an image, N captions of a split, S draws.
+Shapes: B examples, C captions of an image, N images of a split, S draws.
 """
 
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 from mdc_jax import files
 from mdc_jax.config import sections
 from mdc_jax.data.sources import open_source
-from mdc_jax.evaluators import blind_decoder
+from mdc_jax.evaluators import blind_decoder, ratio
 from mdc_jax.evaluators.base import GlobalBatch, Subject, chosen_scorers, extract, objective_of, spec_of
 from mdc_jax.objectives.base import Objective, Params, Score
 from mdc_jax.report import plots, tables
@@ -69,22 +69,19 @@ class Perplexity:
                 scores, losses = _measured(view.objective, names, view.images, view.params, batch, index)
                 for name, score in scores.items():
                     kinds[sees, name] = score.kind
-                    found |= {f"value/{sees}/{name}": score.value, f"error/{sees}/{name}": score.standard_error}
+                    value, error = score.total(batch["length"] > 0)
+                    found |= {f"value/{sees}/{name}": value, f"error/{sees}/{name}": error}
                 found |= losses
             return found
 
         found = extract(
             subject, subject.spec(section.split), measure, count=section.examples, batch_size=section.batch_size
         )
-        present = found["length"] > 0
-        captions_N, length_N = (np.sum(x, axis=1, dtype=np.float64) for x in (present, found["length"]))
+        captions_N, length_N = (np.sum(x, axis=1, dtype=np.float64) for x in (found["length"] > 0, found["length"]))
         rows: dict[tuple[str, str], _Row] = {}
         each: list[dict[str, Any]] = []
         for sees, name in kinds:
-            value_N, error_N = (
-                np.sum(found[f"{what}/{sees}/{name}"] * present, axis=1, dtype=np.float64)
-                for what in ("value", "error")
-            )
+            value_N, error_N = (found[f"{what}/{sees}/{name}"].astype(np.float64) for what in ("value", "error"))
             for identity, value, tokens in zip(found["id"].tolist(), value_N, length_N, strict=True):
                 each.append({"id": identity, "sees": sees, "scorer": name, "value": value, "tokens": int(tokens)})
             row = rows[sees, name] = _row(value_N, error_N, length_N, captions_N, kinds[sees, name])
@@ -108,8 +105,7 @@ class Perplexity:
             tables.write_csv(subject.out / "perplexity.csv", (*_KEYS, *_Row._fields), lines)
             files.write_json_lines(subject.out / "predictions.jsonl", each)
             if _LOSSES[0] in found:
-                curve = by_share(*(found[name][present] for name in _LOSSES))
-                _write_curve(subject, curve)
+                _write_curve(subject, by_share(*(found[name] for name in _LOSSES)))
 
 
 class _View(NamedTuple):
@@ -163,28 +159,28 @@ def _measured(
 
 def _row(value_N: np.ndarray, error_N: np.ndarray, length_N: np.ndarray, captions_N: np.ndarray, kind: str) -> _Row:
     """From sums over the captions of each image, which share the image and random numbers."""
-    per_caption, caption_error = _ratio(value_N, captions_N)
-    per_token, token_error = _ratio(value_N, length_N)
+    per_caption, caption_error = ratio.of_sums(value_N, captions_N)
+    per_token, token_error = ratio.of_sums(value_N, length_N)
     monte_carlo = float(np.sqrt(np.sum(error_N**2)) / captions_N.sum())
     perplexity = float(np.exp(-per_token)) if kind in _LIKELIHOODS else None
     error = None if perplexity is None else perplexity * token_error
     return _Row(per_caption, caption_error, monte_carlo, per_token, token_error, perplexity, error)
 
 
-def by_share(nats_NxS: np.ndarray, masked_NxS: np.ndarray, maskable_N: np.ndarray) -> np.ndarray:
+def by_share(nats_NxCxS: np.ndarray, masked_NxCxS: np.ndarray, maskable_NxC: np.ndarray) -> np.ndarray:
     """The loss by masked share: f64[bins with a mask, (share, nats per masked token, standard error, tokens)].
 
-    Shares l / n in (0, 1] fall into ten equal bins; a bin's share is the mean of those in it.
+    Shares l / n in (0, 1] fall into ten equal bins; a bin's share is the mean of those in it. Errors are over images.
     """
-    share_NxS = masked_NxS / np.maximum(maskable_N, 1)[:, None].astype(np.float64)
-    bin_NxS = np.ceil(share_NxS * _BINS - 1e-6) - 1  # -1: nothing could be masked
+    share_NxCxS = masked_NxCxS / np.maximum(maskable_NxC, 1)[..., None].astype(np.float64)
+    bin_NxCxS = np.ceil(share_NxCxS * _BINS - 1e-6) - 1  # -1: nothing could be masked
     points = []
     for index in range(_BINS):
-        inside = bin_NxS == index
-        tokens_N = (masked_NxS * inside).sum(1).astype(np.float64)
+        inside = bin_NxCxS == index
+        nats_N, tokens_N = (np.sum(x * inside, axis=(1, 2), dtype=np.float64) for x in (nats_NxCxS, masked_NxCxS))
         if tokens_N.any():
-            loss, error = _ratio((nats_NxS * inside).sum(1, dtype=np.float64), tokens_N)
-            points.append((share_NxS[inside].mean(), loss, error, tokens_N.sum()))
+            loss, error = ratio.of_sums(nats_N, tokens_N)
+            points.append((share_NxCxS[inside].mean(), loss, error, tokens_N.sum()))
     return np.array(points).reshape(-1, 4)
 
 
@@ -196,14 +192,3 @@ def _write_curve(subject: Subject, curve: np.ndarray) -> None:
     band = np.stack([np.stack([share, loss + side * 1.96 * error], axis=-1) for side in (-1, 0, 1)])
     labels = {"x": "share of the tokens that is masked", "y": "nats per masked token"}
     (subject.out / "masked_share.svg").write_bytes(plots.bands({subject.config.objective.name: band}, **labels))
-
-
-def _ratio(value_N: np.ndarray, size_N: np.ndarray) -> tuple[float, float]:
-    """sum(value) / sum(size) and its standard error over the images or captions with a size (the delta method); NaN of
-    one."""
-    ratio = value_N.sum() / size_N.sum()
-    count = np.count_nonzero(size_N)
-    if count == 1:
-        return float(ratio), np.nan
-    variance = np.sum((value_N - ratio * size_N) ** 2) * count / (count - 1)
-    return float(ratio), float(np.sqrt(variance) / size_N.sum())

@@ -17,6 +17,7 @@ import numpy as np
 from mdc_jax import files
 from mdc_jax.config import sections
 from mdc_jax.data.sources import open_source
+from mdc_jax.evaluators import ratio
 from mdc_jax.evaluators.base import GlobalBatch, Subject, extract, spec_of
 from mdc_jax.evaluators.image_bank import training_images
 from mdc_jax.objectives.base import Features, Objective, Params
@@ -152,11 +153,11 @@ def _write(subject: Subject, found: Mapping[str, np.ndarray]) -> None:
         lines = []
         for position in range(where.shape[-1]):
             inside = where[..., position]
-            count = int(inside.sum())
-            if count:
-                values = [found[name][..., position][inside].astype(np.float64) for name in _MEASURED]
-                error = float(values[_MEASURED.index("signal")].std() / np.sqrt(count))
-                lines.append([part, position, count, *(float(value.mean()) for value in values), error])
+            tokens_S = inside.sum(1).astype(np.float64)
+            if tokens_S.any():
+                sums = [np.sum(found[name][..., position] * inside, axis=1, dtype=np.float64) for name in _MEASURED]
+                means, errors = zip(*(ratio.of_sums(value_S, tokens_S) for value_S in sums), strict=True)
+                lines.append([part, position, int(tokens_S.sum()), *means, errors[_MEASURED.index("signal")]])
         rows += lines
         if lines:
             for name, courses in curves.items():

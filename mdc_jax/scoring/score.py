@@ -41,6 +41,13 @@ class Score:
         replicates = None if self.replicates is None else self.replicates + constant[None]
         return dataclasses.replace(self, value=self.value + constant, replicates=replicates)
 
+    def total(self, present: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The sum over the captions of an image that are `present` bool[B, C], and its standard error, f32[B] each."""
+        value = jnp.where(present, self.value, 0).sum(-1)
+        if self.replicates is None:
+            return value, jnp.sqrt(jnp.square(jnp.where(present, self.standard_error, 0)).sum(-1))
+        return value, standard_error(jnp.where(present, self.replicates, 0).sum(-1))
+
     def difference(self, first: int, second: int) -> tuple[jax.Array, jax.Array]:
         """value[:, first] - value[:, second] of captions of an image, and its standard error, f32[B] each."""
         value = self.value[:, first] - self.value[:, second]

@@ -44,7 +44,9 @@ PEAKS: Mapping[str, float] = {
 
 
 def peak(device_kind: str) -> float | None:
-    """Dense bfloat16 FLOP/s of a device; None where it is not known."""
+    """Dense bfloat16 FLOP/s of a device; None where it is not known, as of a part of one (MIG)."""
+    if " MIG " in device_kind:
+        return None
     return next((flops for name, flops in PEAKS.items() if device_kind.startswith(name)), None)
 
 

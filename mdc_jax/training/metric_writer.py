@@ -1,9 +1,9 @@
 """Metrics to JSON lines, TensorBoard, Weights & Biases and the terminal, from process 0."""
 
-import hashlib
 import json
 import sys
 import time
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +13,8 @@ from etils import epath
 from mdc_jax import files
 from mdc_jax.config import ConfigError
 from mdc_jax.report.metrics_file import METRICS_FILE, read, without_nan
+
+WANDB_ID = "wandb_id.txt"  # in the workdir
 
 
 class MetricWriter:
@@ -71,8 +73,10 @@ def _wandb_run(project: str, workdir: epath.Path) -> Any:
             f'log.wandb="{project}", but Weights & Biases is not installed: '
             'pip install -r requirements-wandb.txt, or set log.wandb=""'
         ) from error
-    identity = hashlib.sha256(str(workdir).encode()).hexdigest()[:16]
-    return wandb.init(project=project, name=workdir.name, id=identity, resume="allow")
+    identity = workdir / WANDB_ID
+    if not identity.exists():
+        files.write(identity, uuid.uuid4().hex)
+    return wandb.init(project=project, name=workdir.name, id=identity.read_text(), resume="allow")
 
 
 def _text(lines: list[dict[str, float]]) -> str:

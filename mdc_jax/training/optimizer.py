@@ -53,13 +53,17 @@ def without_frozen(rules: Rules, gradient: Any) -> Any:
 
 
 def describe_rules(rules: Rules, params: Any) -> str:
-    """A line for each multiplier other than 1, with how many parameters it is for."""
-    sizes: dict[float, int] = {}
-    for factor, leaf in zip(jax.tree.leaves(multipliers(rules, params)), jax.tree.leaves(params), strict=True):
-        sizes[factor] = sizes.get(factor, 0) + leaf.size
+    """A line for each multiplier other than 1, with how many parameters it is for, and of which parts of the model."""
+    sizes: dict[float, dict[str, int]] = {}
+    for (path, factor), leaf in zip(
+        jax.tree.leaves_with_path(multipliers(rules, params)), jax.tree.leaves(params), strict=True
+    ):
+        parts = sizes.setdefault(factor, {})
+        parts[path[0].key] = parts.get(path[0].key, 0) + leaf.size
     return "\n".join(
-        f"{size / 1e6:.2f} M parameters " + (f"learn at {factor:g} of the rate" if factor else "are frozen")
-        for factor, size in sorted(sizes.items())
+        f"{sum(parts.values()) / 1e6:.2f} M parameters ({', '.join(parts)}) "
+        + (f"learn at {factor:g} of the rate" if factor else "are frozen")
+        for factor, parts in sorted(sizes.items())
         if factor != 1
     )
 

@@ -101,6 +101,14 @@ def test_what_cannot_be_measured_is_refused():
             step.vocabularies(wrong, tiny())
     with pytest.raises(ConfigError, match='objective="clip" has no text decoder'):
         train_step.benchmark(dataclasses.replace(tiny(), objective=sections.Clip()), 1000, 9, 1, None)
+    frozen = dataclasses.replace(tiny(), optimizer=sections.Optimizer(lr_multipliers=(("^encoder/", 0.0),)))
+    with pytest.raises(ConfigError, match="lr_multipliers freezes"):
+        train_step.benchmark(frozen, 1000, 9, 1, None)
+    odd = dataclasses.replace(tiny(), data=dataclasses.replace(tiny().data, batch_size=9))
+    with pytest.raises(ConfigError, match=r"batch_size=9 does not fit the mesh.*nearest that works: 8"):
+        train_step.benchmark(odd, 1000, 9, 1, None)
+    with pytest.raises(ConfigError, match=r"image size 48 cannot be: data\.batch_size=9 does not fit the mesh"):
+        scaling.checked(odd, ["1"])
 
 
 def test_scaling_changes_one_thing_at_a_time():

@@ -46,6 +46,8 @@ def complete(**changes: Any) -> dict[str, Any]:
         ({"duration": "9k stps"}, ["duration", "9k stps", "9000 steps"]),
         ({"evaluators__probe__every": "often"}, ["evaluators.probe.every", "often"]),
         ({"evaluators__probe__type": "liner_probe"}, ["evaluators.probe.type", '"linear_probe"']),
+        ({"optimizer__name": "adafactor"}, ["optimizer.weight_decay=0.1", "every step", "1e-4"]),
+        ({"objective__ratio": 0.5}, ['"objective.ratio"', "configs/scenes.py:objective=clip"]),
         ({"optimizer__accumulation": 3}, ["data.batch_size", "256", "optimizer.accumulation=3"]),
         ({"image__mean": (1.0,)}, ["image.mean"]),
         ({"optimizer__lr": float("nan")}, ["optimizer.lr=nan", "above 0"]),

@@ -9,11 +9,12 @@ from etils import epath
 
 from mdc_jax import command, files
 from mdc_jax.config import ConfigError, parse, sections
-from mdc_jax.evaluators import build, check, perplexity
+from mdc_jax.evaluators import build, check, ratio
 from mdc_jax.evaluators.base import Subject
 from mdc_jax.evaluators.perplexity import by_share
 from mdc_jax.exchange import own
 from mdc_jax.report import tables
+from mdc_jax.scoring.score import of_replicates
 from mdc_jax.training import checkpoint, loop
 from tests.evaluators.fakes import BAD, FakeObjective, FakeSource, make_subject
 
@@ -57,9 +58,9 @@ def test_values_per_caption_and_per_token_with_standard_errors(tmp_path, use_sou
 
 def test_the_standard_error_is_that_of_a_sample_and_unknown_of_one_image():
     rng = np.random.default_rng(0)
-    claimed = [perplexity._ratio(rng.normal(size=4), np.ones(4))[1] ** 2 for _ in range(20_000)]
+    claimed = [ratio.of_sums(rng.normal(size=4), np.ones(4))[1] ** 2 for _ in range(20_000)]
     assert np.mean(claimed) == pytest.approx(1 / 4, rel=0.02)
-    value, error = perplexity._ratio(np.array([3.0, 0.0]), np.array([2, 0]))
+    value, error = ratio.of_sums(np.array([3.0, 0.0]), np.array([2, 0]))
     assert value == 1.5 and np.isnan(error)
 
 
@@ -92,11 +93,27 @@ def test_the_loss_by_masked_share_is_a_table_and_a_picture(tmp_path, use_source)
 def test_short_captions_have_few_shares_and_empty_ones_none():
     masked = np.array([[1, 1, 2], [1, 3, 3], [0, 0, 0]])
     nats = np.array([[1.0, 3.0, 8.0], [1.0, 3.0, 6.0], [0, 0, 0]])
-    found = by_share(nats, masked, np.array([2, 3, 0]))
+    found = by_share(nats[:, None], masked[:, None], np.array([[2], [3], [0]]))
     np.testing.assert_allclose(found[:, 0], [1 / 3, 1 / 2, 1])
     np.testing.assert_allclose(found[:, 1], [1, 4 / 2, 17 / 8])
     np.testing.assert_allclose(found[:, 3], [1, 2, 8])
     np.testing.assert_allclose(found[2, 2], 2**0.5 * np.hypot(8 - 2 * 17 / 8, 9 - 6 * 17 / 8) / 8)
+
+
+def test_captions_of_an_image_are_one_observation_of_it():
+    """With five equal captions an image says no more than with one."""
+    rng = np.random.default_rng(0)
+    masked, nats = rng.integers(1, 5, (40, 1, 3)), rng.normal(size=(40, 1, 3))
+    once, often = (
+        by_share(*(np.repeat(x, times, axis=1) for x in (nats, masked, np.full((40, 1), 4)))) for times in (1, 5)
+    )
+    np.testing.assert_allclose(often[:, :3], once[:, :3])
+    score = of_replicates(jnp.asarray(rng.normal(size=(8, 40, 2))), "bound")
+    present = jnp.arange(80).reshape(40, 2) % 3 > 0
+    value, error = score.total(present)
+    sums = np.where(present, score.replicates, 0).sum(-1)
+    np.testing.assert_allclose(value, sums.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(error, sums.std(0, ddof=1) / 8**0.5, rtol=1e-5)
 
 
 def test_settings_that_cannot_work_are_refused_before_training(tmp_path, use_source):

@@ -99,6 +99,7 @@ def test_peaks_are_found_by_the_kind_that_jax_gives() -> None:
     assert peak("NVIDIA A10G") == 70e12 and peak("NVIDIA A10") == 125e12
     assert peak("NVIDIA H100 NVL") == peak("NVIDIA H200 NVL") == 835e12 and peak("NVIDIA H200") == 989e12
     assert peak("Tesla T4") is None  # has no bfloat16
+    assert peak("NVIDIA A100-SXM4-40GB MIG 1g.5gb") is None  # a part of a device
     assert peak("TPU v5 lite") == 197e12 and peak("TPU v5") == 459e12 and peak("TPU v4") == 275e12
     assert peak("cpu") is None
 

@@ -59,14 +59,17 @@ def test_weights_and_biases_has_them_too_and_a_resume_goes_on_with_its_run(
 ) -> None:
     wandb = mock.MagicMock()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    for _ in range(2):
-        writer = MetricWriter(epath.Path(tmp_path), step=0, tensorboard=False, wandb="project")
+    for folder in ("a", "a", "b"):
+        (tmp_path / folder / "run").mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        writer = MetricWriter(epath.Path("run"), step=0, tensorboard=False, wandb="project")
         writer.write(3, {"loss": 1.0})
         writer.close()
-    first, second = (call.kwargs for call in wandb.init.call_args_list)
+    first, second, other = (call.kwargs for call in wandb.init.call_args_list)
     assert first == second and first["project"] == "project" and first["resume"] == "allow"
+    assert other["id"] != first["id"]  # another run, though it is called alike
     wandb.init.return_value.log.assert_called_with({"loss": 1.0}, step=3)
-    assert wandb.init.return_value.finish.call_count == 2
+    assert wandb.init.return_value.finish.call_count == 3
 
 
 def test_weights_and_biases_asked_for_and_not_there(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

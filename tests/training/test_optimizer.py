@@ -47,7 +47,7 @@ def steps(section: sections.Optimizer, params: dict, count: int = 3) -> tuple[di
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
 def test_frozen_parameters_stay_bit_for_bit_and_have_no_state(name: str) -> None:
-    section = sections.Optimizer(name=name, lr=0.1, lr_multipliers=RULES)
+    section = sections.Optimizer(name=name, lr=0.1, weight_decay=1e-3, lr_multipliers=RULES)
     params, state = steps(section, PARAMS)
     for before, after in zip(*(jax.tree.leaves(tree["encoder"]) for tree in (PARAMS, params)), strict=True):
         assert np.asarray(before).tobytes() == np.asarray(after).tobytes()
@@ -69,8 +69,8 @@ def test_the_others_step_as_if_the_frozen_were_not_there_times_their_factor(name
 
 def test_rules_are_described_and_one_that_names_nothing_is_an_error() -> None:
     assert describe_rules(RULES, PARAMS).splitlines() == [
-        "0.00 M parameters are frozen",
-        "0.00 M parameters learn at 0.25 of the rate",
+        "0.00 M parameters (encoder) are frozen",
+        "0.00 M parameters (decoder) learn at 0.25 of the rate",
     ]
     with pytest.raises(ConfigError, match=r'"enkoder" is in no name.*encoder/patch/kernel'):
         without_frozen((("enkoder", 0.0),), PARAMS)
