@@ -72,6 +72,6 @@ def test_rare_tokens_are_drawn_as_often_as_they_should_be(optimized):
     """32,000 tokens of 3e-8 each, 1e-3 together: JAX's default Gumbel noise draws them 13 times too rarely."""
     rest, rows, vocabulary = 1e-3, 400, 32_000
     logits = jnp.log(jnp.full((rows, vocabulary + 1), rest / vocabulary).at[:, -1].set(1 - rest))
-    keys = jax.random.split(jax.random.key(2), (16, rows))
+    keys = jax.random.split(jax.random.key(2), (8, rows))
     draw = jax.jit(lambda keys: (sampling.choose(logits, keys, 1.0) < vocabulary).sum())
-    assert 2 <= sum(int(draw(some)) for some in keys) <= 16  # 6.4 expected, .5 by default
+    assert 1 <= sum(int(draw(some)) for some in keys) <= 9  # 3.2 expected, .25 by default

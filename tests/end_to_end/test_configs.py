@@ -13,12 +13,12 @@ from tests.end_to_end.command_line import train
 @pytest.mark.parametrize(
     "config",
     [
-        "configs/scenes.py:runlocal,objective=clip",
         "configs/collage.py:runlocal,objective=cappa",
         "configs/vitb_recap.py:runlocal,objective=autoregressive",
         *(
             pytest.param(config, marks=pytest.mark.long)
             for config in (
+                "configs/scenes.py:runlocal,objective=clip",
                 "configs/scenes.py:runlocal,layout=free,objective=autoregressive",
                 "configs/pictures.py:runlocal,objective=siglip",
                 "configs/cappa.py:runlocal",

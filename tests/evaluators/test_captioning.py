@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from unittest import mock
 
 import jax
 import numpy as np
@@ -56,9 +57,15 @@ def test_sources_without_a_parser_get_captions_and_picture(tmp_path, use_source)
 
 
 @pytest.mark.slow
-def test_captions_are_compared_with_references_and_those_of_other_images(tmp_path, use_source):
+def test_captions_are_compared_with_references_and_those_of_other_images(tmp_path, use_source, monkeypatch):
+    """Without METEOR, a Java program that takes most of the time; it is in test_caption_metrics.py."""
     if reason := caption_metrics.missing():
         pytest.skip(f"not run: {reason}")
+    from pycocoevalcap.meteor import meteor
+
+    monkeypatch.setattr(
+        meteor, "Meteor", mock.Mock(return_value=mock.MagicMock(**{"compute_score.return_value": (0.5, [])}))
+    )
     use_source(FakeSource(40))
     values = dict(build(dataclasses.replace(SECTION, metrics=True)).run(make_subject(tmp_path)))
     assert values["rouge_l"] == pytest.approx(1) and values["shuffled/rouge_l"] < 0.9
