@@ -16,6 +16,7 @@ import pytest
 from mdc_jax.data.prepare import runners
 from mdc_jax.data.prepare.example import Example
 from mdc_jax.data.prepare.manifest import Manifest
+from mdc_jax.data.prepare.records import OtherInputs
 from tests.data.test_samples import prepare, sample, write_tar
 
 TARS = 6
@@ -56,10 +57,10 @@ def tars(tmp_path):
     ]
 
 
-def _prepare(out, tars, run):
+def _prepare(out, tars, run, replace=True):
     from mdc_jax.data.prepare.samples import TarPlan
 
-    return prepare(out, *[TarPlan(tar) for tar in tars], run=run)
+    return prepare(out, *[TarPlan(tar) for tar in tars], run=run, replace=replace)
 
 
 def test_two_processes_write_the_same_bytes_as_one(tars, tmp_path):
@@ -129,7 +130,10 @@ class _Values(list, contextlib.AbstractContextManager):
         pass
 
     def __or__(self, step):
-        return _Values(step.apply(self))
+        try:
+            return _Values(step.apply(self))
+        except Exception as error:
+            raise RuntimeError("a worker failed") from error
 
 
 class _Beam(types.ModuleType):
@@ -158,6 +162,16 @@ def test_what_a_pipeline_wrote_is_found_again(tars, tmp_path, monkeypatch):
     manifest = _prepare(tmp_path / "beam", tars, runners.runner(1, "Any"))
     assert manifest.counts() == {"train": 4 * TARS}
     assert _content(tmp_path / "beam") == _content(tmp_path / "one")
+    _refuses_other_data(tmp_path / "beam", tars, "Any")
+
+
+def _refuses_other_data(out, tars, runner, options=()):
+    """Whatever Beam makes of the error of a task; the folder stays as it was."""
+    before = _content(out)
+    write_tar(tars[2], [sample("20", f"other data for {out}")])
+    with pytest.raises(OtherInputs, match=r"2\.arrayrecord was made from other data"):
+        _prepare(out, tars, runners.runner(1, runner, options), replace=False)
+    assert _content(out) == before
 
 
 @pytest.mark.skipif(
@@ -171,3 +185,5 @@ def test_beams_local_runner_writes_the_same_bytes(tars, tmp_path):
         manifest = _prepare(tmp_path / f"beam{number}", tars, runners.runner(1, "DirectRunner", more))
         assert manifest.counts() == {"train": 4 * TARS}
         assert _content(tmp_path / f"beam{number}") == _content(tmp_path / "one")
+    for number, more in enumerate(([], options)):
+        _refuses_other_data(tmp_path / f"beam{number}", tars, "DirectRunner", more)

@@ -100,18 +100,28 @@ class Task:
     replace: bool = True
 
     def __call__(self) -> Shard:
-        path = self.directory / self.plan.name
-        inputs = hashlib.sha256(repr((FORMAT_VERSION, self.plan.inputs, self.lengths.describe())).encode()).hexdigest()
-        shard = self.earlier
-        if shard is not None and shard.inputs != inputs and not self.replace:
-            raise OtherInputs(
-                f"{path} was made from other data than {self.plan.name} is made from now, or with other settings: "
-                "prepare to another folder, or replace what is there with --replace"
-            )
+        path, shard, inputs = self.directory / self.plan.name, self.earlier, self._inputs()
+        self._check(inputs)
         if shard is None or shard.inputs != inputs or not _whole(path, shard):
             shard = write_shard(path, self.plan.split, inputs, self.plan.examples(), self.lengths)
         files.write(_journal(self.directory, self.plan.name), json.dumps(dataclasses.asdict(shard)))
         return shard
+
+    def check(self) -> None:
+        """Raises OtherInputs where a call would."""
+        if self.earlier is not None and not self.replace:
+            self._check(self._inputs())
+
+    def _inputs(self) -> str:
+        text = repr((FORMAT_VERSION, self.plan.inputs, self.lengths.describe()))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _check(self, inputs: str) -> None:
+        if self.earlier is not None and self.earlier.inputs != inputs and not self.replace:
+            raise OtherInputs(
+                f"{self.directory / self.plan.name} was made from other data than it is made from now, or with other "
+                "settings: prepare to another folder, or replace what is there with --replace"
+            )
 
 
 Runner = Callable[[Sequence[Task]], Generator[tuple[Task, Shard], None, None]]

@@ -82,13 +82,18 @@ def _beam(tasks: Sequence[Task], pipeline: Any) -> Generator[tuple[Task, Shard],
     """All workers must see the same files. What they report they leave in the journal."""
     import apache_beam
 
-    with pipeline:
-        _ = (
-            pipeline
-            | "Shards to write" >> apache_beam.Create(tasks)
-            | "Spread" >> apache_beam.Reshuffle()
-            | "Write" >> apache_beam.Map(_write)
-        )
+    try:
+        with pipeline:
+            _ = (
+                pipeline
+                | "Shards to write" >> apache_beam.Create(tasks)
+                | "Spread" >> apache_beam.Reshuffle()
+                | "Write" >> apache_beam.Map(_write)
+            )
+    except Exception:  # Beam makes an error of its own of what a task raises
+        for task in tasks:
+            task.check()
+        raise
     shards = finished(tasks[0].directory) if tasks else {}
     for task in tasks:
         yield task, shards[task.plan.name]
