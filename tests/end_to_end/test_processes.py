@@ -66,7 +66,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tensor", [1, 2])
+@pytest.mark.parametrize("tensor", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_where_the_processes_of_a_mesh_lie_changes_nothing(
     alone: pathlib.Path, tmp_path: pathlib.Path, start_all: StartAll, tensor: int
 ) -> None:

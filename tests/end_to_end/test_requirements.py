@@ -46,7 +46,7 @@ def test_requirements_of_accelerators_resolve(name: str, plugin: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("python", [OLDEST, "3.13"])
+@pytest.mark.parametrize("python", [OLDEST, pytest.param("3.13", marks=pytest.mark.long)])
 def test_beam_resolves_beside_everything_else(python: str) -> None:
     """On one machine's Python: Beam has no release for the newest one."""
     lines = resolve("requirements-beam.txt", python=(f"--python-version={python}",)).splitlines()
