@@ -131,8 +131,9 @@ def parse_as(cls: type, values: Any, path: str = "") -> Any:
     for key, value in values.items():
         name = f"{path}.{key}".lstrip(".")
         if key not in fields:
-            another = "; another objective is an argument of the config, as in configs/scenes.py:objective=clip"
-            hint = another if path == "objective" else ""
+            hint = ""
+            if path == "objective":  # as where the name alone was changed, and the settings are still of another one
+                hint = "; another objective is an argument of the config, as in configs/scenes.py:objective=clip"
             raise ConfigError(f'unknown key "{name}" (value {value!r}){did_you_mean(key, fields)}{hint}')
         arguments[key] = _value(hints[key], value, name)
         choices = fields[key].metadata.get("choices")

@@ -32,7 +32,6 @@ from mdc_jax.report import html, plots, tables
 
 _BATCH = 32  # at most
 _DEFAULTS = sections.Config(tokenizer=sections.Tokenizer(train_captions=10_000))  # where there is no config
-_MB = 10**6  # bytes
 _LONGEST = 1_000  # tokens; longer captions count as this long
 LEAKAGE_HEADER = ("source", "family", "name", "features", "auc", "low", "high", "examples")
 

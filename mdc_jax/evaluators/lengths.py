@@ -78,10 +78,9 @@ def _laws(objective: Objective, params: Params, images: jax.Array) -> jax.Array:
 def miscalibration(law_NxL: np.ndarray, length_N: np.ndarray, points: int = 200) -> float:
     """Mean distance, over levels u, of the share of lengths below the u-quantile of their law from u.
 
-    0 for a law that holds; of N captions about .31 / sqrt(N) by chance, and twice
-    that at times; at most .5. The share
-    is that of the probability integral transform, in its form for discrete laws that draws nothing (Czado,
-    Gneiting and Held, Biometrics 65, 2009, section 2.1).
+    0 for a law that holds; of N captions about .31 / sqrt(N) by chance, and twice that at times; at most .5. The share
+    is that of the probability integral transform, in its form for discrete laws that draws nothing (Czado, Gneiting
+    and Held, Biometrics 65, 2009, section 2.1).
     """
     rows = np.arange(len(length_N))
     own_N = law_NxL[rows, length_N - 1]

@@ -105,7 +105,9 @@ class Perplexity:
             tables.write_csv(subject.out / "perplexity.csv", (*_KEYS, *_Row._fields), lines)
             files.write_json_lines(subject.out / "predictions.jsonl", each)
             if _LOSSES[0] in found:
-                _write_curve(subject, by_share(*(found[name] for name in _LOSSES)))
+                nats, masked, maskable = (found[name] for name in _LOSSES)
+                present = (found["length"] > 0)[..., None]
+                _write_curve(subject, by_share(nats, masked * present, maskable))
 
 
 class _View(NamedTuple):
@@ -177,7 +179,7 @@ def by_share(nats_NxCxS: np.ndarray, masked_NxCxS: np.ndarray, maskable_NxC: np.
     points = []
     for index in range(_BINS):
         inside = bin_NxCxS == index
-        nats_N, tokens_N = (np.sum(x * inside, axis=(1, 2), dtype=np.float64) for x in (nats_NxCxS, masked_NxCxS))
+        nats_N, tokens_N = (np.sum(x, axis=(1, 2), dtype=np.float64, where=inside) for x in (nats_NxCxS, masked_NxCxS))
         if tokens_N.any():
             loss, error = ratio.of_sums(nats_N, tokens_N)
             points.append((share_NxCxS[inside].mean(), loss, error, tokens_N.sum()))

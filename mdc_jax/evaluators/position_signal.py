@@ -155,7 +155,9 @@ def _write(subject: Subject, found: Mapping[str, np.ndarray]) -> None:
             inside = where[..., position]
             tokens_S = inside.sum(1).astype(np.float64)
             if tokens_S.any():
-                sums = [np.sum(found[name][..., position] * inside, axis=1, dtype=np.float64) for name in _MEASURED]
+                sums = [
+                    np.sum(found[name][..., position], axis=1, dtype=np.float64, where=inside) for name in _MEASURED
+                ]
                 means, errors = zip(*(ratio.of_sums(value_S, tokens_S) for value_S in sums), strict=True)
                 lines.append([part, position, int(tokens_S.sum()), *means, errors[_MEASURED.index("signal")]])
         rows += lines

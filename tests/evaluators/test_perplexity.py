@@ -90,6 +90,20 @@ def test_the_loss_by_masked_share_is_a_table_and_a_picture(tmp_path, use_source)
     assert (tmp_path / "masked_share.svg").read_text().startswith("<?xml")
 
 
+def test_a_caption_that_an_image_lacks_is_no_part_of_the_curve(tmp_path, use_source):
+    """Whatever an objective makes of it: where pads are targets it could mask all of them."""
+    use_source(FakeSource(21))
+    subject = make_subject(tmp_path, Masking())
+    data = dataclasses.replace(subject.config.data, captions_per_image=2)
+    subject = dataclasses.replace(subject, config=dataclasses.replace(subject.config, data=data))
+    values = dict(build(SECTION).run(subject))
+    assert len(files.read_json_lines(tmp_path / "predictions.jsonl")) == len(IDS) and values
+    rows = tables.read_csv(epath.Path(tmp_path) / "masked_share.csv")
+    (row,) = tables.read_csv(epath.Path(tmp_path) / "perplexity.csv")
+    captions = int(row["captions"])
+    assert [float(line["tokens"]) for line in rows] == [captions * masked for masked in range(1, 11)]
+
+
 def test_short_captions_have_few_shares_and_empty_ones_none():
     masked = np.array([[1, 1, 2], [1, 3, 3], [0, 0, 0]])
     nats = np.array([[1.0, 3.0, 8.0], [1.0, 3.0, 6.0], [0, 0, 0]])
