@@ -45,21 +45,25 @@ def known(comparison: Comparison, workdir: epath.Path) -> dict[str, int]:
         elif own := _measured(workdir, name, reference):
             first = own if name == reference else own["reference"]
             key = "flops_per_step" if comparison.equal == "flops" else "step_seconds"
-            found[name] = max(round(comparison.steps * first[key] / own[key]), 1)
+            steps_of_first = comparison.entries[reference].steps or comparison.steps
+            found[name] = max(round(steps_of_first * first[key] / own[key]), 1)
     return found
 
 
 def measure(comparison: Comparison, workdir: epath.Path, name: str) -> Mapping[str, Any] | None:
     """FLOPs and seconds of a step of an entry, which are measured once; None where a signal stopped that.
 
-    Of other entries than the first also the `reference`: what the first one has in this workdir.
+    Of other entries than the first also the `reference`: what the first one has in this workdir. Raises ConfigError
+    where it was measured of other settings than the entry's.
     """
     reference = next(iter(comparison.entries))
-    if found := _measured(workdir, name, reference):
-        return found
     folder = workdir / "timing" / name
     count = comparison.timing_steps
-    config = entries.config_of(comparison, name, seed=_SEED, steps=count, lr=comparison.entries[name].lr, evaluators={})
+    # At the rate of the base config, since none changes what a step costs.
+    config = entries.config_of(comparison, name, seed=_SEED, steps=count, lr=0, evaluators={})
+    sequence.is_begun(folder, config)
+    if found := _measured(workdir, name, reference):
+        return found
     config = dataclasses.replace(
         config,
         log=dataclasses.replace(config.log, every=f"{max(count // _REPORTS, 1)} steps", tensorboard=False),

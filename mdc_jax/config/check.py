@@ -87,10 +87,10 @@ RANGES: Mapping[str, Mapping[str, Range]] = {
 }
 OF_EVALUATORS: Mapping[str, Range] = {
     **dict.fromkeys(("examples", "train_examples", "validation_examples", "test_examples", "batch_size"), _COUNT),
-    **dict.fromkeys(("raw_size", "blind_images", "texts_at_once"), _COUNT),
+    **dict.fromkeys(("read_factor", "raw_size", "blind_images", "texts_at_once"), _COUNT),
     "l2_values": Range(lambda value: value >= 0 and value != 1, "0 (a search), 2 or more"),
     "shots": _FROM_0._replace(meaning="0 (all) or more"),
-    "picture": _FROM_0_NONE,
+    **dict.fromkeys(("untrained_seeds", "picture"), _FROM_0_NONE),
 }
 
 

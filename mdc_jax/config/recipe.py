@@ -3,6 +3,7 @@
 import ml_collections
 
 from mdc_jax.config import sections
+from mdc_jax.config.errors import require
 from mdc_jax.config.parse import defaults, evaluator
 
 
@@ -112,8 +113,14 @@ def recap(config: ml_collections.ConfigDict, *, subset: str, original: float) ->
       config: its training data is changed.
       subset: number of pairs, as in "10M"; smaller subsets are contained in larger ones. "": all.
       original: share of the captions that are the page's own text instead of the model's.
+
+    Raises:
+      ConfigError: the share is not one.
     """
+    require(0 <= original <= 1, "original", original, "must be a share of the captions, 0 to 1")
     if subset:
         config.data.train = f"subset:{subset}:{config.data.train}"
     if original:
-        config.data.train = f"columns:re_caption={1 - original:g},org_caption={original:g}:{config.data.train}"
+        shares = {"re_caption": 1 - original, "org_caption": original}
+        columns = ",".join(f"{name}={share:g}" for name, share in shares.items() if share)
+        config.data.train = f"columns:{columns}:{config.data.train}"

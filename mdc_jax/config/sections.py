@@ -35,7 +35,7 @@ class Image:
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    model: str = ""  # a SentencePiece model; empty: train one on the training captions
+    model: str = ""  # a SentencePiece model or a tokenizer.json; empty: train one on the training captions
     algorithm: str = choice("unigram", ("unigram", "bpe"))  # bpe keeps words whole where there are few of them
     vocab_size: int = 32_000
     lower_case: bool = True
@@ -61,7 +61,7 @@ class Data:
     prefetch: int = 4  # batches
     permute_captions: bool = False  # a control: every image gets another image's caption, afresh every epoch
     repeat_batch: bool = False  # a diagnosis: the first batch again and again
-    max_bad_share: float = 0.01  # of records that cannot be decoded, above which the run stops
+    max_bad_share: float = 0.01  # of records that cannot be used, above which the run stops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +130,10 @@ class Decoding:
     top_p: float = 1.0  # draws only among the likeliest tokens that have this share together (arXiv 1904.09751)
     guidance: float = 0.0  # w of u + (1 + w) (c - u), c with and u without the image (arXiv 2207.12598)
     beams: int = 1  # captions that are pursued at once, from left to right
-    # Of masked decoding. Positions are revealed one at a time, or in `steps` equal parts, or as many as are safe.
+    # Of masked decoding. Positions are revealed one at a time, or in `steps` equal parts, or as many as are safe. In
+    # `random` order, one at a time and at temperature 1, captions are exact draws of the model.
     steps: int = 0  # 0: one token a step
-    order: str = choice("confidence", ("confidence", "margin", "entropy", "random"))  # `random` is exact
+    order: str = choice("confidence", ("confidence", "margin", "entropy", "random"))
     threshold: float = 0.0  # reveals all above this confidence, at least the best one (arXiv 2505.22618); 0: off
     entropy_bound: float = 0.0  # reveals as many as bound their joint error, in nats (arXiv 2505.24857); 0: off
     remask: float = 0.0  # share of the tokens that a step masks again (arXiv 2503.00307); 0: none

@@ -38,7 +38,8 @@ class Supervised(Vision):
         if not settings.families:
             raise ValueError(
                 "objective.families is empty: training takes those of data.train, and where that is not read they are "
-                'given by name, kind and number of names, as in (("shape", "presence", 4, False),)'
+                "given by name, kind, number of names and whether they are bound, as in "
+                '(("shape", "presence", 4, False),)'
             )
         self.kinds = {name: kind for name, kind, _, _ in settings.families}
         self.bound = {name: bound for name, _, _, bound in settings.families}

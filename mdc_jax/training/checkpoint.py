@@ -242,7 +242,8 @@ def _read_twice(step: int, read: Callable[[], _T]) -> _T:
 
 def _reason(error: Exception) -> str:
     """What it says, in one line, which Orbax and TensorStore fill a page with."""
-    return " ".join(str(error).split())[:300].rstrip(".")
+    said, _, _ = " ".join(str(error).split()).partition(". See full TensorStore details")
+    return said[:300].rstrip(".")
 
 
 def _sealed(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,7 +301,8 @@ def load(workdir: epath.PathLike, *, step: int | None = None, mesh: jax.sharding
         return _load(workdir, step, mesh)
     except DamagedCheckpoint as error:
         others = [other for other in saved if other != step]
-        raise ConfigError(f"{workdir}: {error}\nGive another --step; there are {others}") from error
+        fix = f"Give another --step; there are {others}" if others else "It is the only one: restore it from a copy"
+        raise ConfigError(f"{workdir}: {error}\n{fix}") from error
 
 
 def _load(workdir: epath.Path, step: int, mesh: jax.sharding.Mesh | None) -> Loaded:

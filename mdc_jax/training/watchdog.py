@@ -15,14 +15,14 @@ class Watchdog:
     """Counts from one finished step to the next; prints once for each stretch without any."""
 
     def __init__(self, seconds: float) -> None:
-        """0 seconds: off. The first step, which compiles, is not counted."""
+        """0 seconds: off; else up to a tenth later. The first step, which compiles, is not counted."""
         self._seconds = seconds
         self._armed: float | None = None  # when the timer was set
 
     def step_finished(self) -> None:
         now = time.monotonic()
         if self._seconds and (self._armed is None or now - self._armed > self._seconds / _ARMS):
-            faulthandler.dump_traceback_later(self._seconds, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(self._seconds * (1 + 1 / _ARMS), file=sys.__stderr__)
             self._armed = now
 
     def pause(self) -> None:

@@ -132,6 +132,35 @@ def test_an_entry_is_held_against_the_first_one_of_its_own_machine(tmp_path, mon
     assert budget.steps(found, whole, found.order) == expected
 
 
+def test_a_cost_is_that_of_the_settings_it_was_measured_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(costs, "of", lambda *_: types.SimpleNamespace(flops_per_step=1e6, step_seconds=0.2))
+
+    def train(runs):
+        for folder, config in runs.items():
+            folder.mkdir(parents=True)
+            (folder / "config.json").write_text(dumps(config))
+        return True
+
+    monkeypatch.setattr(sequence, "train", train)
+    workdir = epath.Path(tmp_path)
+    budget.steps(_comparison(equal="flops"), workdir, ["masked_diffusion", "autoregressive"])
+    other_rate = {"masked_diffusion": Entry(lr=0.01), "autoregressive": Entry("autoregressive")}
+    assert budget.steps(_comparison(other_rate, equal="flops"), workdir, ["masked_diffusion"])
+    deeper = {**other_rate, "autoregressive": Entry("autoregressive", ("model.decoder.depth=3",))}
+    with pytest.raises(ConfigError, match=r"timing/autoregressive holds another run:\n  model\.decoder\.depth: 1 → 3"):
+        budget.steps(_comparison(deeper, equal="flops"), workdir, ["masked_diffusion", "autoregressive"])
+
+
+def test_others_cost_what_the_own_steps_of_the_first_entry_cost(tmp_path):
+    for name, flops in (("mdc", 1e6), ("ar", 2e6)):
+        folder = tmp_path / "timing" / name
+        folder.mkdir(parents=True)
+        found = {"flops_per_step": flops, "step_seconds": 1.0}
+        (folder / budget.TIMING_FILE).write_text(json.dumps(found | {"reference": {**found, "flops_per_step": 1e6}}))
+    found = _comparison(own={"mdc": Entry(steps=50), "ar": Entry("autoregressive")}, equal="flops")
+    assert budget.known(found, epath.Path(tmp_path)) == {"mdc": 50, "ar": 25}
+
+
 def test_parts_are_disjoint_and_keep_together_what_needs_each_other():
     own = recipe.with_controls(
         recipe.entries_of(("masked_diffusion", "autoregressive", "clip")), blind=("autoregressive",)

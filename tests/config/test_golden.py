@@ -25,6 +25,7 @@ CONFIGS = (
     "vitb_recap.py",
     "vitb_recap.py:objective=autoregressive",
     "vitb_recap.py:subset=10M,original=0.2",
+    "vitb_recap.py:original=1",
     "vitl_recap.py",
 )
 

@@ -62,6 +62,8 @@ def complete(**changes: Any) -> dict[str, Any]:
         ({"duration": "1e999 steps"}, ["duration", "1e999 steps"]),
         ({"duration": "1e300 steps"}, ["duration", "up to 1e+15"]),
         ({"evaluators__probe__raw_size": 0}, ["evaluators.probe.raw_size=0", "at least 1"]),
+        ({"evaluators__probe__read_factor": 0}, ["evaluators.probe.read_factor=0", "at least 1"]),
+        ({"evaluators__probe__untrained_seeds": -1}, ["evaluators.probe.untrained_seeds=-1", "0 (none) or more"]),
         ({"evaluators__probe__every": "9 steps"}, ["checkpoint.best_metric", "held_out/loss", "there is none"]),
         ({"data": 3}, ["data", "3", "batch_size"]),
     ],

@@ -94,6 +94,10 @@ def test_inference_names_the_others(undisturbed: pathlib.Path, tmp_path: pathlib
     with pytest.raises(ConfigError, match=r"checkpoint 6 cannot be read.*(?s:.*)--step; there are \[2, 4\]"):
         checkpoint.load(workdir)
     assert checkpoint.load(workdir, step=4).step == 4
+    for step in (2, 4):
+        shutil.rmtree(workdir / checkpoint.CHECKPOINTS / str(step))
+    with pytest.raises(ConfigError, match=r"(?s:checkpoint 6 cannot be read.*)It is the only one: restore it"):
+        checkpoint.load(workdir)
 
 
 def test_a_run_of_the_first_format_goes_on(tmp_path: pathlib.Path) -> None:

@@ -66,7 +66,7 @@ def open(rest: str) -> Columns:
     named, _, spec = rest.partition(":")
     probabilities: dict[str, float] = {}
     for item in named.split(","):
-        match = re.fullmatch(r"([^=]+)=([0-9]+\.?[0-9]*|\.[0-9]+)", item)
+        match = re.fullmatch(r"([^=]+)=((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e-?[0-9]+)?)", item)
         if match and match[1] in probabilities:
             raise ValueError(f"column {match[1]} is given twice")
         if not match or not float(match[2]) or not spec:
