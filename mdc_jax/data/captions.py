@@ -44,9 +44,18 @@ def make_tokenizer(config: sections.Config, source: Source) -> Tokenizer:
     try:
         if config.tokenizer.model:
             return Tokenizer.load(config.tokenizer.model)
-        return train_tokenizer(read_captions(source, config.tokenizer.train_captions), config.tokenizer)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"tokenizer: {error}") from error
+    try:
+        return train_tokenizer(read_captions(source, config.tokenizer.train_captions), config.tokenizer)
+    except ValueError as error:
+        raise ConfigError(f"tokenizer, of the captions of {source.spec}: {error}") from error
+
+
+def share_cut(source: Source, tokenizer: Tokenizer, max_tokens: int, limit: int = 1_000) -> float:
+    """The share of captions that have more tokens than are read, of at most `limit` records."""
+    longer = [len(tokenizer.encode(text, max_tokens + 1)) > max_tokens for text in read_captions(source, limit)]
+    return sum(longer) / max(len(longer), 1)
 
 
 def text_of(source: Source, index: int, retries: Retries) -> Record:

@@ -127,7 +127,7 @@ def counts(found: Preview, config: sections.Config) -> list[tuple[str, str]]:
     lines = [
         ("records", f"{len(found.source):,}"),
         ("examples made", f"{found.seen:,}, {found.seen / found.seconds:,.0f}/s with {config.data.threads} threads"),
-        ("not usable", f"{sum(found.bad.values()):,}"),
+        ("not usable, of these", f"{sum(found.bad.values()):,}"),
         *((f"  {reason}", f"{number:,}") for reason, number in sorted(found.bad.items(), key=lambda item: -item[1])),
         ("captions read", f"{len(found.lengths):,}"),
         ("tokens of a caption", f"median {statistics.median(lengths):.0f}, longest {max(lengths):,}"),

@@ -25,7 +25,7 @@ from mdc_jax import evaluators, files, lock
 from mdc_jax.config import ConfigError, dumps, duration, sections, steps, to_dict
 from mdc_jax.config.errors import require
 from mdc_jax.data import caption_safety
-from mdc_jax.data.captions import make_tokenizer
+from mdc_jax.data.captions import make_tokenizer, share_cut
 from mdc_jax.data.pipeline import TrainBatches
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Source
@@ -53,6 +53,7 @@ from mdc_jax.training.train_log import TrainLog
 from mdc_jax.training.watchdog import Watchdog
 
 CONFIG_FILE = "config.json"
+_NOTABLE = 0.01  # share of the captions that lose their ends, above which that is said
 
 
 def train(config: sections.Config, workdir: epath.PathLike) -> Mapping[str, float] | None:
@@ -220,6 +221,8 @@ class _Run:
             )
         if config.optimizer.lr_multipliers:
             self.terminal.say(describe_rules(config.optimizer.lr_multipliers, state.params))
+        if not self.start:
+            self._say_what_is_cut()
         return state, step
 
     def _first_state(self, init: Callable[[], train_state.State]) -> train_state.State:
@@ -231,6 +234,16 @@ class _Run:
         self.terminal.say(account)
         averaged = None if state.ema is None else jax.tree.map(jnp.copy, params)
         return dataclasses.replace(state, params=params, ema=averaged)
+
+    def _say_what_is_cut(self) -> None:
+        if jax.process_index() or "text" not in self.objective.batch_keys:
+            return
+        share = share_cut(self.source, self.tokenizer, self.config.data.max_tokens)
+        if share > _NOTABLE:
+            self.terminal.say(
+                f"warning: {share:.0%} of the training captions are longer than data.max_tokens="
+                f"{self.config.data.max_tokens}, and lose their ends"
+            )
 
     # ------------------------------------------------------------------ the loop
 

@@ -119,6 +119,8 @@ def test_a_file_that_a_table_names_and_that_is_not_there_keeps_its_place(root):
 def test_jsonl_captions(root):
     (root / "captions.jsonl").write_text('{"file": "four.png", "caption": "ein großer Hund"}\n\n')
     assert _captions(root) == [(), (), (), ("ein großer Hund",)]
+    (root / "captions.jsonl").write_text('{"file": "four.png", "caption": null}\n')
+    assert _captions(root) == [(), (), (), ("",)]
     line = json.dumps({"file": "four.png", "caption": "two\u2028lines"}, ensure_ascii=False)
     (root / "captions.jsonl").write_text(f"{line}\r\n{line}\n")
     assert _captions(root) == [(), (), (), ("two\u2028lines",) * 2]
@@ -161,6 +163,7 @@ def test_jsonl_captions(root):
         ("captions.csv", b"file,caption\nfour\0.png,x\n", "which is not below"),
         ("captions.jsonl", rb'{"file": "\ud800.png", "caption": "x"}', "which is not below"),
         ("captions.jsonl", b'{"file": "four.png"}', "line 1 is"),
+        ("captions.jsonl", b'{"file": "four.png", "caption": ["x", "y"]}', "a line for each of several captions"),
         ("captions.jsonl", b'{"file": "four.png", "caption": "x"}\n\n{"file": "four', "line 3 is no JSON.*four"),
         ("captions.jsonl", b"[" * 100_000, "line 1 is no JSON"),
         ("captions.jsonl", b"[", "no table of captions"),

@@ -1,6 +1,7 @@
 """Folders and COCO as records."""
 
 import collections
+import itertools
 import json
 import os
 import pathlib
@@ -70,6 +71,41 @@ def test_a_folder_keeps_bytes_captions_and_labels(photos, tmp_path):
     assert record.image == picture(shade=7)
     assert record.labels["folder"] == 0
     assert images.decode(found["A picture, drawing."].image).shape[0] == collection.SETTINGS["short_side"]
+
+
+def test_a_caption_of_many_images_does_not_hold_them_together(photos, capsys):
+    for path in photos.rglob("*.*"):
+        path.with_suffix(".txt").write_text(f"A photo of a {path.parent.name}.\n{path.stem} of many\n")
+    (photos / "dog/drawing.jpg").write_bytes(picture())
+    (photos / "dog/drawing.txt").write_text("A photo of a dog.\nDrawing of many!")
+    found = folder.read(photos)
+    assert found.common == ["a photo of a cat", "a photo of a dog"]
+    sizes = {split: len(entries) for split, entries in found.splits.items()}
+    assert sum(sizes.values()) == 33 and min(sizes.values()) > 0 and sizes["train"] > 16
+    # Two images of a title, one in each folder, still are.
+    sides = [split for split, entries in found.splits.items() for entry in entries if entry.path.stem == "drawing"]
+    assert len(sides) == 2 and len(set(sides)) == 1
+
+
+def test_a_folder_of_which_nothing_comes_to_training_is_refused(tmp_path):
+    captions = (f"caption {number}" for number in itertools.count())
+    held_out = next(text for text in captions if collection.side_of(("title", text)) == "test")
+    for number in range(3):
+        _write(tmp_path, f"{number}.jpg", picture(shade=number))
+        (tmp_path / f"{number}.txt").write_text(held_out)
+    with pytest.raises(ValueError, match="none of its 3 images came to the training split"):
+        folder.read(tmp_path)
+
+
+def test_tables_by_other_names_are_named(tmp_path):
+    _write(tmp_path, "1.jpg", picture())
+    _write(tmp_path, "metadata.jsonl", b"{}")
+    with pytest.raises(
+        FileNotFoundError, match=r"1 x no caption, as 1\.jpg\); it has metadata\.jsonl, and captions\.csv,"
+    ):
+        folder.read(tmp_path)
+    _write(tmp_path, "1.TXT", b"a caption")
+    assert [len(entries) for entries in folder.read(tmp_path).splits.values()].count(1) == 1
 
 
 def test_names_that_are_no_utf_8_are_spelled(photos, tmp_path):

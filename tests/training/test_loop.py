@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from etils import epath
 
 from mdc_jax import command, objectives
 from mdc_jax.config import ConfigError, parse, sections
-from mdc_jax.data.sources import scenes
+from mdc_jax.data.captions import read_captions
+from mdc_jax.data.sources import open_source, scenes
 from mdc_jax.data.sources.base import BadRecord, Record
 from mdc_jax.report import metrics_file
 from mdc_jax.report.metrics_file import read
@@ -244,6 +246,19 @@ def test_one_batch_repeated_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
+def test_captions_that_lose_their_ends_are_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    warning = r"warning: (\d+)% of the training captions are longer than data\.max_tokens=8, and lose their ends"
+    config = tiny(duration="1 steps", data=dataclasses.replace(tiny().data, max_tokens=8))
+    loop.train(config, tmp_path)
+    said = re.search(warning, capsys.readouterr().out)
+    lengths = [len(caption.split()) + 1 for caption in read_captions(open_source(config.data.train), 1_000)]
+    # Each word is at least a token.
+    assert 100 > int(said[1]) >= int(100 * np.mean(np.asarray(lengths) > 8))
+    loop.train(dataclasses.replace(config, duration="2 steps"), tmp_path)
+    loop.train(tiny(duration="1 steps"), tmp_path / "whole")
+    assert "lose their ends" not in capsys.readouterr().out
+
+
 def test_a_window_of_steps_is_traced(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     loop.train(tiny(duration="4 steps", log=sections.Log(every="1 steps", tensorboard=False, profile="2:3")), tmp_path)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))

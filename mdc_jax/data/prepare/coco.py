@@ -44,6 +44,8 @@ def read(annotations: pathlib.Path, root: pathlib.Path) -> tuple[list[files.Entr
         ) from error
     if not entries:
         raise ValueError(f"{annotations} names no images")
+    if not any(entry.path.exists() for entry in entries):
+        raise ValueError(f"none of the images is in {root}, as {entries[0].path}: give their folder as --from")
     return entries, others
 
 

@@ -1,8 +1,8 @@
 """A folder of images with captions: `python -m mdc_jax.data.prepare.folder --from=photos --out=data/mine`.
 
 `mdc_jax/data/sources/folder.py` says where captions may stand; with --columns=caption,alt a table's further columns are
-kept apart by name. Images are split into train, validation and test so that equal captions are on one side; subfolders
-become labels.
+kept apart by name. Images are split into train, validation and test so that equal captions are on one side, but for
+captions that one image in twenty has, as "a photo of a cat"; subfolders become labels.
 """
 
 import collections
@@ -21,6 +21,9 @@ from mdc_jax.data.sources.base import Family
 from mdc_jax.data.texts import has_words, readable, words
 
 _SUFFIXES = folder.SUFFIXES | {".svg"}
+# A caption that more images than either have says little of which image it is: it keeps none together.
+_COMMON_SHARE, _COMMON = 0.05, 10
+_TABLES = frozenset((".csv", ".json", ".jsonl", ".parquet", ".tsv"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +33,19 @@ class Folder:
     splits: Mapping[str, Sequence[files.Entry]]
     families: Mapping[str, Family]
     dropped: Mapping[str, Sequence[str]]
+    common: Sequence[str]  # captions in lower case that so many images have that they stand in several splits
 
     def plans(self, encoding: Encoding) -> list[files.FilesPlan]:
         return [plan for split, entries in self.splits.items() for plan in files.plans(split, entries, encoding)]
 
 
 def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
-    """Lists a folder; raises FileNotFoundError where no image has a caption, ValueError for a bad table of captions."""
+    """Lists a folder.
+
+    Raises:
+      FileNotFoundError: no image has a caption.
+      ValueError: a table of captions is malformed, or no image came to the training split.
+    """
     paths = folder.image_files(root, _SUFFIXES)
     texts = {column: folder.read_captions(root, paths, column, _SUFFIXES) for column in columns}
     pictures, dropped = [], collections.defaultdict(list)
@@ -47,22 +56,23 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
         captions, name = texts[columns[0]][path], readable(path.as_posix())
         worded = tuple(filter(has_words, captions or ()))
         if worded:
-            # Not of further columns, where one word for all images would put all of them on one side.
-            concepts = tuple(("title", words(text)) for text in worded)
             labels = {collection.FOLDER: collection.top_folder(pathlib.PurePosixPath(name))}
-            pictures.append(Picture(root / path, name, worded, concepts, labels))
+            pictures.append(Picture(root / path, name, worded, _titles(worded), labels))
         else:
             reason = "captions not UTF-8" if captions is None else "empty caption" if captions else "no caption"
             dropped[reason].append(name)
     if not pictures:
         why = ", ".join(f"{len(names)} x {reason}, as {names[0]}" for reason, names in dropped.items())
         slash = ": a table names files with /" if any("\\" in name for name in missing) else ""
+        tables = sorted(path.name for path in root.iterdir() if path.suffix.lower() in _TABLES)
+        named = f"; it has {', '.join(tables[:3])}, and captions.csv, .jsonl or .parquet are read" if tables else ""
         raise FileNotFoundError(
-            f"{root} has no images with captions ({why or 'it has no image'}{slash}); see mdc_jax/data/README.md for "
-            "where captions go"
+            f"{root} has no images with captions ({why or 'it has no image'}{slash}){named}; see "
+            "mdc_jax/data/README.md for where captions go"
         )
 
     families = collection.families(pictures)
+    pictures, common = _apart(pictures)
 
     def entry(picture: Picture) -> files.Entry:
         labels = {name: collection.label(picture, name, family.names) for name, family in families.items()}
@@ -73,7 +83,30 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
     splits = {
         split: [entry(picture) for picture in chosen] for split, chosen in collection.split_by_concept(pictures).items()
     }
-    return Folder(splits, families, dropped)
+    if not splits["train"]:
+        raise ValueError(
+            f"{root}: none of its {len(pictures)} images came to the training split, since few captions differ: add "
+            f"images, or read the folder as it is, folder:{root}"
+        )
+    return Folder(splits, families, dropped, common)
+
+
+def _titles(captions: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    # Not of further columns, where one word for all images would put all of them on one side.
+    return tuple(("title", words(text)) for text in captions)
+
+
+def _apart(pictures: Sequence[Picture]) -> tuple[list[Picture], list[str]]:
+    """The pictures without the concepts that too many share, each of which has one still, and the texts of these."""
+    counts = collections.Counter(concept for picture in pictures for concept in set(picture.concepts))
+    most = max(_COMMON, _COMMON_SHARE * len(pictures))
+    common = {concept for concept, count in counts.items() if count > most}
+    own = (tuple(concept for concept in picture.concepts if concept not in common) for picture in pictures)
+    apart = [
+        dataclasses.replace(picture, concepts=concepts or (("file", picture.name),))
+        for picture, concepts in zip(pictures, own, strict=True)
+    ]
+    return apart, sorted(text for _, text in common)
 
 
 def main(argv: list[str]) -> None:
@@ -81,6 +114,13 @@ def main(argv: list[str]) -> None:
     found = read(root, columns)
     if not found.families:
         print(f"no labels: these are top folders of {collection.MIN_IN_FOLDER} images and more, where there are two")
+    if found.common:
+        print(
+            f"in several splits stand {len(found.common)} caption(s) that more than one image in twenty has, as "
+            f"{found.common[0]!r}"
+        )
+    for split in (split for split, entries in found.splits.items() if not entries):
+        print(f"no image came to {split}: few images, or few captions differ; divide train by subset:0%-80%: instead")
     arguments.write(
         argv,
         f"folder {root.resolve().name}",

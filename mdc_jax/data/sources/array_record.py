@@ -218,7 +218,10 @@ def _directory(rest: str) -> tuple[epath.Path | None, str]:
 def _manifest(directory: epath.Path) -> Manifest:
     manifest = Manifest.read(directory)
     if not manifest.complete:
-        raise ValueError(f"{directory} was not finished; run its prepare command again, which goes on where it stopped")
+        raise ValueError(
+            f"{directory} was not finished; run its prepare command again, which goes on where it was stopped, or says "
+            "that it drops more than --max_bad_share"
+        )
     return manifest
 
 

@@ -171,7 +171,7 @@ def read_captions(
             return _from_table(root / name, parse, files, column, wanted)
     if column != "caption":
         raise ValueError(f"{root} has no table of captions, and so no column {column}; add captions.csv")
-    return {file: _from_sidecar(root / file.with_suffix(".txt")) for file in files}
+    return {file: _from_sidecar(root / file) for file in files}
 
 
 def _from_table(
@@ -256,13 +256,13 @@ def _jsonl_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number} is no JSON object, but {line[:_SHOWN]!r}") from error
-            if (
-                not isinstance(row, dict)
-                or not isinstance(row.get("file"), str)
-                or not isinstance(row.get(column), str)
-            ):
-                raise ValueError(f"line {number} is {line[:_SHOWN]!r}")
-            yield row["file"], row[column]
+            file, caption = (row.get("file"), row.get(column)) if isinstance(row, dict) else (None, None)
+            missing = isinstance(row, dict) and column in row and caption is None
+            if not isinstance(file, str) or not (missing or isinstance(caption, str)):
+                raise ValueError(
+                    f"line {number} is {line[:_SHOWN]!r}: write two texts, and a line for each of several captions"
+                )
+            yield file, caption or ""
 
 
 def _parquet_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
@@ -280,13 +280,15 @@ def _parquet_rows(path: pathlib.Path, column: str) -> Iterable[tuple[str, str]]:
                 yield str(file), "" if missing else str(caption)
 
 
-def _from_sidecar(path: pathlib.Path) -> tuple[str, ...] | None:
-    try:
-        return tuple(line.strip() for line in _lines(path) if line.strip())
-    except FileNotFoundError:
-        return ()
-    except UnicodeDecodeError:
-        return None
+def _from_sidecar(image: pathlib.Path) -> tuple[str, ...] | None:
+    for suffix in (".txt", ".TXT"):
+        try:
+            return tuple(line.strip() for line in _lines(image.with_suffix(suffix)) if line.strip())
+        except FileNotFoundError:
+            continue
+        except UnicodeDecodeError:
+            return None
+    return ()
 
 
 def _lines(path: pathlib.Path) -> io.StringIO:
