@@ -24,7 +24,7 @@ MEASURES: Mapping[str, re.Pattern[str]] = {
     for name, pattern in {
         "probe.csv": r"([^/]+(?:/[^/]+)?)",  # a family, and the kind of probe; what has more is of the table
         "captions.jsonl": r"(distinct|grammatical|right|right_without_repeats|shuffled/right"
-        r"|precision/.+|recall/.+|(?:shuffled/)?(?:bleu_\d|meteor|rouge_l|cider))",
+        r"|precision/.+|recall(?:/.+)?|(?:shuffled/)?(?:bleu_\d|meteor|rouge_l|cider))",
         "foils.csv": r"(?:(\w+)/)?\w+/(accuracy)",
         "perplexity.csv": r"\w+/(per_token|per_caption)",
         "retrieval.csv": r"\w+/(\w+/recall_\d+)",

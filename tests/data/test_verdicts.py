@@ -25,6 +25,7 @@ def test_summary_of_three_captions():
             "precision/pair": 1.0,
             "precision/shape": 3 / 4,
             "precision/size": 0.0,
+            "recall": 3 / 7,
             "recall/count": 0.0,
             "recall/pair": 1 / 2,
             "recall/shape": 2 / 4,

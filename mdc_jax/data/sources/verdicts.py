@@ -17,8 +17,10 @@ def summarize(verdicts: Sequence[Verdict], possible: Sequence[Mapping[str, int]]
         "grammatical", "right" (every claim too), "right_without_repeats": shares of the captions;
         "hallucinated": objects per caption that the image does not have;
         "precision/KIND": the share of the claims of that kind which hold, where any is made;
-        "recall/KIND": right claims, at most as many per image as its own caption makes, as a share
-        of those. Captions choose what to say, so that also true ones of the same images stay below 1.
+        "recall", of all kinds together, and "recall/KIND": right claims, at most as many of each kind
+        per image as its own caption makes, as a share of those. Captions choose what to say, so that
+        also true ones of the same images stay below 1; but those that say little are low, whose
+        share of right ones is high.
 
     Raises:
         ValueError: if there are no verdicts, or not as many counts as verdicts.
@@ -46,5 +48,6 @@ def summarize(verdicts: Sequence[Verdict], possible: Sequence[Mapping[str, int]]
         "hallucinated": sum(v.hallucinated for v in verdicts) / total,
     }
     summary |= {f"precision/{kind}": right[kind] / count for kind, count in sorted(made.items())}
+    summary["recall"] = recalled.total() / max(wanted.total(), 1)
     summary |= {f"recall/{kind}": recalled[kind] / count for kind, count in sorted(wanted.items()) if count}
     return summary
