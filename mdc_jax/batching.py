@@ -7,7 +7,6 @@ Shapes: B images of a batch, S pixels.
 """
 
 import concurrent.futures
-import io
 import math
 import operator
 import os
@@ -24,7 +23,7 @@ from mdc_jax.data import images as pixels
 from mdc_jax.objectives.base import Features, Objective, Params
 from mdc_jax.training import checkpoint, sharding
 
-# A file's name, its bytes, pixels u8[H, W, 3], or what Pillow makes of it.
+# A file's name, its bytes, pixels u8[H, W, 3], or a PIL image.
 Image = str | os.PathLike[str] | bytes | np.ndarray | PIL.Image.Image
 
 # (objective, params, {"image": u8[B, S, S, 3], ...}, key) → a tree of arrays with B rows; compiled by whoever gives it.
@@ -44,11 +43,11 @@ def prepare(image: Image, settings: sections.Image, out: np.ndarray | None = Non
     if isinstance(image, str | os.PathLike):
         image = pixels.read(image)
     elif isinstance(image, PIL.Image.Image):
-        image = _as_png(image)
+        image = pixels.of_picture(image)
     elif isinstance(image, jax.Array):
         image = jax.device_get(image)
     elif not isinstance(image, bytes | np.ndarray):
-        raise TypeError(f"an image is a path, bytes, an array or what Pillow opens, not {type(image).__name__}")
+        raise TypeError(f"an image is a path, bytes, an array or a PIL image, not {type(image).__name__}")
     return pixels.prepare(image, settings, out=out)
 
 
@@ -136,14 +135,3 @@ def _fetched(found: Any, kept: Sequence[int]) -> Any:
 def _filled_up(values: np.ndarray, rows: int) -> np.ndarray:
     """The first row stands where there are too few."""
     return np.concatenate([values, np.repeat(values[:1], rows - len(values), axis=0)])
-
-
-def _as_png(picture: PIL.Image.Image) -> bytes:
-    """So that transparency, palettes and rotation are treated as in a file."""
-    file = io.BytesIO()
-    if not (picture.width and picture.height):
-        raise pixels.BadImage(f"no pixels: its size is {picture.width} x {picture.height}")
-    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):
-        picture = picture.convert("RGB")
-    picture.save(file, "PNG", exif=picture.getexif())
-    return file.getvalue()

@@ -111,13 +111,13 @@ def evaluate(workdir: epath.Path, step: int | None) -> None:
         out /= str(loaded.step)
     command.make_folder("out", str(out))
     subject = dataclasses.replace(Subject.of(loaded, out), config=config)
-    found = dict(evaluators.run(chosen, subject))
-    for name in chosen:
-        own = {key.removeprefix(f"{name}/"): value for key, value in found.items() if key.startswith(f"{name}/")}
+    print(f"step {loaded.step:,} of {values.workdir}\n", flush=True)
+    for name, section in chosen.items():
+        found = dict(evaluators.run({name: section}, subject))
+        own = {key.removeprefix(f"{name}/"): value for key, value in found.items()}
         files.write(out / name / VALUES_FILE, json.dumps(without_nan(own), indent=2) + "\n")
-    print(
-        f"step {loaded.step:,} of {values.workdir}\n\n{evaluators.summary(found, out, list(chosen))}\n\nfiles in {out}"
-    )
+        print(f"{evaluators.summary(found, out, [name])}\n", flush=True)
+    print(f"files in {out}")
 
 
 if __name__ == "__main__":

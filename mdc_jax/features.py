@@ -36,8 +36,8 @@ class Encoder:
     """
 
     def __init__(self, loaded: checkpoint.Loaded, batch_size: int = 32) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size}: must be at least 1")
+        if not _is_whole(batch_size) or batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size!r}: must be a whole number, at least 1")
         self.loaded = loaded
         self._batch_size = batch_size
 
@@ -58,9 +58,9 @@ class Encoder:
 
     def layer(self, number: int) -> int:
         """The same layer counted from 0, where it may be counted from the last, -1; raises ConfigError for no layer."""
-        if not -self.layers - 1 <= number <= self.layers:
+        if not _is_whole(number) or not -self.layers - 1 <= number <= self.layers:
             raise ConfigError(
-                f"layer {number}: the encoder has 0 to {self.layers}, or counted from the last -1, -2 ..."
+                f"layer {number!r}: the encoder has 0 to {self.layers}, or counted from the last -1, -2 ..."
             )
         return number % (self.layers + 1)
 
@@ -128,6 +128,11 @@ class Encoder:
 load = Encoder.load
 
 
+def _is_whole(number: object) -> bool:
+    """Whether it is a whole number, of numpy too."""
+    return hasattr(number, "__index__") and not isinstance(number, bool)
+
+
 def is_list(values: object) -> bool:
     """Whether values have a number and an order, as lists, tuples and arrays have, and are no text."""
     ordered = hasattr(values, "__len__") and hasattr(values, "__getitem__")
@@ -138,7 +143,8 @@ def check_list(images: Sequence[Image]) -> None:
     """Raises ValueError for what is no list of images, or an empty one."""
     one = isinstance(images, str | bytes | os.PathLike | PIL.Image.Image) or getattr(images, "ndim", 4) == 3
     if one or not is_list(images):
-        raise ValueError("give a list of images, also where it is one")
+        given = "one image" if one else f"a {type(images).__name__}"
+        raise ValueError(f"give a list of images, also where it is one, not {given}")
     if not len(images):
         raise ValueError("there is no image")
 

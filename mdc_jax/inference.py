@@ -133,7 +133,7 @@ class Model(Encoder):
         if not known:
             raise ConfigError("an image encoder alone knows no captions, so it scores none")
         scorer = scorer or next(iter(known))
-        if scorer not in known:
+        if not isinstance(scorer, str) or scorer not in known:
             raise ConfigError(f'scorer "{scorer}": choose one of {", ".join(known)}')
         _check_captions(captions, len(images))
         encode, most = self.loaded.tokenizer.encode_whole, self.loaded.config.data.max_tokens

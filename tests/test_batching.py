@@ -5,9 +5,11 @@ import threading
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 
 from mdc_jax import batching
+from mdc_jax.config import sections
 from mdc_jax.data.images import BadImage
 from mdc_jax.training import checkpoint
 
@@ -61,7 +63,7 @@ def test_bad_images_are_told_and_have_no_row(loaded, tmp_path):
     with pytest.raises(FileNotFoundError) as raised:
         list(batching.stream(loaded, means, images, rows=8))
     assert raised.value.__notes__ == ["image 3 of those that were given"]
-    with pytest.raises(TypeError, match="a path, bytes, an array or what Pillow opens, not list"):
+    with pytest.raises(TypeError, match="a path, bytes, an array or a PIL image, not list"):
         batching.prepare([[0, 0, 0]], loaded.config.image)
 
 
@@ -74,6 +76,52 @@ class Watched:
     def __fspath__(self):
         self.read.set()
         return str(self.path)
+
+
+def _picture(mode):
+    """A ramp of colours that goes transparent where the mode can."""
+    ramp = np.arange(2304).reshape(48, 48)
+    if mode == "I":
+        return PIL.Image.fromarray((28 * ramp).astype(np.int32))
+    grey, alpha = (PIL.Image.fromarray(band.astype(np.uint8)) for band in (ramp // 9, 255 - ramp // 9))
+    if mode in ("LA", "La"):
+        return PIL.Image.merge("LA", (grey, alpha)).convert(mode)
+    return PIL.Image.merge("RGBA", (grey, grey.rotate(90), alpha, alpha)).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I"])
+def test_a_pil_image_is_what_its_colours_on_white_are(mode):
+    picture = _picture(mode)
+    found = batching.prepare(picture, sections.Image(size=48))
+    if mode == "I":
+        expected = np.repeat(np.arange(2304).reshape(48, 48, 1) * 28 / 257, 3, 2)
+    else:
+        colours = np.asarray(picture.convert("LA" if mode == "La" else mode).convert("RGBA"), float)
+        expected = 255 + (colours[..., :3] - 255) * colours[..., 3:] / 255
+    np.testing.assert_allclose(found, expected, atol=1)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_a_pil_image_of_16_bits_is_what_its_file_is(mode, tmp_path):
+    picture = PIL.Image.frombytes(mode, (48, 48), (28 * np.arange(2304)).astype("<>"[mode[-1] == "B"] + "u2").tobytes())
+    picture.save(tmp_path / "picture.tif")
+    settings = sections.Image(size=48)
+    expected = np.arange(2304).reshape(48, 48, 1) * 28 / 257
+    for given in (picture, PIL.Image.open(tmp_path / "picture.tif"), tmp_path / "picture.tif"):
+        np.testing.assert_allclose(batching.prepare(given, settings), np.repeat(expected, 3, 2), atol=1)
+
+
+def test_pil_images_that_cannot_be_used_say_why(tmp_path):
+    settings = sections.Image(size=48)
+    with pytest.raises(BadImage, match="pixels are floats"):
+        batching.prepare(PIL.Image.new("F", (48, 48)), settings)
+    with pytest.raises(BadImage, match="no pixels: its size is 0 x 3"):
+        batching.prepare(PIL.Image.new("RGB", (0, 3)), settings)
+    rotated = PIL.Image.new("RGB", (48, 48))
+    rotated.paste("red", (0, 0, 48, 24))
+    rotated.getexif()[0x0112] = 3  # upside down
+    assert batching.prepare(rotated, settings)[40, 0].tolist() == [255, 0, 0]
+    assert rotated.getpixel((0, 0)) == (255, 0, 0)  # the caller's is left as it was
 
 
 def test_the_next_batch_is_prepared_meanwhile_and_no_more(loaded, tmp_path):

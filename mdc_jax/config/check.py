@@ -129,7 +129,8 @@ def _check_durations(config: sections.Config) -> None:
         try:
             amount, _ = duration.split(text)
         except ValueError as error:
-            raise ConfigError(f"{key}: {error}") from None
+            end = ', or "end"' if key.startswith("evaluators.") else ""
+            raise ConfigError(f"{key}: {error}{end}") from None
         require(amount > 0 or key == "optimizer.warmup", key, text, "must be above 0")
     try:
         duration.window(config.log.profile)

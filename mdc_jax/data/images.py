@@ -88,6 +88,20 @@ def decode(data: bytes, needed: tuple[float, float] = (math.inf, math.inf)) -> n
     return _decode(data, needed).pixels
 
 
+def of_picture(picture: PIL.Image.Image) -> np.ndarray:
+    """What Pillow has opened, or made, as `decode` gives its file; raises BadImage."""
+    if not (picture.width and picture.height):
+        raise BadImage(f"no pixels: its size is {picture.width} x {picture.height}")
+    if picture.width * picture.height > MAX_PIXELS:
+        raise BadImage("too many pixels")
+    try:
+        return _pixels(PIL.ImageOps.exif_transpose(picture), "RGB")
+    except (BadImage, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises nearly any type: on damaged bytes, and of modes that it cannot convert
+        raise BadImage(f"damaged {picture.format or f'image of mode {picture.mode}'}") from error
+
+
 def check_file(path: str | os.PathLike[str]) -> None:
     """Lets a file pass that can be read in a moment and into memory.
 
@@ -241,6 +255,8 @@ def _to_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
         if "transparency" in picture.info:
             grey = np.where(grey == picture.info["transparency"], 65_535, grey)
         picture = PIL.Image.fromarray(((grey * 255 + 32_767) // 65_535).astype(np.uint8))
+    if picture.mode == "La":  # which Pillow converts to nothing else
+        picture = picture.convert("LA")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = PIL.Image.alpha_composite(PIL.Image.new("RGBA", picture.size, "white"), picture)

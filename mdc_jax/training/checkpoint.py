@@ -295,7 +295,7 @@ def load(workdir: epath.PathLike, *, step: int | None = None, mesh: jax.sharding
     workdir = _absolute(workdir)
     saved = steps(workdir)
     if step is not None and step not in saved:
-        raise ConfigError(f"{workdir} has no checkpoint of step {step}; it has those of {saved}")
+        raise ConfigError(f"{workdir} has no checkpoint of step {step!r}; it has those of {saved}")
     step = saved[-1] if step is None else step
     try:
         return _load(workdir, step, mesh)
