@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -13,6 +14,7 @@ from mdc_jax.caption import captions
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.images import BadImage
 from mdc_jax.training import build
+from tests.objectives import tiny
 
 CHECKPOINT = pathlib.Path(__file__).parent / "testdata" / "checkpoint_format_1"
 
@@ -87,6 +89,14 @@ def test_a_caption_is_the_sum_of_what_its_tokens_add(model, images):
         assert len(caption.texts) == len(caption.steps) == len(caption.log_probs) == len(caption.attention) == 5
         assert sorted(caption.steps) == list(range(5))
         assert (caption.log_probs <= 0).all() and caption.score < 0 and caption.kind == "bound"
+
+
+def test_the_score_of_a_caption_is_of_all_that_was_written():
+    objective = tiny.build(sections.Autoregressive())
+    params, batch = tiny.trained(objective), {"image": tiny.batch(5)["image"]}
+    options = {"settings": sections.Decoding(temperature=1.0), "tokens": None, "with_attention": False}
+    written, score = inference._caption(objective, params, batch, jax.random.key(0), **options, with_score=True)
+    np.testing.assert_allclose(score.value[:, 0], written["log_prob"].sum(1), rtol=1e-4)
 
 
 def test_bad_files_among_several_batches_are_skipped_in_place(model, images, tmp_path, capsys):

@@ -192,6 +192,16 @@ def test_remasking_replaces_tokens_and_still_ends_in_time():
     assert (found.set_at >= 6).mean() > 0.4
 
 
+def test_what_is_masked_again_is_still_seen_by_the_step_that_does_so():
+    """The model says how many masks it sees; as many as the step before has left, of 3 tokens in 8 steps."""
+    seen = lambda tokens: jnp.eye(5)[(tokens == 9).sum(-1, keepdims=True) + 0 * tokens]  # noqa: E731
+    settings = sections.Decoding(temperature=0.0, order="random", remask=0.4, steps=8)
+    found = fill(jnp.full((500, 3), 9), settings, seen, mask=9)
+    left = np.array([3, 3, 3, 2, 2, 2, 1, 1])  # when a step begins
+    np.testing.assert_array_equal(found.tokens, left[found.set_at])
+    assert {2, 5, 6} & set(found.set_at.ravel().tolist())
+
+
 def test_remasking_counts():
     set_ = jnp.tile(jnp.array([[True, True, True, True, False, False]]), (2000, 1))
     again = masked._masked_again(jax.random.key(0), set_, jnp.full(2000, 2), 0.3)

@@ -48,6 +48,20 @@ def test_a_wrong_claim_is_counted_written_and_marked(tmp_path, use_source, monke
         assert example.generated == [("a", False), ("cat", not is_right)]
 
 
+def test_batches_are_drawn_with_other_random_numbers(tmp_path, use_source):
+    use_source(FakeSource(40))
+    keys = []
+
+    class Drawing(FakeObjective):
+        def generate(self, params, features, key, *arguments, **options):
+            jax.debug.callback(lambda data: keys.append(tuple(data.tolist())), jax.random.key_data(key))
+            return super().generate(params, features, key, *arguments, **options)
+
+    dict(build(SECTION).run(make_subject(tmp_path, Drawing())))
+    jax.effects_barrier()
+    assert len(set(keys)) == 3
+
+
 def test_sources_without_a_parser_get_captions_and_picture(tmp_path, use_source):
     use_source(FakeSource(40))
     values = dict(build(SECTION).run(make_subject(tmp_path)))

@@ -173,6 +173,12 @@ def test_there_is_a_line_for_each_foil_with_all_its_scores(found, out):
     assert np.exp(seeing["blind"]["images"]).sum() == pytest.approx(np.exp(-1.0) + np.exp(-2.0), rel=1e-5)
 
 
+def test_the_error_of_a_choice_is_that_to_the_likeliest_of_the_others():
+    value, error = jnp.array([[0.0, -3.0, -1.0], [0.0, -1.0, -3.0]]), jnp.array([[1.0, 2.0, 3.0]] * 2)
+    found = compositionality._error(Score(value, error, "bound"))
+    np.testing.assert_allclose(found, [10**0.5, 5**0.5], rtol=1e-6)
+
+
 def test_the_picture_marks_where_a_wrong_choice_differs(tmp_path, use_source, monkeypatch):
     use_source(FoilSource(40))
     drawn = []

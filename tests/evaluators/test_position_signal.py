@@ -73,6 +73,12 @@ def test_signal_and_gradient_are_those_of_one_token_at_a_time(run, section):
     ]
     np.testing.assert_allclose([float(line["signal"]) for line in lines], signal.mean(0), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose([float(line["gradient"]) for line in lines], gradient.mean(0), rtol=1e-3)
+    np.testing.assert_allclose(
+        [float(line["signal_standard_error"]) for line in lines],
+        signal.std(0, ddof=1) / len(IDS) ** 0.5,
+        rtol=1e-3,
+        atol=1e-6,
+    )
     assert metrics["signal"] == pytest.approx(signal.mean(), rel=1e-3, abs=1e-5)
     assert metrics["gradient/last_third"] == pytest.approx(gradient[:, 2].mean(), rel=1e-3)
     assert gradient.min() > 1e-4

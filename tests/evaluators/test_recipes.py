@@ -3,7 +3,9 @@
 import tracemalloc
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -80,7 +82,8 @@ def test_nearest_neighbours_agree_with_scikit_learn():
     x, new = (scale({"train": part.x}, "normalised")["train"] for part in (data, other))
     data = Labelled(x, data.y, data.kind, data.classes)
     theirs = KNeighborsClassifier(
-        n_neighbors=20, weights=lambda distance: np.exp((1 - distance**2 / 2) / knn.TEMPERATURE)
+        n_neighbors=20,
+        weights=lambda distance: np.exp((1 - distance**2 / 2) / 0.07),  # DINO's
     ).fit(x, data.y)
     logits = knn.NearestNeighbours().fit(data, {"k": 20})(new)
     np.testing.assert_allclose(np.exp(logits), np.clip(theirs.predict_proba(new), 1e-6, 1), atol=1e-3)
@@ -121,6 +124,27 @@ def test_heads_of_a_grid_are_what_they_would_be_alone(optimizer, monkeypatch):
         np.testing.assert_allclose(weight[:, one], alone[0], atol=1e-5)
         np.testing.assert_allclose(bias[one], alone[1], atol=1e-5)
     assert np.abs(weight[:, 0]).mean() != pytest.approx(np.abs(weight[:, 2]).mean(), rel=0.1)
+
+
+@pytest.mark.parametrize(("name", "decay"), [("adamw", 0.3), ("sgd", 0.0)])
+def test_a_head_steps_as_optax_alone_would_have_it(name, decay, monkeypatch):
+    steps, rate, data = 25, 0.05, labelled(n=300)
+    monkeypatch.setattr(gradient_probes, "LEAST_STEPS", steps)
+    weight, bias = gradient_probes.train(data, name, np.float32([rate]), np.float32([decay]))
+    schedule = optax.cosine_decay_schedule(rate, steps)
+    optimizer = optax.adamw(schedule, weight_decay=decay) if name == "adamw" else optax.sgd(schedule, momentum=0.9)
+    params = {"weight": jnp.zeros((data.x.shape[1], data.classes)), "bias": jnp.zeros(data.classes)}
+
+    def loss(params, x, y):
+        logits = x @ params["weight"] + params["bias"][None]
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1))
+
+    state = optimizer.init(params)
+    for rows in gradient_probes.batches(len(data.x), gradient_probes.BATCH, steps, data.seed):
+        updates, state = optimizer.update(jax.grad(loss)(params, data.x[rows], data.y[rows]), state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(weight[:, 0], params["weight"], atol=2e-4)
+    np.testing.assert_allclose(bias[0], params["bias"], atol=2e-4)
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "ridge", "knn"])

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.data.sources import open_source
 from mdc_jax.data.sources.base import Family, Record
-from mdc_jax.evaluators import build, class_names
+from mdc_jax.evaluators import build, class_names, zero_shot
 from mdc_jax.objectives.base import Score
 from mdc_jax.report import tables
 from tests.evaluators import real
@@ -162,3 +163,13 @@ def test_a_missing_file_of_classes_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"nothing\.json should be"):
         class_names.texts(str(tmp_path / "nothing.json"), Family("class", ("cat", "dog")))
     assert class_names.texts("", Family("class", ("polar_bear",))) == [["a photo of a polar bear."]]
+
+
+def test_a_tie_is_wrong():
+    scores = np.array([[1.0, 1.0], [0.0, 2.0], [3.0, 1.0]])
+    column = "as it is"
+    pairs = types.SimpleNamespace(
+        carried={"label/animal": np.array([0, 1, 1]), "id": np.arange(3)}, columns=lambda: [(column, scores)]
+    )
+    _, _, found = zero_shot._choose(pairs, "animal", templates=1)
+    assert found[column].right_N.tolist() == [False, True, False]

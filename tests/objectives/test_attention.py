@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from mdc_jax import objectives
 from mdc_jax.config import sections
 from mdc_jax.data.batch import EOS_ID, PAD_ID
 from mdc_jax.objectives import base
@@ -49,6 +50,27 @@ def test_the_weights_are_of_the_patches_and_of_what_was_there_when_the_token_was
     difference = np.abs(look(objective, changed, params) - weights).max(-1)
     real = TEXT != PAD_ID
     np.testing.assert_array_equal((difference > 1e-6)[real], later[real])
+
+
+def test_a_class_token_is_no_place_to_look_at():
+    encoder = sections.Encoder(patch=4, width=16, depth=1, heads=2, mlp_dim=32, class_token=True)
+    model = sections.Model(encoder=encoder, decoder=sections.Decoder(depth=1))
+    sizes = {"image": sections.Image(size=tiny.SIZE), "vocab_size": tiny.VOCAB, "max_tokens": tiny.TOKENS}
+    objective = objectives.build(sections.MaskedDiffusion(), model=model, **sizes)
+    params = tiny.trained(objective)
+    weights = look(objective, TEXT, params)
+    assert weights.shape == (*TEXT.shape, PATCHES)
+    features = objective.encode(params, tiny.batch(2)["image"])
+    # The first token to be set sees nothing but MASK and EOS, and looks at the class token too.
+    shown = np.where(TEXT == EOS_ID, EOS_ID, objective.mask_id)[:, None]
+    method = (
+        {"params": params["decoder"]},
+        shown,
+        objective.decoder.apply({"params": params["decoder"]}, features["tokens"], method="project"),
+    )
+    every = objective.decoder.apply(*method, method="watch")[:, 0]
+    assert every.shape[-1] == PATCHES + 1
+    np.testing.assert_allclose(weights[STEP == 0], every[STEP == 0][:, 1:], atol=1e-5)
 
 
 def test_a_contrastive_objective_has_no_decoder_to_look():

@@ -149,6 +149,20 @@ def test_every_caption_weighs_the_same_whatever_its_length(name):
         assert abs(chosen.mean() - 1) < 4 * chosen.std() / len(chosen) ** 0.5 + 1e-5
 
 
+@each
+def test_images_weigh_the_same_however_many_captions_they_have(name):
+    objective = tiny.build(SETTINGS[name])
+    batch = tiny.batch(6_000, captions=3)
+    missing = np.arange(3)[None] > np.arange(6_000)[:, None] % 3  # one, two or three captions
+    batch["length"] = np.where(missing, 0, batch["length"])
+    batch["text"] = np.where(missing[..., None], PAD_ID, batch["text"])
+    corrupted = jax.jit(objective.corrupt)(batch, jax.random.key(0))
+    weight = (np.asarray(corrupted["token_weight"])[..., None] * corrupted["predicted"]).sum((1, 2))
+    for captions in range(3):
+        chosen = weight[captions::3]
+        assert abs(chosen.mean() - 1) < 4 * chosen.std() / len(chosen) ** 0.5 + 1e-5
+
+
 @pytest.mark.slow
 @each
 def test_generated_captions_end_in_eos_then_pads(name):

@@ -22,7 +22,10 @@ def log_probabilities(objective, params, memory, inputs):
 @pytest.mark.parametrize(
     ("fixed", "diffusion"),
     [
-        (sections.MaskedLM(ratio=0.3), sections.MaskedDiffusion(interval=(0.3, 0.3))),
+        (
+            sections.MaskedLM(ratio=0.3, null_image_rate=0.5),
+            sections.MaskedDiffusion(interval=(0.3, 0.3), null_image_rate=0.5),
+        ),
         (
             sections.MaskedLM(ratio=0.6, masks="bernoulli", masks_per_caption=2, padding="target"),
             sections.MaskedDiffusion(interval=(0.6, 0.6), masks="bernoulli", masks_per_caption=2, padding="target"),

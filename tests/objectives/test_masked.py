@@ -130,6 +130,17 @@ def test_at_one_ratio_it_is_a_masked_language_model():
     assert 0.4 < metrics["masked_share"] < 0.9
 
 
+def test_the_masked_share_is_that_of_the_captions_that_are_there():
+    objective = tiny.build(sections.MaskedDiffusion(masks_per_caption=2))
+    batch = tiny.batch(8, captions=2)
+    batch["length"][::2, 1], batch["text"][::2, 1] = 0, PAD_ID
+    corrupted = objective.corrupt(batch, jax.random.key(0))
+    length = np.tile(batch["length"], (1, 2))
+    share = np.asarray(corrupted["predicted"]).sum(-1) / np.maximum(length, 1)
+    expected = [row[there > 0].mean() for row, there in zip(share, length, strict=True)]
+    np.testing.assert_allclose(corrupted["masked_share"], expected, rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_the_loss_does_not_depend_on_schedule_or_kind_of_mask_in_expectation():
     values = []

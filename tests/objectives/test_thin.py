@@ -52,6 +52,8 @@ def test_the_decoder_sees_the_tokens_that_are_kept():
     params = tiny.trained(objective)
     thinned = objective.thin(objective.corrupt(tiny.batch(4), jax.random.key(0)), jax.random.key(1))
     assert thinned["memory"].shape == (4, 2) and "patches" not in thinned
+    again = objective.thin(objective.corrupt(tiny.batch(16), jax.random.key(0)), jax.random.key(2))
+    assert set(np.asarray(again["memory"]).ravel().tolist()) == {0, 1, 2, 3}
 
     def kept_only(params, image, kept=None):
         tokens, others = encode(params, image)

@@ -35,6 +35,21 @@ def test_blind_is_the_log_of_the_mean_over_images():
     assert found.kind == "exact" and not found.standard_error.any()
 
 
+def test_independent_errors_of_images_add_up_in_quadrature_by_their_share():
+    def uncertain(params, features, captions, key):
+        return dataclasses.replace(scorer(params, features, captions, key), standard_error=errors(features))
+
+    def errors(features):
+        return jnp.abs(features["tokens"].mean((1, 2)))[:, None] * jnp.ones((1, 2))
+
+    found = jax.jit(lambda: blind.blind(uncertain, 0.0, BANK, CAPTIONS, jax.random.key(0)))()
+    tokens, text = np.asarray(BANK["tokens"], np.float64), np.asarray(CAPTIONS["text"])
+    likelihood = np.array([np.exp(mean[text].sum(-1)) for mean in tokens.mean(1)])
+    share = likelihood / likelihood.sum(0)
+    own = np.abs(tokens.mean((1, 2)))[:, None, None]
+    np.testing.assert_allclose(found.standard_error, np.sqrt(np.sum((share * own) ** 2, 0)), rtol=1e-4)
+
+
 def test_debiasing_takes_away_all_that_the_image_does_not_say():
     """All images alike: image and bank say the same, with the same random numbers, so that nothing is left."""
     alike = {"tokens": jnp.tile(BANK["tokens"][:1], (64, 1, 1))}

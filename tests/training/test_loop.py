@@ -1,11 +1,13 @@
 """The loop from inside: one compilation, a known loss curve, interrupted evaluations, a loss that explodes."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import pathlib
 import re
 
+import jax
 import numpy as np
 import pytest
 import tokenizers
@@ -246,16 +248,28 @@ def test_one_batch_repeated_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_averaged_parameters_are_evaluated(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(loop.evaluators, "run", lambda chosen, subject: seen.append(subject.params) or iter(()))
+    loop.train(tiny(duration="3 steps", optimizer=dataclasses.replace(tiny().optimizer, ema=0.5)), tmp_path)
+    averaged = checkpoint.load(tmp_path).params  # of a run that averages, these are what is loaded
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(seen[-1]), jax.device_get(averaged))
+    with contextlib.closing(checkpoint.Checkpointer(epath.Path(tmp_path))) as stored:
+        last = stored.restore_params(3, "params", averaged)
+    assert (last["decoder"]["head"]["kernel"] != averaged["decoder"]["head"]["kernel"]).any()
+
+
 def test_captions_that_lose_their_ends_are_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    warning = r"warning: (\d+)% of the training captions are longer than data\.max_tokens=8, and lose their ends"
-    config = tiny(duration="1 steps", data=dataclasses.replace(tiny().data, max_tokens=8))
+    warning = r"warning: (\d+)% of the training captions are longer than data\.max_tokens=12, and lose their ends"
+    config = tiny(duration="1 steps", data=dataclasses.replace(tiny().data, max_tokens=12))
     loop.train(config, tmp_path)
     said = re.search(warning, capsys.readouterr().out)
     lengths = [len(caption.split()) + 1 for caption in read_captions(open_source(config.data.train), 1_000)]
     # Each word is at least a token.
-    assert 100 > int(said[1]) >= int(100 * np.mean(np.asarray(lengths) > 8))
+    assert 100 > int(said[1]) >= int(100 * np.mean(np.asarray(lengths) > 12))
     loop.train(dataclasses.replace(config, duration="2 steps"), tmp_path)
-    loop.train(tiny(duration="1 steps"), tmp_path / "whole")
+    whole = tiny(duration="1 steps", data=dataclasses.replace(tiny().data, max_tokens=96))
+    loop.train(whole, tmp_path / "whole")
     assert "lose their ends" not in capsys.readouterr().out
 
 

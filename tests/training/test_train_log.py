@@ -156,3 +156,22 @@ def test_warns_when_held_out_loss_rises_while_the_training_loss_falls_also_acros
         log.watch_held_out(held_out)
         log = make(recorder, json.loads(json.dumps(log.meta())))
     assert len(recorder.said) == 1 and "memorises" in recorder.said[0]
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [(3.0, 2.0), (2.0, 2.2), (1.0, 2.1)],  # held-out loss rose once
+        [(3.0, 2.0), (3.5, 2.1), (4.0, 2.2)],  # both rose
+        [(3.0, 2.0), (2.0, 2.1)],
+    ],
+)
+def test_does_not_warn_of_less(losses: list[tuple[float, float]]) -> None:
+    recorder = Recorder()
+    log = make(recorder)
+    for i, (train, held_out) in enumerate(losses):
+        for j in (1, 2):
+            log.pend(2 * i + j, metrics(train), 0.0)
+            log.read_pending()
+        log.watch_held_out(held_out)
+    assert not recorder.said
