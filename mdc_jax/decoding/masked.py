@@ -157,12 +157,8 @@ def _masked_again(key: jax.Array, set_: jax.Array, room: jax.Array, share: float
 
 
 def _mask_again(canvas: Canvas, again: jax.Array, start: jax.Array) -> Canvas:
-    return Canvas(
-        jnp.where(again, start, canvas.tokens),
-        canvas.masked | again,
-        jnp.where(again, 0.0, canvas.log_prob),
-        jnp.where(again, -1, canvas.set_at),
-    )
+    # What it said of these tokens is written over when they are set again, as all are in the end.
+    return dataclasses.replace(canvas, tokens=jnp.where(again, start, canvas.tokens), masked=canvas.masked | again)
 
 
 def _reveal(canvas: Canvas, chosen: jax.Array, found: dict[str, jax.Array], index: jax.Array) -> Canvas:

@@ -47,7 +47,13 @@ def test_b16_with_6_layers_has_cappas_number_of_parameters():
     )
     params = jax.eval_shape(objective.init, jax.random.key(0))
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-    assert count - math.prod(params["decoder"]["null_memory"].shape) == 191_669_504
+    width, mlp, vocab = 768, 3072, 32_000
+    square, norm, up_and_down = width**2, 2 * width, 2 * width * mlp
+    block = 4 * (square + width) + up_and_down + mlp + width + 2 * norm
+    encoder = 16 * 16 * 3 * width + width + 196 * width + 12 * block + norm
+    reader = 8 * square + up_and_down + 3 * width  # without biases, also in its LayerNorms
+    decoder = (vocab + 1 + 64) * width + 6 * reader + norm + width * vocab + vocab
+    assert count - math.prod(params["decoder"]["null_memory"].shape) == encoder + decoder
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
@@ -272,10 +278,11 @@ def test_images_are_normalised_by_the_configs_numbers():
     model = sections.Model(sections.Encoder("S/4", 4, 8, 1, 2, 16), sections.Decoder(depth=1))
     settings = {"model": model, "vocab_size": 11, "max_tokens": 4}
     plain = objectives.build(SETTINGS["masked"], image=sections.Image(8, (0.0,) * 3, (1.0,) * 3), **settings)
-    shifted = objectives.build(SETTINGS["masked"], image=sections.Image(8, (10.0, 20.0, 30.0), (1.0,) * 3), **settings)
+    mean, std = (10.0, 20.0, 30.0), (2.0, 4.0, 5.0)
+    shifted = objectives.build(SETTINGS["masked"], image=sections.Image(8, mean, std), **settings)
     params = jax.jit(plain.init)(jax.random.key(0))
-    image = np.full((1, 8, 8, 3), 100, np.uint8) + np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
-    moved = image + np.array([10, 20, 30], np.uint8)[None, None, None]
+    image = np.tile(np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1) % 40, (1, 1, 1, 3))
+    moved = (image * np.array(std) + np.array(mean)).astype(np.uint8)
     np.testing.assert_allclose(
         plain.encode(params, image)["tokens"], shifted.encode(params, moved)["tokens"], atol=1e-5
     )

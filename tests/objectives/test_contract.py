@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mdc_jax.config import sections
-from mdc_jax.models import vit
 from mdc_jax.objectives import OBJECTIVES
 from mdc_jax.training import sharding
 from tests.objectives import tiny
@@ -143,10 +142,3 @@ def test_an_image_that_all_captions_share_is_as_good_as_copies_of_it(name):
         )
         np.testing.assert_allclose(shared.value, apart.value, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(shared.standard_error, apart.standard_error, rtol=1e-3, atol=1e-5)
-
-
-@each
-def test_training_costs_three_forward_passes_but_for_the_gradient_of_pixels(name):
-    objective, flops = setup(name)[0], setup(name)[0].flops()
-    patches, _ = vit.flops(objective.encoder_sizes, objective.image.size)
-    assert flops["train"] == pytest.approx(3 * flops["forward"] - patches)

@@ -14,6 +14,7 @@ import pytest
 import tensorstore
 from etils import epath
 
+from mdc_jax import inference
 from mdc_jax.config import ConfigError, sections
 from mdc_jax.describe import describe
 from mdc_jax.training import checkpoint, sharding
@@ -158,6 +159,11 @@ def test_format_1_loads() -> None:
     # Written when the checkpoint was.
     np.testing.assert_allclose(features["pooled"][0, :4], np.load(FORMAT_1 / "pooled.npy"), atol=1e-4)
     assert isinstance(loaded.tokenizer.decode(np.asarray(caption.tokens)[0]), str)
+    # The decoder and its law of lengths, as the code of 29 November 2026 read them.
+    model = inference.Model(loaded)
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
+    score = model.score([noise], [["a red circle", "two in all"]], "one_pass")
+    np.testing.assert_allclose(score.value, [[-24.98677, -24.990189]], rtol=1e-5)
 
 
 HUGE = {"width": 8192, "depth": 1000, "heads": 8, "mlp_dim": 2**15}

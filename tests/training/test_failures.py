@@ -54,7 +54,7 @@ def test_a_process_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
         raise gloo  # alone, there is none to be lost
     assert said == []
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ValueError), failures.explained(WORKDIR):
+    with pytest.raises(ValueError, match="Gloo"), failures.explained(WORKDIR):
         raise gloo
     assert len(said) == 1 and "another process of this run is gone" in said[0] and "Gloo" in said[0]
 
