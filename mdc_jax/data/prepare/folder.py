@@ -2,7 +2,7 @@
 
 `mdc_jax/data/sources/folder.py` says where captions may stand; with --columns=caption,alt a table's further columns are
 kept apart by name. Images are split into train, validation and test so that equal captions are on one side, but for
-captions that one image in twenty has, as "a photo of a cat"; subfolders become labels.
+captions that many images have, as "a photo of a cat"; subfolders become labels.
 """
 
 import collections
@@ -116,8 +116,8 @@ def main(argv: list[str]) -> None:
         print(f"no labels: these are top folders of {collection.MIN_IN_FOLDER} images and more, where there are two")
     if found.common:
         print(
-            f"in several splits stand {len(found.common)} caption(s) that more than one image in twenty has, as "
-            f"{found.common[0]!r}"
+            f"in several splits stand {len(found.common)} caption(s) that more than ten images, and more than one in "
+            f"twenty, have, as {found.common[0]!r}"
         )
     for split in (split for split, entries in found.splits.items() if not entries):
         print(f"no image came to {split}: few images, or few captions differ; divide train by subset:0%-80%: instead")
