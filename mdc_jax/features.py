@@ -10,6 +10,7 @@ Shapes: B images, N image tokens, D width.
 """
 
 import functools
+import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -130,7 +131,11 @@ load = Encoder.load
 
 def _is_whole(number: object) -> bool:
     """Whether it is a whole number, of numpy too."""
-    return hasattr(number, "__index__") and not isinstance(number, bool)
+    try:
+        operator.index(number)
+    except TypeError:
+        return False
+    return not isinstance(number, bool)
 
 
 def is_list(values: object) -> bool:

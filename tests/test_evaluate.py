@@ -83,12 +83,12 @@ def test_one_step_or_all_that_are_kept_are_evaluated(monkeypatch: pytest.MonkeyP
         steps_of(workdir, "last")
 
 
-def test_what_is_found_lies_beside_its_tables_for_reports_of_comparisons(tmp_path, monkeypatch):
+def test_what_is_found_lies_beside_its_tables_also_where_a_later_evaluator_fails(tmp_path, monkeypatch, capsys):
     subject = make_subject(tmp_path)
-    config = dataclasses.replace(subject.config, evaluators={"probe": sections.LinearProbe()})
-    loaded = types.SimpleNamespace(config=config, step=30)
+    probes = {name: sections.LinearProbe() for name in ("probe", "other")}
+    loaded = types.SimpleNamespace(config=dataclasses.replace(subject.config, evaluators=probes), step=30)
     values = {
-        "evaluator": ["probe"],
+        "evaluator": ["probe", "other"],
         "set": [],
         "out": None,
         "step": "30",
@@ -101,11 +101,15 @@ def test_what_is_found_lies_beside_its_tables_for_reports_of_comparisons(tmp_pat
     monkeypatch.setattr(evaluate.Subject, "of", lambda loaded, out: dataclasses.replace(subject, out=out))
 
     def run(chosen, subject):
+        if "other" in chosen:
+            raise OSError("no such image")
         (subject.out / "probe").mkdir(parents=True)
         yield from (("probe/shape", 0.9), ("probe/shape/attentive", math.nan))
 
     monkeypatch.setattr(evaluate.evaluators, "run", run)
-    evaluate.evaluate(epath.Path(tmp_path), 30)
+    with pytest.raises(OSError, match="no such image"):
+        evaluate.evaluate(epath.Path(tmp_path), 30)
+    assert "probe/shape  " in capsys.readouterr().out
     found = json.loads((tmp_path / "evaluations" / "30" / "probe" / evaluate.VALUES_FILE).read_text())
     assert found == {"shape": 0.9, "shape/attentive": None}
 

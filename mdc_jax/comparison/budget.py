@@ -14,10 +14,11 @@ from typing import Any
 from etils import epath
 
 from mdc_jax import files
-from mdc_jax.comparison import costs, entries, provenance, sequence
+from mdc_jax.comparison import costs, entries, provenance, same_run, sequence
 from mdc_jax.comparison.settings import Comparison
-from mdc_jax.config import sections
+from mdc_jax.config import ConfigError, sections
 from mdc_jax.report.metrics_file import read
+from mdc_jax.training import loop
 
 TIMING_FILE = "timing.json"
 _SEED, _REPORTS = 999, 10
@@ -59,9 +60,8 @@ def measure(comparison: Comparison, workdir: epath.Path, name: str) -> Mapping[s
     reference = next(iter(comparison.entries))
     folder = workdir / "timing" / name
     count = comparison.timing_steps
-    # At the rate of the base config, since none changes what a step costs.
-    config = entries.config_of(comparison, name, seed=_SEED, steps=count, lr=0, evaluators={})
-    sequence.is_begun(folder, config)
+    config = entries.config_of(comparison, name, seed=_SEED, steps=count, lr=comparison.entries[name].lr, evaluators={})
+    _check_settings(folder, config)
     if found := _measured(workdir, name, reference):
         return found
     config = dataclasses.replace(
@@ -83,6 +83,19 @@ def measure(comparison: Comparison, workdir: epath.Path, name: str) -> Mapping[s
         measured["reference"] = _measured(workdir, reference, reference)
     files.write(folder / TIMING_FILE, json.dumps(measured, indent=2) + "\n")
     return measured
+
+
+def _check_settings(folder: epath.Path, config: sections.Config) -> None:
+    """Raises ConfigError where the short run of a folder had other settings than `config`."""
+    stored = files.read_json(folder / loop.CONFIG_FILE, missing_if_damaged=True)
+    if stored is None:
+        return
+    rate = stored.get("optimizer", {}).get("lr", config.optimizer.lr)  # which changes nothing of what a step costs
+    config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, lr=rate))
+    try:
+        same_run.check(folder, stored, config)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or remove this folder, and the cost of a step is measured anew") from error
 
 
 def _measured(workdir: epath.Path, name: str, reference: str) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from mdc_jax.data.texts import has_words
 from mdc_jax.data.tokenizer import Tokenizer
 from mdc_jax.data.tokenizer import train as train_tokenizer
 
+_FEW_CAPTIONS, _FEW_RECORDS = 1_000, 200  # that tell about one caption in a hundred; records come with their images
 DRAWN = 1  # the purpose of random numbers that choose among the captions of a record
 
 
@@ -52,9 +53,10 @@ def make_tokenizer(config: sections.Config, source: Source) -> Tokenizer:
         raise ConfigError(f"tokenizer, of the captions of {source.spec}: {error}") from error
 
 
-def share_cut(source: Source, tokenizer: Tokenizer, max_tokens: int, limit: int = 1_000) -> float:
-    """The share of captions that have more tokens than are read, of at most `limit` records."""
-    longer = [len(tokenizer.encode(text, max_tokens + 1)) > max_tokens for text in read_captions(source, limit)]
+def share_cut(source: Source, tokenizer: Tokenizer, max_tokens: int) -> float:
+    """The share of captions that have more tokens than are read, of some records."""
+    few = _FEW_CAPTIONS if hasattr(source, "captions") else _FEW_RECORDS
+    longer = [len(tokenizer.encode(text, max_tokens + 1)) > max_tokens for text in read_captions(source, few)]
     return sum(longer) / max(len(longer), 1)
 
 

@@ -89,13 +89,16 @@ def decode(data: bytes, needed: tuple[float, float] = (math.inf, math.inf)) -> n
 
 
 def of_picture(picture: PIL.Image.Image) -> np.ndarray:
-    """What Pillow has opened, or made, as `decode` gives its file; raises BadImage."""
+    """What Pillow has opened, or made, as `decode` gives its file. Raises BadImage; ValueError for a closed file."""
     if not (picture.width and picture.height):
         raise BadImage(f"no pixels: its size is {picture.width} x {picture.height}")
     if picture.width * picture.height > MAX_PIXELS:
         raise BadImage("too many pixels")
+    if getattr(picture, "fp", picture) is None and picture.im is None:
+        raise ValueError("the file of a PIL image was closed before its pixels were read: call its load() first")
     try:
-        return _pixels(PIL.ImageOps.exif_transpose(picture), "RGB")
+        rotated = picture.getexif().get(_ORIENTATION, 1) != 1
+        return _pixels(PIL.ImageOps.exif_transpose(picture) if rotated else picture, "RGB")
     except (BadImage, MemoryError):
         raise
     except Exception as error:  # Pillow raises nearly any type: on damaged bytes, and of modes that it cannot convert

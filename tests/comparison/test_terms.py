@@ -143,11 +143,14 @@ def test_a_cost_is_that_of_the_settings_it_was_measured_with(tmp_path, monkeypat
 
     monkeypatch.setattr(sequence, "train", train)
     workdir = epath.Path(tmp_path)
-    budget.steps(_comparison(equal="flops"), workdir, ["masked_diffusion", "autoregressive"])
+    rates = {"masked_diffusion": Entry(), "autoregressive": Entry("autoregressive", lr=0.02)}
+    budget.steps(_comparison(rates, equal="flops"), workdir, ["masked_diffusion", "autoregressive"])
     other_rate = {"masked_diffusion": Entry(lr=0.01), "autoregressive": Entry("autoregressive")}
-    assert budget.steps(_comparison(other_rate, equal="flops"), workdir, ["masked_diffusion"])
+    assert budget.steps(_comparison(other_rate, equal="flops"), workdir, ["masked_diffusion", "autoregressive"])
     deeper = {**other_rate, "autoregressive": Entry("autoregressive", ("model.decoder.depth=3",))}
-    with pytest.raises(ConfigError, match=r"timing/autoregressive holds another run:\n  model\.decoder\.depth: 1 → 3"):
+    with pytest.raises(
+        ConfigError, match=r"timing/autoregressive holds another run:\n  model\.decoder\.depth: 1 → 3(?s:.*)remove this"
+    ):
         budget.steps(_comparison(deeper, equal="flops"), workdir, ["masked_diffusion", "autoregressive"])
 
 

@@ -93,7 +93,7 @@ def test_a_folder_of_which_nothing_comes_to_training_is_refused(tmp_path):
     for number in range(3):
         _write(tmp_path, f"{number}.jpg", picture(shade=number))
         (tmp_path / f"{number}.txt").write_text(held_out)
-    with pytest.raises(ValueError, match="none of its 3 images came to the training split"):
+    with pytest.raises(ValueError, match="of its 3 image\\(s\\) none came to the training split"):
         folder.read(tmp_path)
 
 

@@ -35,6 +35,11 @@ def test_links_lead_somewhere(document: pathlib.Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_a_row_of_a_table_is_a_line() -> None:
+    lines = [line.strip() for document in DOCUMENTS for line in document.read_text().splitlines()]
+    assert not [line for line in lines if "|---|" in line and not line.startswith("|---|")]
+
+
 def test_every_result_is_named_somewhere() -> None:
     text = "".join(document.read_text() for document in DOCUMENTS)
     assert not [path.name for path in (ROOT / "configs" / "results").iterdir() if path.name not in text]

@@ -247,7 +247,6 @@ def test_one_batch_repeated_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
     assert np.mean(curve[-10:]) < 0.6 * curve[0]
 
 
-@pytest.mark.slow
 def test_the_averaged_parameters_are_evaluated(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(loop.evaluators, "run", lambda chosen, subject: seen.append(subject.params) or iter(()))
@@ -273,6 +272,7 @@ def test_captions_that_lose_their_ends_are_said(tmp_path: pathlib.Path, capsys: 
     assert "lose their ends" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_window_of_steps_is_traced(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     loop.train(tiny(duration="4 steps", log=sections.Log(every="1 steps", tensorboard=False, profile="2:3")), tmp_path)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))

@@ -33,7 +33,7 @@ class Folder:
     splits: Mapping[str, Sequence[files.Entry]]
     families: Mapping[str, Family]
     dropped: Mapping[str, Sequence[str]]
-    common: Sequence[str]  # captions in lower case that so many images have that they stand in several splits
+    common: Sequence[str]  # captions in lower case that so many images have that they hold none together
 
     def plans(self, encoding: Encoding) -> list[files.FilesPlan]:
         return [plan for split, entries in self.splits.items() for plan in files.plans(split, entries, encoding)]
@@ -65,7 +65,8 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
         why = ", ".join(f"{len(names)} x {reason}, as {names[0]}" for reason, names in dropped.items())
         slash = ": a table names files with /" if any("\\" in name for name in missing) else ""
         tables = sorted(path.name for path in root.iterdir() if path.suffix.lower() in _TABLES)
-        named = f"; it has {', '.join(tables[:3])}, and captions.csv, .jsonl or .parquet are read" if tables else ""
+        unread = [name for name in tables if name not in folder.TABLES]
+        named = f"; it has {', '.join(unread[:3])}, and {', '.join(folder.TABLES)} are read" if unread else ""
         raise FileNotFoundError(
             f"{root} has no images with captions ({why or 'it has no image'}{slash}){named}; see "
             "mdc_jax/data/README.md for where captions go"
@@ -85,8 +86,8 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
     }
     if not splits["train"]:
         raise ValueError(
-            f"{root}: none of its {len(pictures)} images came to the training split, since few captions differ: add "
-            f"images, or read the folder as it is, folder:{root}"
+            f"{root}: of its {len(pictures)} image(s) none came to the training split, as there are few, or few "
+            f"captions differ: add images, or read the folder as it is, folder:{root}"
         )
     return Folder(splits, families, dropped, common)
 
@@ -116,8 +117,8 @@ def main(argv: list[str]) -> None:
         print(f"no labels: these are top folders of {collection.MIN_IN_FOLDER} images and more, where there are two")
     if found.common:
         print(
-            f"in several splits stand {len(found.common)} caption(s) that more than ten images, and more than one in "
-            f"twenty, have, as {found.common[0]!r}"
+            f"{len(found.common)} caption(s) that more than ten images, and more than one in twenty, have may stand in "
+            f"several splits, as {found.common[0]!r}"
         )
     for split in (split for split, entries in found.splits.items() if not entries):
         print(f"no image came to {split}: few images, or few captions differ; divide train by subset:0%-80%: instead")

@@ -34,6 +34,7 @@ _MOST_CAPTIONS = 1_000  # of an image
 _MACOS_FOLDER, _MACOS_FILE = "__MACOSX", "._"
 _SHOWN = 200  # characters of what is wrong
 FAMILY = "folder"
+TABLES = ("captions.csv", "captions.jsonl", "captions.parquet")
 
 
 class FolderSource:
@@ -162,11 +163,7 @@ def read_captions(
       ValueError: a table of captions is malformed, or names what can be no image below `root`.
     """
     files, wanted = list(files), frozenset(suffixes)
-    for name, parse in (
-        ("captions.csv", _csv_rows),
-        ("captions.jsonl", _jsonl_rows),
-        ("captions.parquet", _parquet_rows),
-    ):
+    for name, parse in zip(TABLES, (_csv_rows, _jsonl_rows, _parquet_rows), strict=True):
         if (root / name).exists():
             return _from_table(root / name, parse, files, column, wanted)
     if column != "caption":

@@ -19,8 +19,8 @@ def summarize(verdicts: Sequence[Verdict], possible: Sequence[Mapping[str, int]]
         "precision/KIND": the share of the claims of that kind which hold, where any is made;
         "recall", of all kinds together, and "recall/KIND": right claims, at most as many of each kind
         per image as its own caption makes, as a share of those. Captions choose what to say, so that
-        also true ones of the same images stay below 1; but those that say little are low, whose
-        share of right ones is high.
+        also true ones of the same images stay below 1; those that say little are sooner right,
+        and recall less.
 
     Raises:
         ValueError: if there are no verdicts, or not as many counts as verdicts.
@@ -48,6 +48,6 @@ def summarize(verdicts: Sequence[Verdict], possible: Sequence[Mapping[str, int]]
         "hallucinated": sum(v.hallucinated for v in verdicts) / total,
     }
     summary |= {f"precision/{kind}": right[kind] / count for kind, count in sorted(made.items())}
-    summary["recall"] = recalled.total() / max(wanted.total(), 1)
+    summary |= {"recall": recalled.total() / wanted.total()} if wanted.total() else {}
     summary |= {f"recall/{kind}": recalled[kind] / count for kind, count in sorted(wanted.items()) if count}
     return summary
