@@ -117,6 +117,11 @@ def test_pil_images_that_cannot_be_used_say_why(tmp_path):
         batching.prepare(PIL.Image.new("F", (48, 48)), settings)
     with pytest.raises(BadImage, match="no pixels: its size is 0 x 3"):
         batching.prepare(PIL.Image.new("RGB", (0, 3)), settings)
+    PIL.Image.new("RGB", (48, 48)).save(tmp_path / "closed.png")
+    with PIL.Image.open(tmp_path / "closed.png") as closed:
+        pass
+    with pytest.raises(ValueError, match=r"call its load\(\) first"):
+        batching.prepare(closed, settings)
     rotated = PIL.Image.new("RGB", (48, 48))
     rotated.paste("red", (0, 0, 48, 24))
     rotated.getexif()[0x0112] = 3  # upside down

@@ -94,13 +94,14 @@ def of_picture(picture: PIL.Image.Image) -> np.ndarray:
         raise BadImage(f"no pixels: its size is {picture.width} x {picture.height}")
     if picture.width * picture.height > MAX_PIXELS:
         raise BadImage("too many pixels")
-    if getattr(picture, "fp", picture) is None and picture.im is None:
-        raise ValueError("the file of a PIL image was closed before its pixels were read: call its load() first")
     try:
+        picture.load()
         rotated = picture.getexif().get(_ORIENTATION, 1) != 1
         return _pixels(PIL.ImageOps.exif_transpose(picture) if rotated else picture, "RGB")
     except (BadImage, MemoryError):
         raise
+    except AssertionError as error:
+        raise ValueError("a PIL image's file was closed before its pixels were read: call its load() first") from error
     except Exception as error:  # Pillow raises nearly any type: on damaged bytes, and of modes that it cannot convert
         raise BadImage(f"damaged {picture.format or f'image of mode {picture.mode}'}") from error
 
