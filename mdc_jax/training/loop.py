@@ -172,6 +172,8 @@ class _Run:
             return self.finished
         if jax.process_index() == 0:
             files.write(self.workdir / CONFIG_FILE, dumps(self.config))
+            if not self.start:
+                self._say_what_is_cut()
         self.writer = MetricWriter(
             self.workdir,
             step=self.start,
@@ -221,8 +223,6 @@ class _Run:
             )
         if config.optimizer.lr_multipliers:
             self.terminal.say(describe_rules(config.optimizer.lr_multipliers, state.params))
-        if not self.start:
-            self._say_what_is_cut()
         return state, step
 
     def _first_state(self, init: Callable[[], train_state.State]) -> train_state.State:
@@ -236,7 +236,7 @@ class _Run:
         return dataclasses.replace(state, params=params, ema=averaged)
 
     def _say_what_is_cut(self) -> None:
-        if jax.process_index() or "text" not in self.objective.batch_keys:
+        if "text" not in self.objective.batch_keys:
             return
         share = share_cut(self.source, self.tokenizer, self.config.data.max_tokens)
         if share > _NOTABLE:

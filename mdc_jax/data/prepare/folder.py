@@ -56,8 +56,10 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
         captions, name = texts[columns[0]][path], readable(path.as_posix())
         worded = tuple(filter(has_words, captions or ()))
         if worded:
+            # Not of further columns, which say less of what an image shows.
+            concepts = tuple(("title", words(text)) for text in worded)
             labels = {collection.FOLDER: collection.top_folder(pathlib.PurePosixPath(name))}
-            pictures.append(Picture(root / path, name, worded, _titles(worded), labels))
+            pictures.append(Picture(root / path, name, worded, concepts, labels))
         else:
             reason = "captions not UTF-8" if captions is None else "empty caption" if captions else "no caption"
             dropped[reason].append(name)
@@ -90,11 +92,6 @@ def read(root: pathlib.Path, columns: Sequence[str] = (CAPTION,)) -> Folder:
             f"captions differ: add images, or read the folder as it is, folder:{root}"
         )
     return Folder(splits, families, dropped, common)
-
-
-def _titles(captions: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    # Not of further columns, where one word for all images would put all of them on one side.
-    return tuple(("title", words(text)) for text in captions)
 
 
 def _apart(pictures: Sequence[Picture]) -> tuple[list[Picture], list[str]]:
